@@ -1,0 +1,29 @@
+"""One ASGI process, two faces: the data plane answers calls as plain ASGI, everything else is Django."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.core.asgi import get_asgi_application  # noqa: E402 - settings must be named first
+
+django_application = get_asgi_application()
+
+from gateway.asgi import application as gateway_application  # noqa: E402 - needs Django's app registry
+
+GATEWAY_PREFIXES = ("/v1/", "/anthropic/", "/gemini/")
+GATEWAY_PATHS = ("/healthz", "/readyz")
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Decides by the parsed path alone (SECURITY.md S25); lifespan and WebSockets belong to the gateway."""
+    if scope["type"] != "http":
+        await gateway_application(scope, receive, send)
+        return
+    path: str = scope["path"]
+    if path.startswith(GATEWAY_PREFIXES) or path in GATEWAY_PATHS:
+        await gateway_application(scope, receive, send)
+        return
+    await django_application(scope, receive, send)
