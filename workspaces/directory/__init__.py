@@ -1,0 +1,1 @@
+"""The directory of a workspace: its departments and its agents."""

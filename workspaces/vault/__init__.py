@@ -1,0 +1,1 @@
+"""The vault: the only door to sealing and opening provider keys."""

@@ -1,0 +1,26 @@
+"""Identities: UUIDv7, so that ids sort by time of making and an entry's month can be read from its id."""
+
+from __future__ import annotations
+
+import os
+import time
+from uuid import UUID
+
+
+def uuid7(at_ms: int | None = None) -> UUID:
+    """A new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, 74 random bits."""
+    at_ms = time.time_ns() // 1_000_000 if at_ms is None else at_ms
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (at_ms & (1 << 48) - 1) << 80
+    value |= 0x7 << 76
+    value |= (random >> 62 & 0xFFF) << 64
+    value |= 0b10 << 62
+    value |= random & (1 << 62) - 1
+    return UUID(int=value)
+
+
+def made_at_ms(identity: UUID) -> int:
+    """The Unix milliseconds a UUIDv7 was made at. Raises ValueError for another version."""
+    if identity.version != 7:
+        raise ValueError(f"not a UUIDv7: {identity}")
+    return identity.int >> 80

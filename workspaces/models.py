@@ -1,0 +1,199 @@
+"""The shared schema: tenants, people, memberships, virtual keys, API tokens, audit. A key must be found before its tenant is known."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+from django_tenants.models import TenantMixin
+
+from workspaces.ids import uuid7
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, password: str | None = None, **extra: Any) -> User:
+        user = self.model(email=self.normalize_email(email).lower(), **extra)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **extra: Any) -> User:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **extra)
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(email=(username or "").lower())
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person, known by e-mail address across workspaces."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    email = models.EmailField(max_length=254, unique=True)
+    name = models.CharField(max_length=100, blank=True)
+    time_zone = models.CharField(max_length=64, blank=True)
+    is_staff = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    date_joined = models.DateTimeField(default=timezone.now)
+
+    objects = UserManager()
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        constraints = [models.UniqueConstraint(Lower("email"), name="user_email_any_case")]
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class WorkspaceState(models.TextChoices):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DELETING = "deleting"
+
+
+class Plan(models.TextChoices):
+    FREE = "free"
+    PRO = "pro"
+    TEAM = "team"
+
+
+class Workspace(TenantMixin):
+    """The tenant: one PostgreSQL schema (`w_<id>`), one policy, one bill."""
+
+    auto_create_schema = False  # workspaces.actions makes it, in the transaction that makes the row
+
+    id = models.BigAutoField(primary_key=True)
+    slug = models.SlugField(max_length=40, unique=True)
+    name = models.CharField(max_length=80)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    plan = models.CharField(max_length=8, choices=Plan, default=Plan.FREE)
+    state = models.CharField(max_length=10, choices=WorkspaceState, default=WorkspaceState.ACTIVE)
+    policy_version = models.BigIntegerField(default=1)
+    """Raised by every write that admission must see (a key, a cap, a price, a credential). Fenced in each admit."""
+    policy_pushed = models.BigIntegerField(default=0)
+    """The version last known to have reached the money Redis; a periodic task repairs lost pushes."""
+    schema_version = models.CharField(max_length=64, blank=True)
+    """Digest of the migrations applied to the schema, so that only schemas that are behind are visited."""
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(plan__in=Plan.values), name="workspace_plan_known"),
+            models.CheckConstraint(condition=models.Q(state__in=WorkspaceState.values), name="workspace_state_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Role(models.TextChoices):
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+    BILLING = "billing"
+
+
+class Membership(models.Model):
+    """A person in a workspace."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=8, choices=Role)
+    department_id = models.UUIDField(null=True, blank=True)
+    """A Department of the workspace's own schema, hence no foreign key."""
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "user"], name="membership_once"),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.workspace}"
+
+
+class VirtualKey(models.Model):
+    """What the application holds instead of the provider's key. Only a peppered digest of its secret is kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="virtual_keys")
+    locator = models.CharField(max_length=16, unique=True)
+    digest = models.BinaryField(max_length=32)
+    pepper_version = models.PositiveSmallIntegerField(default=1)
+    last_four = models.CharField(max_length=4)
+    name = models.CharField(max_length=80)
+    environment = models.CharField(max_length=32, default="production")
+    member = models.ForeignKey(Membership, null=True, blank=True, on_delete=models.SET_NULL, related_name="virtual_keys")
+    agent = models.CharField(max_length=80, blank=True)
+    department = models.CharField(max_length=80, blank=True)
+    may_override = models.JSONField(default=list, blank=True)
+    """Pinned dimensions (member, agent, department, environment) that a call's headers may override all the same."""
+    allowed_models = models.JSONField(default=list, blank=True)
+    """Model names the key may call; empty: all."""
+    output_limit = models.PositiveIntegerField(null=True, blank=True)
+    """Output tokens asked for where the client sets no limit of its own."""
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["workspace", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.name} (…{self.last_four})"
+
+
+class ApiToken(models.Model):
+    """A token of the REST API. It acts as its maker in one workspace and never with more than the maker's role."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="api_tokens")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
+    locator = models.CharField(max_length=16, unique=True)
+    digest = models.BinaryField(max_length=32)
+    pepper_version = models.PositiveSmallIntegerField(default=1)
+    last_four = models.CharField(max_length=4)
+    name = models.CharField(max_length=80)
+    scopes = models.JSONField(default=list)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} (…{self.last_four})"
+
+
+class AuditRecord(models.Model):
+    """One act of somebody in a workspace. Append-only (triggers), chained by hash per workspace."""
+
+    id = models.BigAutoField(primary_key=True)
+    workspace_id = models.BigIntegerField()
+    number = models.BigIntegerField()
+    """1, 2, 3 ... per workspace, without a gap."""
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=254)
+    address = models.CharField(max_length=64, blank=True)
+    action = models.CharField(max_length=64)
+    target = models.CharField(max_length=160)
+    before = models.JSONField(default=dict)
+    after = models.JSONField(default=dict)
+    previous_hash = models.BinaryField(max_length=32)
+    hash = models.BinaryField(max_length=32)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["workspace_id", "number"], name="audit_number_once")]
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id}#{self.number} {self.action}"
