@@ -1,0 +1,19 @@
+"""The one door of outgoing calls of the data plane. Nothing else in the gateway opens a socket."""
+
+from gateway.upstream.door import Answer, Door, Limits
+from gateway.upstream.failures import AddressRefused, Broken, NotSent, Silent, UpstreamFailure
+from gateway.upstream.guard import BadBaseUrl, Origin, parse_base_url
+
+__all__ = [
+    "AddressRefused",
+    "Answer",
+    "BadBaseUrl",
+    "Broken",
+    "Door",
+    "Limits",
+    "NotSent",
+    "Origin",
+    "Silent",
+    "UpstreamFailure",
+    "parse_base_url",
+]

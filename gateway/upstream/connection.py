@@ -1,0 +1,274 @@
+"""One outgoing HTTP/1.1 connection: an asyncio protocol around llhttp (httptools), one exchange at a time.
+
+It never buffers more than `HIGH_WATER` of an answer (the reader's pace reaches the provider), keeps one lazy timer for all time limits, and
+declares itself reusable only when the answer ended exactly where its framing said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from dataclasses import dataclass
+from typing import cast
+
+import httptools
+
+from gateway.upstream.failures import Broken, Silent, UpstreamFailure
+
+HIGH_WATER = 256 * 1024
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 200
+MAX_INTERIM = 8
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    status: int
+    headers: Headers
+
+    def get(self, name: bytes) -> bytes | None:
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
+
+
+class Connection(asyncio.Protocol):
+    """Use: `send`, then `head`, then `chunk` until it returns b""; afterwards `reusable` says whether it may serve again."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._limit_named = ""
+        self._fileno = -1
+        self.lost = False
+        self.idle_since = 0.0
+        self.keep_idle_s: float | None = None
+        """What the provider's Keep-Alive header allows, where it says so."""
+        self._begin()
+        self._complete = True  # nothing under way
+
+    def _begin(self) -> None:
+        self._headers: Headers = []
+        self._head: Head | None = None
+        self._head_bytes = 0
+        self._interim = 0
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._paused = False
+        self._until_eof = False
+        self._complete = False
+        self._tainted = False
+        self._error: UpstreamFailure | None = None
+
+    # --- for the door -------------------------------------------------------------------------------------------------
+
+    def send(self, *pieces: bytes) -> None:
+        """Hands the request to the socket. From here on the exchange counts as sent."""
+        self._begin()
+        for piece in pieces:
+            self._transport.write(piece)
+
+    async def head(self, within_s: float, named: str) -> Head:
+        """The answer's status and headers. Raises Silent after `within_s` seconds, Broken when it is cut or no HTTP."""
+        deadline = self._loop.time() + within_s
+        while self._head is None:
+            await self._progress(deadline, named)
+        return self._head
+
+    async def chunk(self, deadline: float, named: str) -> bytes:
+        """What has arrived of the body since the last time; waits for at least a byte. b"" once, at the end.
+
+        `deadline` is loop time; `named` is what a timeout is called in its message.
+        """
+        while not self._parts:
+            if self._complete:
+                return b""
+            await self._progress(deadline, named)
+        parts, self._parts, self._buffered = self._parts, [], 0
+        if self._paused and not self.lost:
+            self._paused = False
+            self._transport.resume_reading()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def reusable(self) -> bool:
+        """The exchange ended cleanly on a connection that both sides mean to keep."""
+        return (
+            self._complete
+            and not self._tainted
+            and not self._until_eof
+            and not self.lost
+            and not self._transport.is_closing()
+            and self._transport.get_write_buffer_size() == 0
+        )
+
+    @property
+    def fresh(self) -> bool:
+        """Whether an idle connection can still be trusted: open, and with nothing (no byte, no FIN) waiting to be read."""
+        if self.lost or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._fileno, select.POLLIN | select.POLLHUP | select.POLLERR)
+        return not poll.poll(0)
+
+    def abort(self) -> None:
+        """Ends the connection at once, whatever was under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self.lost:
+            self._transport.abort()
+        self._parts = []
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def _progress(self, deadline: float, named: str) -> None:
+        if self._error is not None:
+            raise self._error
+        self._deadline, self._limit_named = deadline, named
+        timer = self._timer
+        if timer is None or timer.when() > deadline:
+            if timer is not None:
+                timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._tick)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _tick(self) -> None:
+        """The lazy timer: set once, it re-arms itself while deadlines move on, instead of being moved for each chunk."""
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._loop.time() + 0.001 >= self._deadline:
+            self._fail(Silent(self._limit_named))
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail(self, error: UpstreamFailure) -> None:
+        if self._error is None and not self._complete:
+            self._error = error
+        if not self.lost:
+            self._transport.abort()
+        self._wake()
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._fileno = transport.get_extra_info("socket").fileno()
+
+    def data_received(self, data: bytes) -> None:
+        if self._complete:
+            self._tainted = (
+                True  # bytes that nobody asked for: whatever they are, this connection is no longer ours to trust
+            )
+            self.abort()
+            return
+        if self._head is None:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(Broken("the answer is not HTTP that we accept"))
+            return
+        if self._head is None and self._head_bytes > MAX_HEAD_BYTES:
+            self._fail(Broken("the answer's headers are too long"))
+        elif self._buffered > HIGH_WATER and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        if self._waiter is not None and (self._parts or self._complete or self._head is not None):
+            self._wake()
+
+    def eof_received(self) -> None:
+        return None  # close our side too; connection_lost tells what it meant
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._complete and self._error is None:
+            if self._until_eof and exc is None:
+                self._complete = True
+            elif self._head is not None:
+                self._error = Broken("the connection broke in the middle of the answer")
+            else:
+                self._error = Broken("the connection closed without an answer")
+        self._wake()
+
+    # --- llhttp's callbacks -------------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is not None:
+            return  # a trailer
+        if len(self._headers) >= MAX_HEADERS:
+            self._refuse("the answer has too many headers")
+            return
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            self._tainted = True
+            return
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > MAX_INTERIM:
+                self._refuse("the provider answered with a protocol switch or without end")
+            return
+        head = Head(status, self._headers)
+        coding = head.get(b"transfer-encoding")
+        if coding is not None and coding.strip().lower() != b"chunked":
+            self._refuse("the answer has a transfer encoding other than chunked")
+            return
+        if (head.get(b"content-encoding") or b"identity").strip().lower() not in (b"identity", b""):
+            self._refuse("the answer is compressed, although we asked for none")
+            return
+        self._until_eof = coding is None and head.get(b"content-length") is None and status not in (204, 304)
+        self.keep_idle_s = _keep_alive(head)
+        self._head = head
+
+    def on_body(self, body: bytes) -> None:
+        if self._complete or self._error is not None:
+            return
+        self._parts.append(body)
+        self._buffered += len(body)
+
+    def on_message_complete(self) -> None:
+        if self._complete:
+            self._tainted = True
+        elif self._head is None:
+            self._headers = []  # an interim answer (100, 103): the real one follows
+        else:
+            self._complete = True
+            if not self._parser.should_keep_alive():
+                self._tainted = True
+
+    def _refuse(self, why: str) -> None:
+        if self._error is None:
+            self._error = Broken(why)
+        self._loop.call_soon(self.abort)
+
+
+def _keep_alive(head: Head) -> float | None:
+    """`Keep-Alive: timeout=5` -> 5.0."""
+    for part in (head.get(b"keep-alive") or b"").split(b","):
+        name, _, value = part.strip().partition(b"=")
+        if name.lower() == b"timeout" and value.isdigit():
+            return float(value)
+    return None

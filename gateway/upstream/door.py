@@ -1,0 +1,230 @@
+"""The one door of outgoing calls: checked addresses, verified TLS, pooled connections, time limits. No redirects, no proxies, no cookies.
+
+Why a client of our own: the gateway must know whether a byte was sent (that decides between void and assumed), must connect to the very address
+it checked, must stop an answer at any byte, and must do it in tens of microseconds. docs/adr/ has the measurements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+
+import certifi
+
+from gateway.upstream.connection import Connection, Head, Headers
+from gateway.upstream.failures import Broken, NotSent, Silent, UpstreamFailure
+from gateway.upstream.guard import Origin, Resolver
+
+MAX_IDLE_PER_ORIGIN = 256
+IDLE_PLAIN_S = 4.0
+"""Shorter than the keep-alive of common servers (uvicorn's is 5 s), so that a pooled connection is not used while it is being closed."""
+IDLE_TLS_S = 30.0
+SWEEP_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time limits of one exchange, in seconds."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 600.0
+    """Until the answer's headers."""
+    idle_s: float = 60.0
+    """Between two bytes of the body."""
+    total_s: float = 900.0
+
+
+class Answer:
+    """A provider's answer: its head, then its body as it comes. Leave it through `async with`: what was not read to the end is aborted."""
+
+    def __init__(
+        self, door: Door, origin: Origin, connection: Connection, head: Head, limits: Limits, ends_at: float
+    ) -> None:
+        self.status = head.status
+        self.headers: Headers = head.headers
+        self._head = head
+        self._door = door
+        self._origin = origin
+        self._connection: Connection | None = connection
+        self._idle_s = limits.idle_s
+        self._ends_at = ends_at
+        self._loop = door.loop
+
+    def get(self, name: bytes) -> bytes | None:
+        """A header by its lower-case name."""
+        return self._head.get(name)
+
+    async def chunk(self) -> bytes:
+        """The next bytes of the body as they arrived; b"" at its end. Raises Silent or Broken."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        now = self._loop.time()
+        idle_until = now + self._idle_s
+        if self._ends_at <= idle_until:
+            if self._ends_at <= now:
+                raise Silent("the answer took longer than the total limit")
+            chunk = await connection.chunk(self._ends_at, "the answer took longer than the total limit")
+        else:
+            chunk = await connection.chunk(idle_until, "the provider went silent in the middle of its answer")
+        if not chunk:
+            self._connection = None
+            self._door.give_back(self._origin, connection)
+        return chunk
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises Broken when it is longer than `limit` bytes."""
+        chunk = await self.chunk()
+        if not chunk:
+            return b""
+        chunks, size = [chunk], len(chunk)
+        while chunk := await self.chunk():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise Broken("the answer is longer than we accept")
+        return b"".join(chunks)
+
+    def end_within(self, seconds: float) -> None:
+        """Shortens the total limit, for a drain after the client left."""
+        self._ends_at = min(self._ends_at, self._loop.time() + seconds)
+
+    def abort(self) -> None:
+        """Ends the exchange where it is; the connection is not used again."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    async def __aenter__(self) -> Answer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+
+class Door:
+    """Keeps the idle connections of one event loop. Make one per process, inside its loop; `close` it at the end."""
+
+    def __init__(self, ca_file: str | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._tls = _tls_context(ca_file or certifi.where())
+        self._resolver = Resolver()
+        self._idle: dict[Origin, deque[Connection]] = {}
+        self._sweeper = self.loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+    async def exchange(self, origin: Origin, head: bytes, body: bytes, limits: Limits) -> Answer:
+        """Sends one request and returns its answer as soon as the headers are there.
+
+        Raises NotSent while it is certain that nothing left; Silent and Broken afterwards. A cancelled exchange is aborted.
+        """
+        connection = self._take(origin) or await self._connect(origin, limits.connect_s)
+        sent_at = self.loop.time()
+        try:
+            if body:
+                connection.send(head, body)
+            else:
+                connection.send(head)
+            got = await connection.head(min(limits.first_byte_s, limits.total_s), "the provider did not answer in time")
+        except BaseException:  # also cancellation: whatever ends the wait, this connection is spent
+            connection.abort()
+            raise
+        return Answer(self, origin, connection, got, limits, sent_at + limits.total_s)
+
+    def give_back(self, origin: Origin, connection: Connection) -> None:
+        """A finished exchange returns its connection; it is kept when it may serve again."""
+        if not connection.reusable:
+            connection.abort()
+            return
+        idle = self._idle.setdefault(origin, deque())
+        if len(idle) >= MAX_IDLE_PER_ORIGIN:
+            connection.abort()
+            return
+        connection.idle_since = self.loop.time()
+        idle.append(connection)
+
+    async def close(self) -> None:
+        self._sweeper.cancel()
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.abort()
+        self._idle.clear()
+        await asyncio.sleep(0)
+
+    def _take(self, origin: Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        now = self.loop.time()
+        while idle:
+            connection = idle.pop()
+            if now - connection.idle_since < _idle_limit(origin, connection) and connection.fresh:
+                return connection
+            connection.abort()
+        return None
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for origin in list(self._idle):
+            idle = self._idle[origin]
+            while idle and (idle[0].lost or now - idle[0].idle_since >= _idle_limit(origin, idle[0])):
+                idle.popleft().abort()
+            if not idle:
+                del self._idle[origin]
+        self._sweeper = self.loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+    async def _connect(self, origin: Origin, within_s: float) -> Connection:
+        """A new connection to a checked address of the origin; its addresses share the time."""
+        failure: BaseException | None = None
+        try:
+            async with asyncio.timeout(within_s):
+                addresses = await self._resolver.addresses(origin)
+                ends_at = self.loop.time() + within_s
+                for place, address in enumerate(addresses):
+                    share_s = max(0.5, (ends_at - self.loop.time()) / (len(addresses) - place))
+                    try:
+                        async with asyncio.timeout(share_s):
+                            return await self._connect_to(address, origin)
+                    except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+                        failure = error
+        except TimeoutError as error:
+            failure = error
+        except UpstreamFailure:
+            self._resolver.forget(origin)
+            raise
+        self._resolver.forget(origin)
+        if isinstance(failure, ssl.SSLCertVerificationError):
+            raise NotSent(f"the certificate of {origin.host} is not valid: {failure.verify_message}") from failure
+        if isinstance(failure, ssl.SSLError):
+            raise NotSent(f"no secure connection to {origin.host}") from failure
+        if isinstance(failure, TimeoutError):
+            raise NotSent(f"{origin.host} could not be reached within {within_s:g} s") from failure
+        raise NotSent(f"{origin.host} could not be reached") from failure
+
+    async def _connect_to(self, address: str, origin: Origin) -> Connection:
+        transport, connection = await self.loop.create_connection(
+            lambda: Connection(self.loop),
+            address,
+            origin.port,
+            ssl=self._tls if origin.tls else None,
+            server_hostname=origin.host if origin.tls else None,
+        )
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connection
+
+
+def _idle_limit(origin: Origin, connection: Connection) -> float:
+    usual = IDLE_TLS_S if origin.tls else IDLE_PLAIN_S
+    return usual if connection.keep_idle_s is None else min(usual, connection.keep_idle_s - 1.0)
+
+
+def _tls_context(ca_file: str) -> ssl.SSLContext:
+    """Verified TLS 1.2 or newer against one pinned CA file; SSL_CERT_FILE and its like are not read (SECURITY.md S32, S35)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
