@@ -1,0 +1,250 @@
+"""Real servers for every test: one PostgreSQL and one Redis a run, a database and Redis numbers of its own for every xdist worker.
+
+This file is imported before any other conftest and before Django: it starts the servers (in the xdist controller, or in the single
+process), writes the environment that `config.env` reads, and only then sets Django up. What a test may ask for:
+
+* `db`, `transactional_db` (pytest-django's): the worker's database. After a transactional test it is copied anew from the migrated
+  template (workspaces' schemas included), so nothing leaks and nothing has to be truncated.
+* `money_redis_url`: this worker's money Redis; all three of its numbers are emptied before each test (override `clean_redis` to keep).
+* `redis_server`, `postgres_server`: private servers that a test may kill and start again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from config.stack import postgres as stack_postgres  # noqa: E402 - the path above comes first
+from config.stack import redis as stack_redis  # noqa: E402
+
+TEMPLATE = "sluice_template"
+REDIS_NUMBERS_A_WORKER = 3  # money, broker, cache
+
+
+# --- The run: started once, found again by the workers through these variables ----------------------------------------
+def _start_servers() -> None:
+    _remove_leftovers()
+    home = Path(tempfile.mkdtemp(prefix=f"sluice-test-{os.getpid()}-"))
+    home.chmod(0o755)
+    postgres = stack_postgres.PostgresServer(
+        home=home / "postgres", fast_and_unsafe=True, settings={"max_connections": "500", "shared_buffers": "64MB"}
+    )
+    cache = stack_redis.RedisServer(home=home / "redis", settings={"databases": "256", "appendonly": "no"})
+
+    def stop() -> None:
+        cache.stop()
+        postgres.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+    atexit.register(stop)
+    # A CI that cancels a run sends SIGTERM: leave through the ordinary exit, so that the servers are stopped.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    cache.launch()
+    postgres.launch()
+    cache.wait()
+    postgres.wait()
+    postgres.ensure_application_database(may_create_databases=True)
+    os.environ.update(
+        SLUICE_TEST_HOME=str(home),
+        SLUICE_TEST_POSTGRES_PORT=str(postgres.port),
+        SLUICE_TEST_REDIS_PORT=str(cache.port),
+        SLUICE_SECRET_KEY=secrets.token_urlsafe(50),
+        SLUICE_MASTER_KEY=base64.b64encode(secrets.token_bytes(32)).decode(),
+        SLUICE_PEPPER=base64.b64encode(secrets.token_bytes(32)).decode(),
+    )
+
+
+def _remove_leftovers() -> None:
+    """Folders of runs that were killed. Their servers died with them."""
+    for folder in Path(tempfile.gettempdir()).glob("sluice-test-*"):
+        owner = folder.name.split("-")[2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if not _worker:
+    _start_servers()
+_index = int(_worker.removeprefix("gw") or 0)
+_home = Path(os.environ["SLUICE_TEST_HOME"])
+_postgres = stack_postgres.PostgresServer(
+    home=_home / "postgres", port=int(os.environ["SLUICE_TEST_POSTGRES_PORT"]), fast_and_unsafe=True
+)
+_redis = stack_redis.RedisServer(home=_home / "redis", port=int(os.environ["SLUICE_TEST_REDIS_PORT"]))
+_database = f"sluice_{_worker or 'main'}"
+_numbers = range(_index * REDIS_NUMBERS_A_WORKER, (_index + 1) * REDIS_NUMBERS_A_WORKER)
+
+
+def _environment() -> dict[str, str]:
+    money, broker, cache = (_redis.url(number) for number in _numbers)
+    home = _home / f"home-{_worker or 'main'}"
+    home.mkdir(exist_ok=True)
+    return {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "SLUICE_MODE": "test",
+        "SLUICE_HOME": str(home),
+        "SLUICE_PORT": "8000",
+        "SLUICE_PUBLIC_URL": "http://testserver",
+        "DATABASE_URL": _postgres.url(_database),
+        "REDIS_URL": money,
+        "SLUICE_MONEY_REDIS_URL": money,
+        "SLUICE_BROKER_URL": broker,
+        "SLUICE_CACHE_URL": cache,
+        "SLUICE_ALLOW_PRIVATE_UPSTREAMS": "1",
+        "SLUICE_LOG_LEVEL": "WARNING",
+    }
+
+
+for _name in [
+    name for name in os.environ if name.startswith(("SLUICE_", "EMAIL_")) and not name.startswith("SLUICE_TEST_")
+]:
+    if _name not in ("SLUICE_SECRET_KEY", "SLUICE_MASTER_KEY", "SLUICE_PEPPER"):
+        del os.environ[_name]  # a developer's own settings do not reach the tests
+os.environ.update(_environment())
+
+import django  # noqa: E402 - reads the environment written above
+
+django.setup()
+
+from django.db import connections  # noqa: E402
+from django.db.backends.signals import connection_created  # noqa: E402
+from django.test import TransactionTestCase  # noqa: E402
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The controller's workers inherit its environment: were Django's variable in it, pytest-django would load the settings in each
+    worker before this file gives it its own database."""
+    if not _worker and session.config.getoption("dist", "no") != "no":
+        os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+
+
+# --- The database -----------------------------------------------------------------------------------------------------
+_opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _remember(connection: Any, **_: Any) -> None:
+    _opened.add(connection)
+
+
+connection_created.connect(_remember)
+
+
+def _close_all_connections() -> None:
+    """Those of every thread: executors of async tests keep theirs."""
+    for connection in list(_opened):
+        connection.inc_thread_sharing()
+        try:
+            connection.close()
+        finally:
+            connection.dec_thread_sharing()
+    for connection in connections.all(initialized_only=True):
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
+
+
+def _copy_template() -> None:
+    _close_all_connections()
+    _postgres.drop_database(_database)
+    _postgres.create_database(_database, template=TEMPLATE)
+
+
+def _make_template_once() -> None:
+    """The first worker migrates and leaves a copy for the others, who wait here meanwhile."""
+    from django.core.management import call_command
+
+    with psycopg.connect(_postgres.admin_url(), autocommit=True) as admin:
+        admin.execute("SELECT pg_advisory_lock(1)")
+        if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
+            return
+        _postgres.drop_database(_database)
+        _postgres.create_database(_database)
+        call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
+        _close_all_connections()
+        _postgres.create_database(TEMPLATE, template=_database)
+
+
+def _restore_after_transactional_test(_: TransactionTestCase) -> None:
+    _copy_template()
+
+
+# Django's own way is TRUNCATE, which knows neither other schemas nor tables that refuse it.
+TransactionTestCase._fixture_teardown = _restore_after_transactional_test  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        _make_template_once()
+        _copy_template()
+    yield
+    with django_db_blocker.unblock():
+        _close_all_connections()
+
+
+@pytest.fixture(autouse=True)
+def _public_schema_again() -> Iterator[None]:
+    """A rolled-back test takes its `SET search_path` back; the connection must not believe otherwise in the next test."""
+    yield
+    for connection in connections.all(initialized_only=True):
+        connection.set_schema_to_public()
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------------
+_flusher = redis.Redis(port=_redis.port, password=_redis.password)
+
+
+@pytest.fixture(autouse=True)
+def clean_redis() -> None:
+    """Empty this worker's three numbers. A module whose servers live longer than a test overrides this fixture."""
+    with _flusher.pipeline(transaction=False) as pipeline:
+        for number in _numbers:
+            pipeline.execute_command("SELECT", number)
+            pipeline.execute_command("FLUSHDB")
+        pipeline.execute()
+
+
+@pytest.fixture
+def money_redis_url() -> str:
+    return _redis.url(_numbers[0])
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[stack_redis.RedisServer]:
+    """A private Redis with an append-only file: `kill()`, `start()`, `url()`."""
+    with stack_redis.running(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_server(tmp_path: Path) -> Iterator[stack_postgres.PostgresServer]:
+    """A private PostgreSQL with durable settings: `kill()`, `start()`, `url()`, `admin_url()`."""
+    with stack_postgres.running(tmp_path / "postgres", fast_and_unsafe=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sluice_environment() -> dict[str, str]:
+    """The variables for a process of ours that a test starts (a gateway, a worker, a command) on this worker's servers."""
+    with contextlib.suppress(KeyError):
+        return {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_XDIST_WORKER": os.environ["PYTEST_XDIST_WORKER"]}
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
