@@ -132,7 +132,9 @@ class VirtualKey(models.Model):
     last_four = models.CharField(max_length=4)
     name = models.CharField(max_length=80)
     environment = models.CharField(max_length=32, default="production")
-    member = models.ForeignKey(Membership, null=True, blank=True, on_delete=models.SET_NULL, related_name="virtual_keys")
+    member = models.ForeignKey(
+        Membership, null=True, blank=True, on_delete=models.SET_NULL, related_name="virtual_keys"
+    )
     agent = models.CharField(max_length=80, blank=True)
     department = models.CharField(max_length=80, blank=True)
     may_override = models.JSONField(default=list, blank=True)

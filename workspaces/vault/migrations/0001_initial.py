@@ -7,41 +7,55 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='DataKey',
+            name="DataKey",
             fields=[
-                ('id', models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('wrapped', models.BinaryField()),
-                ('master_key_id', models.CharField(max_length=16)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "id",
+                    models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("wrapped", models.BinaryField()),
+                ("master_key_id", models.CharField(max_length=16)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
         ),
         migrations.CreateModel(
-            name='ProviderCredential',
+            name="ProviderCredential",
             fields=[
-                ('id', models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('provider', models.CharField(max_length=32)),
-                ('name', models.CharField(max_length=80)),
-                ('base_url', models.CharField(blank=True, max_length=300)),
-                ('environment', models.CharField(blank=True, max_length=32)),
-                ('sealed', models.BinaryField(null=True)),
-                ('last_four', models.CharField(blank=True, max_length=4)),
-                ('state', models.CharField(choices=[('unverified', 'Unverified'), ('verified', 'Verified'), ('rejected', 'Rejected')], default='unverified', max_length=10)),
-                ('checked_at', models.DateTimeField(blank=True, null=True)),
-                ('check_message', models.CharField(blank=True, max_length=200)),
-                ('disabled_at', models.DateTimeField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('data_key', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, to='vault.datakey')),
+                (
+                    "id",
+                    models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("provider", models.CharField(max_length=32)),
+                ("name", models.CharField(max_length=80)),
+                ("base_url", models.CharField(blank=True, max_length=300)),
+                ("environment", models.CharField(blank=True, max_length=32)),
+                ("sealed", models.BinaryField(null=True)),
+                ("last_four", models.CharField(blank=True, max_length=4)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("unverified", "Unverified"), ("verified", "Verified"), ("rejected", "Rejected")],
+                        default="unverified",
+                        max_length=10,
+                    ),
+                ),
+                ("checked_at", models.DateTimeField(blank=True, null=True)),
+                ("check_message", models.CharField(blank=True, max_length=200)),
+                ("disabled_at", models.DateTimeField(blank=True, null=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "data_key",
+                    models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, to="vault.datakey"),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('provider', 'name'), name='credential_name_once')],
+                "constraints": [models.UniqueConstraint(fields=("provider", "name"), name="credential_name_once")],
             },
         ),
     ]

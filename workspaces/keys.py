@@ -1,0 +1,144 @@
+"""Minting and recognising keys. The texts are `workspaces.domain.keytext`; the peppers come from settings.
+
+The gateway's cold path is `find_key(parse(text).locator)` and then `verify(key, stored)`; the warm path keeps `Stored` in memory and only
+verifies. An unknown locator takes the same path as a wrong secret: call `verify(key, None)`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from dataclasses import dataclass
+from functools import lru_cache
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
+
+from workspaces.domain import keytext
+from workspaces.domain.keytext import KeyKind, KeyText, MalformedKey
+from workspaces.models import ApiToken, VirtualKey
+
+__all__ = [
+    "KeyKind", "KeyText", "MalformedKey", "Stored", "find_key", "find_token", "mint", "parse", "recognise_token", "seal_digest", "verify",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a row keeps of a key."""
+
+    digest: bytes
+    pepper_version: int
+
+    @classmethod
+    def of(cls, row: VirtualKey | ApiToken) -> Stored:
+        return cls(bytes(row.digest), row.pepper_version)
+
+
+@dataclass(frozen=True, slots=True)
+class Peppers:
+    current: bytes
+    by_version: dict[int, bytes]
+
+    @property
+    def current_version(self) -> int:
+        return keytext.pepper_version(self.current)
+
+
+@lru_cache(maxsize=8)
+def _peppers(current: str, previous: str) -> Peppers:
+    peppers = [_decoded("SLUICE_PEPPER", current)]
+    if previous:
+        peppers.append(_decoded("SLUICE_PEPPER_PREVIOUS", previous))
+    return Peppers(peppers[0], {keytext.pepper_version(pepper): pepper for pepper in reversed(peppers)})
+
+
+def _decoded(name: str, value: str) -> bytes:
+    try:
+        pepper = base64.b64decode(value, altchars=b"-_" if "-" in value or "_" in value else None, validate=True)
+    except binascii.Error:
+        pepper = b""
+    if len(pepper) < 32:
+        raise ImproperlyConfigured(f"{name}: write at least 32 random bytes in base64 (`openssl rand -base64 32`)")
+    return pepper
+
+
+def peppers() -> Peppers:
+    return _peppers(settings.PEPPER, settings.PEPPER_PREVIOUS)
+
+
+def mint(kind: KeyKind) -> KeyText:
+    """A new key of 256 random bits. Its text is shown once and never kept: store `seal_digest(key)`."""
+    locator = secrets.randbelow(62**keytext.LOCATOR_LENGTH)
+    return keytext.build(kind, locator_random=locator, secret=secrets.token_bytes(keytext.SECRET_BYTES))
+
+
+def parse(text: str, kind: KeyKind = KeyKind.VIRTUAL_KEY) -> KeyText:
+    """Read a presented key. Raises MalformedKey before any lookup."""
+    return keytext.parse(text, kind)
+
+
+def seal_digest(key: KeyText) -> Stored:
+    """What to store of a key, under the current pepper."""
+    known = peppers()
+    return Stored(keytext.digest(key, known.current), known.current_version)
+
+
+_NOBODY = Stored(bytes(32), -1)
+
+
+def verify(key: KeyText, stored: Stored | None) -> bool:
+    """Whether the presented key is the stored one, in constant time.
+
+    With None (unknown locator), and with a digest of a retired pepper, exactly the same work is done and the answer is no: one HMAC,
+    one comparison of 32 bytes (SECURITY.md S10).
+    """
+    known = peppers()
+    against = _NOBODY if stored is None else stored
+    pepper = known.by_version.get(against.pepper_version)
+    matches = hmac.compare_digest(keytext.digest(key, pepper or known.current), against.digest)
+    return matches and pepper is not None
+
+
+def is_outdated(stored: Stored) -> bool:
+    """The digest was made with the previous pepper: the next successful use renews it."""
+    return stored.pepper_version != peppers().current_version
+
+
+def find_key(locator: str) -> VirtualKey | None:
+    """The virtual key of a locator with its workspace, revoked and expired ones too. Synchronous; the shared schema, in any tenancy."""
+    return VirtualKey.objects.select_related("workspace", "member__user").filter(locator=locator).first()
+
+
+def find_token(locator: str) -> ApiToken | None:
+    return ApiToken.objects.select_related("workspace", "user").filter(locator=locator).first()
+
+
+def recognise_token(text: str) -> ApiToken | None:
+    """The valid API token behind a text, or None. At most one query; a malformed text costs none."""
+    try:
+        key = parse(text, KeyKind.API_TOKEN)
+    except MalformedKey:
+        return None
+    row = find_token(key.locator)
+    if not verify(key, None if row is None else Stored.of(row)) or row is None:
+        return None
+    now = timezone.now()
+    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now) or not row.user.is_active:
+        return None
+    renew(row, key)
+    return row
+
+
+def renew(row: VirtualKey | ApiToken, key: KeyText) -> None:
+    """After a successful `verify`: move a digest of the previous pepper to the current one, so that the previous can be retired."""
+    before = Stored.of(row)
+    if not is_outdated(before):
+        return
+    now = seal_digest(key)
+    type(row)._default_manager.filter(pk=row.pk, pepper_version=before.pepper_version).update(
+        digest=now.digest, pepper_version=now.pepper_version
+    )
