@@ -72,17 +72,16 @@ _NAMES = {entry.name: entry for entry in ENTRIES}
 @dataclass(frozen=True, slots=True)
 class Environment:
     values: Mapping[str, str]
+    given: frozenset[str] = frozenset()  # the names that somebody set: the others hold their default
 
     @classmethod
     def read(cls, process: Mapping[str, str] = os.environ) -> Environment:
         home = Path(process.get("SLUICE_HOME") or _NAMES["SLUICE_HOME"].default)
         home = home if home.is_absolute() else ROOT / home
         layers = (_file(home / "run.env"), _file(ROOT / ".env"), process)
-        values = {entry.name: entry.default for entry in ENTRIES}
-        for layer in layers:
-            values.update({name: layer[name] for name in _NAMES if layer.get(name, "") != ""})
-        values["SLUICE_HOME"] = str(home)
-        return cls(values)
+        given = {name: layer[name] for layer in layers for name in _NAMES if layer.get(name, "") != ""}
+        values = {entry.name: entry.default for entry in ENTRIES} | given | {"SLUICE_HOME": str(home)}
+        return cls(values, frozenset(given))
 
     def text(self, name: str) -> str:
         return self.values[name]
@@ -135,6 +134,11 @@ def _file(path: Path) -> dict[str, str]:
         return {}
     pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def inherited(**ours: str) -> dict[str, str]:
+    """The environment for a process that we start: what we were given, with our own values over it."""
+    return {**os.environ, **ours}
 
 
 def example() -> str:
