@@ -1,0 +1,66 @@
+"""The simulator's models and prices: its own price list, read by nobody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NANO_PER_USD = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Rates are integer nano-dollars per million tokens."""
+
+    name: str
+    input_rate: int
+    cached_rate: int
+    output_rate: int
+    hides_reasoning: bool = False
+    embeds: bool = False
+    context: int = 128_000
+    max_output: int = 16_384
+
+    def cost_nano(self, *, input_tokens: int, cached_tokens: int, output_tokens: int) -> int:
+        """The price of one response; `cached_tokens` are a subset of `input_tokens`. Exact, then rounded up once."""
+        if not 0 <= cached_tokens <= input_tokens or output_tokens < 0:
+            raise ValueError(f"impossible usage: {input_tokens=} {cached_tokens=} {output_tokens=}")
+        per_million = (
+            (input_tokens - cached_tokens) * self.input_rate
+            + cached_tokens * self.cached_rate
+            + output_tokens * self.output_rate
+        )
+        return -(-per_million // 1_000_000)
+
+
+def _usd(dollars_per_million: str) -> int:
+    whole, _, decimals = dollars_per_million.partition(".")
+    return int(whole) * NANO_PER_USD + int(decimals.ljust(9, "0"))
+
+
+def _model(name: str, usd_in: str, usd_out: str, *, hides_reasoning: bool = False, embeds: bool = False) -> Model:
+    rate = _usd(usd_in)
+    return Model(name, rate, rate // 2, _usd(usd_out), hides_reasoning=hides_reasoning, embeds=embeds)
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        _model("sim-small", "0.15", "0.60"),
+        _model("sim-large", "2.50", "10.00"),
+        _model("sim-reasoner", "1.25", "10.00", hides_reasoning=True),
+        _model("sim-instant", "0.15", "0.60"),
+        _model("sim-embed", "0.02", "0.00", embeds=True),
+    )
+}
+
+
+def find(name: str) -> tuple[Model, str] | None:
+    """A model name as the client wrote it -> the model and the text of its script: `sim-small:drip,ms=50`, `fake-no-usage`.
+
+    `fake-<script>` is sim-small playing that script. None for a name that is not on the list.
+    """
+    base, _, script = name.removeprefix("models/").partition(":")
+    if base.startswith("fake-"):
+        return MODELS["sim-small"], base.removeprefix("fake-") + ("," + script if script else "")
+    model = MODELS.get(base)
+    return (model, script) if model else None
