@@ -1,0 +1,72 @@
+"""What a dialect is: a handful of pure functions and a meter. The pipeline knows providers through this and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What must be different in the body that is sent. None: as the client wrote it."""
+
+    model: str | None = None
+    output_limit: int | None = None
+    report_usage: bool = False
+    """Ask a stream for its usage although the client did not."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What the meter saw of an answer: all that the bill and the ledger need."""
+
+    said: dict[str, Any] = field(default_factory=dict)
+    """What the answer says of itself beside its usage: id, model, service_tier. Billing's extraction reads it together with the usage."""
+    raw_usage: bytes = b""
+    """The usage object as the provider wrote it; empty when it stated none."""
+    ended: bool = False
+    """The answer came to its proper end, so nothing more can have been generated."""
+    output_bytes: int = 0
+    """UTF-8 bytes of generated text that arrived: at least as many as tokens, for byte-level tokenizers (BILLING.md, Bounds)."""
+    error: str = ""
+    """The answer carries an error of the provider: its code, or its type."""
+    flags: list[str] = field(default_factory=list)
+
+
+class StreamMeter(Protocol):
+    """Fed the bytes of a streamed answer; gives the bytes for the client and keeps a reading."""
+
+    reading: Reading
+
+    def feed(self, chunk: bytes) -> bytes: ...
+
+    def finish(self) -> bytes:
+        """At the end of the body: what was still held back."""
+        ...
+
+    def error_event(self, payload: bytes) -> bytes:
+        """An error as this dialect puts it into a stream."""
+        ...
+
+
+class Dialect(Protocol):
+    """One family of APIs."""
+
+    def path(self, endpoint: str) -> str:
+        """The provider's path (after its base URL) of one of our endpoints."""
+        ...
+
+    def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
+        """The body to send: the client's bytes, edited only where `wanted` says so."""
+        ...
+
+    def output_limit(self, fields: Mapping[str, Any]) -> int | None:
+        """The output limit the client set, or None. Raises ValueError when it is no sensible number, or two differ."""
+        ...
+
+    def stream_meter(self, fields: Mapping[str, Any]) -> StreamMeter: ...
+
+    def read_whole(self, body: bytes, content_type: str) -> Reading | None:
+        """The reading of an answer that was not streamed; None when it is not an answer of this dialect (F8)."""
+        ...

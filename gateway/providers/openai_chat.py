@@ -1,0 +1,259 @@
+"""The OpenAI chat dialect: OpenAI itself, the simulator and everything that calls itself compatible.
+
+A stream is `data:` events of chunks, the usage in the last one before `[DONE]` when `stream_options.include_usage` was asked for. We always
+ask, and keep that chunk (the one without choices) from a client that did not. All other bytes pass as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from gateway.jsonbody import with_first, with_value
+from gateway.providers.dialect import Reading, Wanted
+from gateway.sse import Splitter, data_of, event_of
+
+LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
+MAX_OUTPUT_LIMIT = 10_000_000
+_PATHS = {"/v1/chat/completions": "/chat/completions"}
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Text(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Text | None = None
+    message: _Text | None = None
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    service_tier: str | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"")
+    x_groq: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Groq(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw(b"")
+
+
+_GROQ = msgspec.json.Decoder(_Groq)
+_DECODER = msgspec.json.Decoder(_Answer)
+_NULL = (b"", b"null")
+
+
+class OpenAIChat:
+    """Implements `Dialect`."""
+
+    def path(self, endpoint: str) -> str:
+        return _PATHS[endpoint]
+
+    def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
+        if wanted.report_usage:
+            options = fields.get("stream_options")
+            if type(options) is not dict:
+                edit = with_value if "stream_options" in fields else with_first
+                raw = edit(raw, "stream_options", {"include_usage": True})
+            elif options.get("include_usage") is not True:
+                raw = with_value(raw, "stream_options", {**options, "include_usage": True})
+        if wanted.output_limit is not None:
+            named = [name for name in LIMIT_FIELDS if fields.get(name) is not None]
+            for name in named or [limit_field]:
+                edit = with_value if name in fields else with_first
+                raw = edit(raw, name, wanted.output_limit)
+        if wanted.model is not None:
+            raw = with_value(raw, "model", wanted.model)
+        return raw
+
+    def output_limit(self, fields: Mapping[str, Any]) -> int | None:
+        limits = set()
+        for name in LIMIT_FIELDS:
+            value = fields.get(name)
+            if value is None:
+                continue
+            if type(value) is not int or not 1 <= value <= MAX_OUTPUT_LIMIT:
+                raise ValueError(name)
+            limits.add(value)
+        if len(limits) > 1:
+            raise ValueError("max_tokens")
+        return limits.pop() if limits else None
+
+    def stream_meter(self, fields: Mapping[str, Any]) -> ChatStreamMeter:
+        options = fields.get("stream_options")
+        asked = type(options) is dict and options.get("include_usage") is True
+        return ChatStreamMeter(show_usage=asked)
+
+    def read_whole(self, body: bytes, content_type: str) -> Reading | None:
+        if "json" not in content_type:
+            return None
+        answer = _decode(body)
+        if answer is None or answer.choices is None:
+            return None
+        reading = Reading(ended=True)
+        _note(answer, reading)
+        return reading
+
+
+class ChatStreamMeter:
+    """Implements `StreamMeter`. Holds back at most the event that is still incomplete, and only from a client that did not ask for usage."""
+
+    __slots__ = ("_events", "_finished", "_show_usage", "reading")
+
+    def __init__(self, *, show_usage: bool) -> None:
+        self.reading = Reading()
+        self._events = Splitter()
+        self._show_usage = show_usage
+        self._finished = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        events = self._events.feed(chunk)
+        if self._show_usage:
+            for event, whole in events:
+                self._note(event, whole)
+            return chunk
+        passed = [event for event, whole in events if self._note(event, whole)]
+        return passed[0] if len(passed) == 1 else b"".join(passed)
+
+    def finish(self) -> bytes:
+        rest = self._events.rest()
+        shown = self._note(rest, whole=True) if rest.strip() else True
+        if self._events.oversized:
+            self.reading.flags.append("oversized_event")
+        if self._finished:
+            self.reading.ended = True  # some providers close without [DONE]
+        return b"" if self._show_usage or not shown else rest
+
+    def error_event(self, payload: bytes) -> bytes:
+        return event_of(payload)
+
+    def _note(self, event: bytes, whole: bool) -> bool:
+        """Reads one event. Whether the client is to see it."""
+        data = data_of(event) if whole else b""
+        if not data:
+            return True
+        reading = self.reading
+        if data[:6] == b"[DONE]":
+            reading.ended = True
+            return True
+        answer = _decode(data)
+        if answer is None:
+            if "malformed_event" not in reading.flags:
+                reading.flags.append("malformed_event")
+            return True
+        _note(answer, reading)
+        if not answer.choices:
+            if answer.usage in _NULL:
+                return True
+            reading.ended = reading.ended or self._finished  # usage after the last choice: nothing follows but [DONE]
+            return False
+        self._finished = self._finished or any(choice.finish_reason for choice in answer.choices)
+        return True
+
+
+def _decode(data: bytes) -> _Answer | None:
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        return _decode_leniently(data)
+    except msgspec.DecodeError:
+        return None
+
+
+def _decode_leniently(data: bytes) -> _Answer | None:
+    """An answer whose fields have types we do not expect: keep what is as expected, so that odd extras do not lose the usage."""
+    try:
+        plain = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    if type(plain) is not dict:
+        return None
+    choices = plain.get("choices")
+    answer = _Answer(choices=[] if type(choices) is list else None)
+    for name in ("id", "model", "service_tier"):
+        if type(plain.get(name)) is str:
+            setattr(answer, name, plain[name])
+    for name in ("usage", "x_groq", "error"):
+        if plain.get(name) is not None:
+            setattr(answer, name, msgspec.Raw(orjson.dumps(plain[name])))
+    for choice in choices if type(choices) is list else ():
+        try:
+            answer.choices.append(msgspec.convert(choice, _Choice))  # type: ignore[union-attr]
+        except msgspec.ValidationError:
+            # Its text cannot be told from the rest: all of it counts, so that the bound stays one.
+            answer.choices.append(_Choice(delta=_Text(content=orjson.dumps(choice).decode())))  # type: ignore[union-attr]
+    return answer
+
+
+def _note(answer: _Answer, reading: Reading) -> None:
+    """Adds one chunk (or a whole answer) to the reading. The last usage wins: where it comes in every chunk it is cumulative."""
+    said = reading.said
+    for name, value in (("id", answer.id), ("model", answer.model)):
+        if value and name not in said:
+            said[name] = value[:200]
+    if answer.service_tier:
+        said["service_tier"] = answer.service_tier[:40]
+    for choice in answer.choices or ():
+        text = choice.delta or choice.message
+        if text is not None:
+            reading.output_bytes += _bytes_of(text)
+    usage = answer.usage if answer.usage not in _NULL else _groq_usage(answer)
+    if usage not in _NULL:
+        reading.raw_usage = bytes(usage)
+    if answer.error not in _NULL:
+        reading.error = _error_code(bytes(answer.error))
+
+
+def _groq_usage(answer: _Answer) -> bytes:
+    if answer.x_groq in _NULL:
+        return b""
+    try:
+        return bytes(_GROQ.decode(answer.x_groq).usage)
+    except msgspec.DecodeError:
+        return b""
+
+
+def _bytes_of(text: _Text) -> int:
+    count = 0
+    for part in (text.content, text.refusal, text.reasoning, text.reasoning_content):
+        if part:
+            count += len(part) if part.isascii() else len(part.encode())
+    if text.tool_calls or text.function_call:
+        functions = [call.function for call in text.tool_calls or ()] + [text.function_call]
+        for function in functions:
+            if function is not None:
+                count += len((function.name or "").encode()) + len((function.arguments or "").encode()) + 8
+    return count
+
+
+def _error_code(raw: bytes) -> str:
+    try:
+        error = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return "provider_error"
+    if type(error) is dict:
+        for name in ("code", "type"):
+            if type(error.get(name)) is str:
+                return str(error[name])[:64]
+    return "provider_error"
