@@ -1,0 +1,380 @@
+"""The books: the ledger, what is derived from it, and where its writer stands. Shared tables, one for all workspaces.
+
+Every table with a `workspace_id` has row-level security forced (migrations): a connection that has not entered a workspace sees no
+row of them, one that has sees only its own. Only the ledger writer (`billing.ledger.writer`) writes here, except `BudgetLine`, which
+guardrails keeps in step with its budgets. Readers use `billing.ledger.queries`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from billing.ledger.packing import unpack
+
+
+class EntryState(models.TextChoices):
+    SETTLED = "settled"
+    VOID = "void"
+    """Never sent, or an error the provider does not bill: no money, shown in the call log."""
+    EXPIRED = "expired"
+    """Nobody came back by the deadline: charged at the hold, an upper bound."""
+    ADJUSTED = "adjusted"
+    """A correction (leg 1): signed."""
+
+
+class Leg(models.IntegerChoices):
+    CHARGE = 0
+    CORRECTION = 1
+
+
+class Attributed(models.Model):
+    """The dimensions of DESIGN section 1 as columns; empty text where a call has none. `user` is the column `end_user`."""
+
+    virtual_key = models.CharField(max_length=36)
+    """Virtual key id (UUID text), so that every dimension is text."""
+    member = models.CharField(max_length=128)
+    agent = models.CharField(max_length=128)
+    department = models.CharField(max_length=128)
+    customer = models.CharField(max_length=128)
+    feature = models.CharField(max_length=128)
+    user = models.CharField(max_length=128, db_column="end_user")
+    session = models.CharField(max_length=128)
+    model = models.CharField(max_length=128)
+    """Model asked of the provider."""
+    provider = models.CharField(max_length=32)
+    environment = models.CharField(max_length=128)
+    tags = models.JSONField()
+
+    class Meta:
+        abstract = True
+
+
+class Entry(Attributed):
+    """One immutable ledger line. Partitioned by month of `at`; a trigger refuses UPDATE and DELETE.
+
+    `at` is the time of admission, read from the attempt's id (a UUIDv7), so that the key (rid, leg, at) is as unique as (rid, leg).
+    A charge above zero may still be corrected once by leg 1; the attempt's cost is the sum of its legs.
+    """
+
+    pk = models.CompositePrimaryKey("rid", "leg", "at")
+    workspace_id = models.BigIntegerField()
+    rid = models.UUIDField()
+    """The attempt's id, sent upstream as a header: what invoices are joined on."""
+    leg = models.SmallIntegerField(choices=Leg)
+    at = models.DateTimeField()
+    ended_at = models.DateTimeField()
+    """When the money Redis took this event."""
+    seq = models.BigIntegerField()
+    state = models.CharField(max_length=8, choices=EntryState)
+    basis = models.CharField(max_length=8)
+    price_status = models.CharField(max_length=9)
+    cost_nano = models.BigIntegerField()
+    hold_nano = models.BigIntegerField()
+    call_id = models.UUIDField(null=True)
+    """Null only for an attempt whose context was lost with Redis: its money is booked, the call log leaves it out."""
+    attempt = models.SmallIntegerField()
+    credential_id = models.UUIDField(null=True)
+    model_requested = models.CharField(max_length=200)
+    """What the client named, where it differs from `model`."""
+    model_served = models.CharField(max_length=200)
+    endpoint = models.CharField(max_length=200)
+    streamed = models.BooleanField()
+    input_tokens = models.BigIntegerField()
+    """Uncached input of every modality; the four token columns are disjoint."""
+    cache_read_tokens = models.BigIntegerField()
+    cache_write_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    http_status = models.IntegerField()
+    """The provider's status; 0 when it never answered."""
+    error = models.CharField(max_length=64)
+    first_byte_ms = models.IntegerField(null=True)
+    duration_ms = models.IntegerField(null=True)
+    overhead_us = models.IntegerField(null=True)
+    counters = models.JSONField()
+    """[[counter, unit, charged], ...]: what this line moved, as in the stream."""
+    flags = models.JSONField()
+    """Alarms: ["over", ...]."""
+    price_version = models.CharField(max_length=64)
+    detail = models.BinaryField()
+    """Packed (`billing.ledger.packing`): usage, fees, breakdown, context, raw_usage, provider_request_id."""
+
+    class Meta:
+        db_table = "billing_entry"
+        indexes = [models.Index(fields=["workspace_id", "-at", "rid"], name="billing_entry_newest")]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(state__in=EntryState.values), name="billing_entry_state_known"),
+            models.CheckConstraint(
+                condition=models.Q(state="adjusted", leg=1)
+                | (~models.Q(state="adjusted") & models.Q(leg=0, cost_nano__gte=0)),
+                name="billing_entry_only_a_correction_is_signed",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state="void") | models.Q(cost_nano=0), name="billing_entry_void_is_free"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rid}/{self.leg}"
+
+    def unpacked(self) -> dict[str, Any]:
+        """usage, fees, breakdown, context (as in `events.Outcome`), raw_usage (JSON text) and provider_request_id, where known."""
+        return unpack(self.detail)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error) or self.http_status >= 400
+
+
+class OpenAttempt(models.Model):
+    """An attempt that is held and not ended, as the stream told it: what a rebuild of the money Redis adopts."""
+
+    rid = models.UUIDField(primary_key=True)
+    workspace_id = models.BigIntegerField()
+    at = models.DateTimeField()
+    held_at = models.DateTimeField()
+    deadline = models.DateTimeField()
+    """The first deadline. Renewals are not in the stream: a rebuild gives every adopted hold a new lease."""
+    seq = models.BigIntegerField()
+    hold_nano = models.BigIntegerField()
+    counters = models.JSONField()
+    """[[counter, unit, held], ...]"""
+    context = models.TextField()
+    """JSON of `events.CallContext`, verbatim."""
+
+    class Meta:
+        db_table = "billing_open_attempt"
+        indexes = [models.Index(fields=["workspace_id", "rid"], name="billing_open_by_workspace")]
+
+    def __str__(self) -> str:
+        return str(self.rid)
+
+
+class BudgetTotal(models.Model):
+    """Settled amount of one counter (a budget, a period, and for each-value budgets a value): the S of a rebuild."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "counter")
+    workspace_id = models.BigIntegerField()
+    counter = models.CharField(max_length=200)
+    """Key suffix "b:<budget uuid>:<period start ms>[:<value digest>]"."""
+    budget_id = models.UUIDField(null=True)
+    period_start = models.DateTimeField(null=True)
+    unit = models.CharField(max_length=8)
+    settled = models.BigIntegerField()
+
+    class Meta:
+        db_table = "billing_budget_total"
+        indexes = [models.Index(fields=["workspace_id", "budget_id", "-period_start"], name="billing_total_by_budget")]
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.counter}"
+
+
+class BudgetLine(models.Model):
+    """What the writer must know of a budget to see its thresholds crossed. Guardrails writes it with the budget."""
+
+    budget_id = models.UUIDField(primary_key=True)
+    workspace_id = models.BigIntegerField()
+    name = models.CharField(max_length=120)
+    unit = models.CharField(max_length=8)
+    cap = models.BigIntegerField()
+    """In its unit; 0: no cap, nothing crosses."""
+    thresholds = ArrayField(models.SmallIntegerField())
+    """Percents of the cap, 1 to 100."""
+
+    class Meta:
+        db_table = "billing_budget_line"
+        indexes = [models.Index(fields=["workspace_id"], name="billing_line_by_workspace")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Crossing(models.Model):
+    """A threshold was crossed: once per counter (budget, period, value) and threshold, whatever is redelivered."""
+
+    id = models.BigAutoField(primary_key=True)
+    workspace_id = models.BigIntegerField()
+    budget_id = models.UUIDField()
+    counter = models.CharField(max_length=200)
+    period_start = models.DateTimeField()
+    threshold = models.SmallIntegerField()
+    at = models.DateTimeField()
+    """When the money Redis took the event that the writer saw crossing it."""
+    settled = models.BigIntegerField()
+    cap = models.BigIntegerField()
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "billing_crossing"
+        constraints = [
+            models.UniqueConstraint(fields=["workspace_id", "counter", "threshold"], name="billing_crossing_once")
+        ]
+        indexes = [models.Index(fields=["workspace_id", "budget_id", "-at"], name="billing_crossing_by_budget")]
+
+    def __str__(self) -> str:
+        return f"{self.counter} {self.threshold}%"
+
+
+class StreamOffset(models.Model):
+    """How far the ledger has read a partition's stream; committed with the rows it read."""
+
+    partition = models.SmallIntegerField(primary_key=True)
+    last_id = models.CharField(max_length=64, default="")
+    """Id of the last committed entry; empty: from the beginning."""
+    last_seal = models.BinaryField(max_length=16, default=b"")
+    """Digest of that entry. It stays in the stream; when it is gone or differs, Redis has lost or replaced the stream."""
+    resets = models.IntegerField(default=0)
+    """How often the stream was found lost or replaced, and read from its beginning."""
+    drained_at = models.DateTimeField(null=True)
+    """When the writer last found nothing more to read."""
+
+    class Meta:
+        db_table = "billing_stream_offset"
+
+    def __str__(self) -> str:
+        return f"p{self.partition:02d} {self.last_id}"
+
+
+class SequenceMark(models.Model):
+    """The highest seq of a workspace that the books have seen, and the numbers missing below it (an alarm)."""
+
+    workspace_id = models.BigIntegerField(primary_key=True)
+    seq = models.BigIntegerField()
+    gaps = models.JSONField()
+    """[[first, last], ...] never seen so far, oldest first."""
+
+    class Meta:
+        db_table = "billing_sequence_mark"
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.seq}"
+
+
+class DeadLetter(models.Model):
+    """A stream entry that could not be booked. Tried five times, then quarantined; the others go on meanwhile."""
+
+    id = models.BigAutoField(primary_key=True)
+    workspace_id = models.BigIntegerField(null=True)
+    """Null when even that could not be read."""
+    partition = models.SmallIntegerField()
+    stream_id = models.CharField(max_length=64)
+    seal = models.BinaryField(max_length=16)
+    fields = models.JSONField()
+    """The raw entry: names and values as Latin-1 text, so that any bytes survive."""
+    error = models.CharField(max_length=500)
+    tries = models.SmallIntegerField()
+    first_at = models.DateTimeField()
+    next_at = models.DateTimeField(null=True)
+    """When it is tried again; null: quarantined, a person must look."""
+
+    class Meta:
+        db_table = "billing_dead_letter"
+        constraints = [
+            models.UniqueConstraint(fields=["partition", "stream_id", "seal"], name="billing_dead_letter_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"p{self.partition:02d} {self.stream_id}"
+
+
+class Measures(models.Model):
+    """What a rollup adds up. Sums only, so that any order of events gives the same row."""
+
+    calls = models.BigIntegerField()
+    """First attempts: one a call."""
+    attempts = models.BigIntegerField()
+    errors = models.BigIntegerField()
+    """Attempts that failed, charged or not."""
+    voids = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+    assumed_nano = models.BigIntegerField()
+    """The part of the cost that is still an unconfirmed upper bound."""
+    unpriced_calls = models.BigIntegerField()
+    input_tokens = models.BigIntegerField()
+    cache_read_tokens = models.BigIntegerField()
+    cache_write_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    duration_ms = models.BigIntegerField()
+    timed = models.BigIntegerField()
+    """Attempts with a known duration."""
+    first_byte_ms = models.BigIntegerField()
+    first_bytes = models.BigIntegerField()
+    """Attempts with a known first byte."""
+    overhead_us = models.BigIntegerField()
+
+    class Meta:
+        abstract = True
+
+
+class RollupHour(Measures):
+    """Per hour and value of one dimension. Partitioned by month of `hour`."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "dimension", "hour", "value")
+    workspace_id = models.BigIntegerField()
+    dimension = models.CharField(max_length=40)
+    """A `Dimension`, "tag:<key>", or empty for the workspace's total. Sessions have day rows only."""
+    hour = models.DateTimeField()
+    """Start of the hour on the workspace's wall clock (so :15, :30 or :45 past in zones such as Kathmandu's)."""
+    value = models.CharField(max_length=128)
+
+    class Meta:
+        db_table = "billing_rollup_hour"
+
+    def __str__(self) -> str:
+        return f"{self.dimension}={self.value} {self.hour}"
+
+
+class RollupDay(Measures):
+    """Per day and value of one dimension."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "dimension", "day", "value")
+    workspace_id = models.BigIntegerField()
+    dimension = models.CharField(max_length=40)
+    day = models.DateField()
+    """The workspace's own calendar, as its time zone was when the call was booked."""
+    value = models.CharField(max_length=128)
+
+    class Meta:
+        db_table = "billing_rollup_day"
+
+    def __str__(self) -> str:
+        return f"{self.dimension}={self.value} {self.day}"
+
+
+class RollupMonth(Measures):
+    """Per month and value of one dimension, so that a year of ten thousand customers is few rows."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "dimension", "month", "value")
+    workspace_id = models.BigIntegerField()
+    dimension = models.CharField(max_length=40)
+    month = models.DateField()
+    """First day of the month in the workspace's calendar."""
+    value = models.CharField(max_length=128)
+
+    class Meta:
+        db_table = "billing_rollup_month"
+
+    def __str__(self) -> str:
+        return f"{self.dimension}={self.value} {self.month}"
+
+
+class RollupDetail(Measures, Attributed):
+    """Per day and combination of all dimensions: what groups by two of them and filters by any read. Partitioned by month of `day`.
+
+    Bounded per workspace and day (`billing.ledger.rollups.MAX_DETAIL_ROWS`): beyond it, new combinations lose session, user and tags.
+    """
+
+    pk = models.CompositePrimaryKey("workspace_id", "day", "digest")
+    workspace_id = models.BigIntegerField()
+    day = models.DateField()
+    digest = models.UUIDField()
+    """128-bit digest of the combination."""
+
+    class Meta:
+        db_table = "billing_rollup_detail"
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.day} {self.digest}"
