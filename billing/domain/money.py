@@ -25,6 +25,13 @@ def ceil_nano(usd: Fraction) -> int:
     return -(-scaled.numerator // scaled.denominator)
 
 
+def ceil_ratio(numerator: int, denominator: int) -> int:
+    """nano-dollars as an exact ratio of integers, rounded up once: `ceil_nano` for rates already compiled to integers."""
+    if numerator < 0 or denominator <= 0:
+        raise BadAmount(f"a cost cannot be negative: {numerator}/{denominator} nano-USD")
+    return -(-numerator // denominator)
+
+
 def parse_usd(text: str | int | Decimal) -> int:
     """What a person or an API client wrote as dollars -> nano-dollars, exactly.
 

@@ -1,0 +1,479 @@
+"""The price book: from (provider, model, moment) to rates, compiled to integers. Values in, values out; the table is handed in.
+
+A model answers to the exact names the table gives it, and to a dated snapshot of one ("gpt-4o-2024-08-06") when the date is not in the
+future. Nothing is matched by prefix, so an invented name has no price (BILLING.md, "genai-prices' traps").
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from fractions import Fraction
+from math import lcm
+from typing import Any
+
+from billing.domain.extraction.record import BUCKETS
+from billing.domain.money import NANO_PER_USD, fraction_of_usd
+
+PER_MILLION, PER_THOUSAND = 1_000_000, 1_000
+PER: Mapping[str, int] = {
+    **dict.fromkeys(BUCKETS, PER_MILLION),
+    "audio_milliseconds": 3_600_000,  # printed per hour
+    "pages": PER_THOUSAND,
+    "annotated_pages": PER_THOUSAND,
+    "images": 1,
+    "container_session": 1,
+    "container_session_4g": 1,
+    "container_session_16g": 1,
+    "container_session_64g": 1,
+}
+"""How many units a printed price is for. Fees that are not named here are printed per thousand events."""
+
+SAME_RATE_AS: Mapping[str, tuple[str, ...]] = {
+    "cache_read": ("input_uncached",),
+    "cache_write_5m": ("cache_write_30m", "input_uncached"),
+    "cache_write_30m": ("cache_write_5m", "input_uncached"),
+    "tool_input": ("input_uncached",),
+    "input_image": ("input_uncached",),
+    "input_image_cached": ("cache_read", "input_image", "input_uncached"),
+    "input_video": ("input_uncached",),
+    "input_video_cached": ("cache_read", "input_video", "input_uncached"),
+    "input_audio_cached": ("input_audio",),
+}
+"""Where a table prints no rate of its own the tokens are plain input (never cheaper). Audio and generated media have no such fallback."""
+
+STANDARD = "standard"
+_SNAPSHOT = re.compile(r"^(.+?)[-@](?:(20\d\d)-(\d\d)-(\d\d)|(20\d\d)(\d\d)(\d\d))$")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMeta:
+    """What bounds need to know of a model. Zero or empty: not known."""
+
+    context_window: int = 0
+    max_output_tokens: int = 0
+    tokenizer: str = ""
+    """o200k, cl100k, claude, gemini, bytes (T <= UTF-8 bytes) or "" (unknown)."""
+    mode: str = ""
+    """chat, responses, completion, embedding, image_generation, audio_speech, audio_transcription, moderation, ..."""
+    reasoning: bool = False
+    modalities: frozenset[str] = frozenset()
+    """Inputs beside text: image, audio, video, pdf."""
+    image_tokens_cap: int = 0
+    """The most tokens one image can cost on this model."""
+    released: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Rates of one context as integers: cost_nano = ceil(sum(quantity * numerators[unit]) / denominator)."""
+
+    numerators: Mapping[str, int]
+    denominator: int
+    printed: Mapping[str, str]
+    """The rate of each unit as a decimal string of dollars per `PER` units, for the breakdown."""
+    long_context: bool = False
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    tier: str
+    above: int
+    starts: int
+    ends: int
+    window: str
+    units: Mapping[str, str]
+
+
+class Rates:
+    """All rates of one model that are valid at one moment: tiers, thresholds and uplifts. Pinned at admission, used at settlement."""
+
+    __slots__ = ("_compiled", "_thresholds", "_tables", "at", "book", "discount", "flags", "free", "meta", "model", "provider", "regional")
+
+    def __init__(
+        self,
+        *,
+        book: PriceBook,
+        provider: str,
+        model: str,
+        at: int,
+        tables: Mapping[tuple[str, int], Mapping[str, str]],
+        meta: ModelMeta,
+        regional: str,
+        free: bool,
+        discount: Fraction,
+        flags: tuple[str, ...],
+    ) -> None:
+        self.book, self.provider, self.model, self.at, self.meta = book, provider, model, at, meta
+        self.regional, self.free, self.discount, self.flags = regional, free, discount, flags
+        self._tables = tables
+        self._thresholds = {
+            tier: sorted(above for named, above in tables if named == tier and above >= 0) for tier in {named for named, _ in tables}
+        }
+        self._compiled: dict[tuple[str, int, bool], Compiled | None] = {}
+
+    @property
+    def tiers(self) -> frozenset[str]:
+        return frozenset(self._thresholds)
+
+    def compiled(self, tier: str = STANDARD, prompt_total: int = 0, regional: bool = False) -> Compiled | None:
+        """The integer rates of a context, or None when the table has none for that tier: an unknown tier is never standard."""
+        thresholds = self._thresholds.get(tier)
+        if thresholds is None:
+            if not self.free:
+                return None
+            thresholds = []
+        above = -1
+        for threshold in thresholds:
+            if prompt_total > threshold:
+                above = threshold
+        key = (tier, above, regional)
+        try:
+            return self._compiled[key]
+        except KeyError:
+            pass
+        made = self._compiled[key] = self._compile(tier, above, regional, prompt_total)
+        return made
+
+    def served(self, model: str) -> Rates | None:
+        """The rates, at the same moment, of another model of the same provider (an alias, a fallback, an advisor)."""
+        return self.book.rates_at(self.provider, model, self.at)
+
+    def dearest(self, tiers: Iterable[str], prompt_total: int, regional: bool) -> Compiled | None:
+        """Per unit the highest of several tiers' rates, both sides of every threshold that `prompt_total` can reach. For bounds."""
+        options = []
+        for tier in tiers:
+            reachable = {0, *(t + 1 for t in self._thresholds.get(tier, ()) if prompt_total > t)}
+            for prompt in reachable:
+                one = self.compiled(tier, prompt, regional)
+                if one is None:
+                    return None
+                options.append(one)
+        if len(options) == 1:
+            return options[0]
+        if not options:
+            return None
+        common = lcm(*(one.denominator for one in options))
+        best: dict[str, int] = {}
+        printed: dict[str, str] = {}
+        for one in options:
+            scale = common // one.denominator
+            for unit, numerator in one.numerators.items():
+                if numerator * scale >= best.get(unit, -1):
+                    best[unit], printed[unit] = numerator * scale, one.printed[unit]
+        return Compiled(best, common, printed, any(one.long_context for one in options))
+
+    def _compile(self, tier: str, above: int, regional: bool, prompt_total: int) -> Compiled | None:
+        if self.free:
+            return Compiled(dict.fromkeys(PER, 0), 1, dict.fromkeys(PER, "0"))
+        flags: tuple[str, ...] = ()
+        standard = self._thresholds.get(STANDARD, [])
+        if above < 0 and any(prompt_total > threshold for threshold in standard):
+            if tier == "priority":  # no long-context table is published for it: the price is not known
+                return None
+            if tier != STANDARD:
+                flags = ("long_context_rate_unpublished",)
+        units = self._tables[tier, above]
+        uplift = fraction_of_usd(self.regional) if regional and self.regional else Fraction(1)
+        exact: dict[str, Fraction] = {}
+        for unit, amount in units.items():
+            rate = fraction_of_usd(amount) * self.discount
+            exact[unit] = rate * uplift if unit in BUCKETS else rate  # fees carry no uplift
+        for unit, others in SAME_RATE_AS.items():
+            if unit not in exact:
+                same = next((exact[other] for other in others if other in exact), None)
+                if same is not None:
+                    exact[unit] = same
+        nano = {unit: rate * NANO_PER_USD / PER.get(unit, PER_THOUSAND) for unit, rate in exact.items()}
+        common = lcm(*(rate.denominator for rate in nano.values())) if nano else 1
+        return Compiled(
+            {unit: rate.numerator * (common // rate.denominator) for unit, rate in nano.items()},
+            common,
+            {unit: _decimal_text(rate) for unit, rate in exact.items()},
+            above >= 0,
+            flags,
+        )
+
+
+class _Model:
+    """One model of the table with its rows parsed once; hands out Rates per period and price window."""
+
+    __slots__ = ("_edges", "_made", "_rows", "free", "id", "meta", "regional", "regional_from")
+
+    def __init__(self, model_id: str, raw: Mapping[str, Any]) -> None:
+        self.id = model_id
+        self.free = bool(raw.get("free"))
+        self.regional = str(raw.get("regional", ""))
+        self.regional_from = _epoch(raw.get("regional_from"), 0)
+        self.meta = ModelMeta(
+            context_window=raw.get("context", 0),
+            max_output_tokens=raw.get("max_output", 0),
+            tokenizer=raw.get("tokenizer", ""),
+            mode=raw.get("mode", ""),
+            reasoning=raw.get("reasoning", False),
+            modalities=frozenset(raw.get("input", ())),
+            image_tokens_cap=raw.get("image_cap", 0),
+            released=raw.get("released", ""),
+        )
+        self._rows = [
+            _Row(r["tier"], r.get("above", -1), _epoch(r.get("from"), 0), _epoch(r.get("to"), 1 << 62), r.get("window", ""), r["units"])
+            for r in raw.get("rows", ())
+        ]
+        edges = {row.starts for row in self._rows} | {row.ends for row in self._rows}
+        if self.regional_from:
+            edges.add(self.regional_from)
+        self._edges = sorted(edges)
+        self._made: dict[tuple[int, frozenset[str]], Mapping[tuple[str, int], Mapping[str, str]]] = {}
+
+    @property
+    def windows(self) -> frozenset[str]:
+        return frozenset(row.window for row in self._rows if row.window)
+
+    def period(self, at: int) -> int:
+        return bisect_right(self._edges, at)
+
+    def tables(self, at: int, open_windows: frozenset[str]) -> Mapping[tuple[str, int], Mapping[str, str]]:
+        tables: dict[tuple[str, int], Mapping[str, str]] = {}
+        for row in self._rows:  # a row inside an open window, and a later row, replace what stood before
+            if row.starts <= at < row.ends and (not row.window or row.window in open_windows):
+                tables[row.tier, row.above] = row.units
+        return tables
+
+
+class PriceBook:
+    """Dated rates of every provider. Immutable in use; `with_overrides` makes a workspace's own book on top of this one."""
+
+    MAX_CACHED = 8192
+    """Model names come from clients: the caches are dropped whole at this size rather than grow."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self.version = str(table.get("version", ""))
+        self._providers: Mapping[str, Mapping[str, Any]] = table["providers"]
+        self._aliases: dict[str, str] = {}
+        self._names: dict[str, dict[str, str]] = {}
+        for provider, home in self._providers.items():
+            for alias in home.get("aliases", ()):
+                self._aliases[alias] = provider
+        self._models: dict[tuple[str, str], _Model] = {}
+        self._found: dict[tuple[str, str], tuple[_Model | None, int, str]] = {}
+        self._rates: dict[tuple[str, str, int, frozenset[str]], Rates] = {}
+
+    def rates(self, provider: str, model: str, at: datetime) -> Rates | None:
+        """The rates of a model at an aware moment, or None when nobody has priced it."""
+        return self.rates_at(provider, model, int(at.timestamp()))
+
+    def rates_at(self, provider: str, model: str, at: int) -> Rates | None:
+        """`rates` for a Unix time in seconds."""
+        found = self._found.get((provider, model))
+        if found is None:
+            found = self._find(provider, model)
+            if len(self._found) >= self.MAX_CACHED:
+                self._found.clear()
+                self._rates.clear()
+            self._found[provider, model] = found
+        record, snapshot_from, home = found
+        if record is None or snapshot_from > at:
+            return None
+        windows = frozenset(name for name in record.windows if self._open(home, name, at)) if record.windows else _NO_WINDOWS
+        key = (provider, model, record.period(at), windows)
+        rates = self._rates.get(key)
+        if rates is None:
+            rates = self._make(provider, model, record, at, windows)
+            if rates is None:
+                return None
+            self._rates[key] = rates
+        return rates
+
+    def meta(self, provider: str, model: str) -> ModelMeta | None:
+        """What bounds need to know of a model, or None when the book does not know it."""
+        found = self._found.get((provider, model)) or self._find(provider, model)
+        return found[0].meta if found[0] else None
+
+    def models(self, provider: str) -> Sequence[str]:
+        """The ids of a provider's models, for lists shown to people."""
+        return sorted(self._providers.get(self._aliases.get(provider, provider), {}).get("models", ()))
+
+    def with_overrides(self, rows: Iterable[Mapping[str, Any]]) -> PriceBook:
+        """This book under a workspace's own rows, each one of:
+
+        {"provider", "model" ("*" for all), "units": {unit: "price"}, "tier"?, "from"?, "to"?}  a negotiated or own model's price
+        {"provider", "model", "free": true}                                                     a local model
+        {"provider" ("*"), "model" ("*"), "discount": "0.10", "from"?, "to"?}                   a fraction off the list price
+        """
+        return _OverriddenBook(self, list(rows))
+
+    def _make(self, provider: str, model: str, record: _Model, at: int, windows: frozenset[str]) -> Rates | None:
+        tables = record.tables(at, windows)
+        if not tables and not record.free:
+            return None
+        return Rates(
+            book=self,
+            provider=provider,
+            model=model,
+            at=at,
+            tables=tables,
+            meta=record.meta,
+            regional=record.regional if at >= record.regional_from else "",
+            free=record.free,
+            discount=Fraction(1),
+            flags=(),
+        )
+
+    def _find(self, provider: str, model: str) -> tuple[_Model | None, int, str]:
+        """(the model's record or None, the moment from which this snapshot can exist, its home provider)."""
+        home = self._aliases.get(provider, provider)
+        wanted = model.strip().lower()
+        for candidate in (home, *self._providers.get(home, {}).get("fallback", ())):
+            for name in _spellings(wanted):
+                record = self._record(candidate, name)
+                if record is not None:
+                    return record, 0, candidate
+            base, dated = _without_date(wanted)
+            record = self._record(candidate, base) if base else None
+            if record is not None:
+                return record, dated, candidate
+        if self._providers.get(home, {}).get("wildcard") == "free" and wanted:
+            return _Model(wanted, {"free": True}), 0, home
+        return None, 0, home
+
+    def _record(self, provider: str, name: str) -> _Model | None:
+        names = self._names.get(provider)
+        if names is None:
+            models = self._providers.get(provider, {}).get("models", {})
+            names = {alias: model_id for model_id, raw in models.items() for alias in (*raw["names"], model_id)}
+            self._names[provider] = names
+        model_id = names.get(name)
+        if model_id is None:
+            return None
+        record = self._models.get((provider, model_id))
+        if record is None:
+            record = self._models[provider, model_id] = _Model(model_id, self._providers[provider]["models"][model_id])
+        return record
+
+    def _open(self, provider: str, window: str, at: int) -> bool:
+        rule = self._providers[provider]["windows"][window]
+        moment = datetime.fromtimestamp(at, UTC)
+        if moment.weekday() not in rule["days"] or moment.date().isoformat() in rule.get("except", ()):
+            return False
+        return any(first <= moment.hour < last for first, last in rule["hours"])
+
+
+class _OverriddenBook(PriceBook):
+    def __init__(self, base: PriceBook, rows: list[Mapping[str, Any]]) -> None:
+        super().__init__({"version": base.version, "providers": base._providers})
+        self._base, self._own = base, rows
+        self.version = f"{base.version}+own"
+        self._models = base._models
+        for row in rows:  # a bad row is the administrator's mistake: say so when the book is made, not at a call
+            for amount in (*row.get("units", {}).values(), row.get("discount", "0")):
+                if not 0 <= fraction_of_usd(str(amount)):
+                    raise ValueError(f"a price cannot be negative: {amount}")
+            if fraction_of_usd(str(row.get("discount", "0"))) > 1:
+                raise ValueError("a discount is a fraction between 0 and 1")
+
+    def _find(self, provider: str, model: str) -> tuple[_Model | None, int, str]:
+        listed = super()._find(provider, model)
+        wanted = model.strip().lower()
+        own = [
+            row for row in self._own if ("units" in row or row.get("free")) and row["provider"] == provider and row["model"].lower() in (wanted, "*")
+        ]
+        exact = [row for row in own if row["model"].lower() == wanted] or own
+        if not exact:
+            return listed
+        if any(row.get("free") for row in exact):
+            return _Model(wanted, {"free": True, **_meta_raw(listed[0])}), 0, listed[2]
+        rows = [{**row, "tier": row.get("tier", STANDARD)} for row in exact]
+        return _Model(wanted, {"rows": rows, **_meta_raw(listed[0])}), 0, listed[2]
+
+    def _make(self, provider: str, model: str, record: _Model, at: int, windows: frozenset[str]) -> Rates | None:
+        rates = super()._make(provider, model, record, at, windows)
+        if rates is None:
+            return None
+        for row in self._own:
+            hit = row["provider"] in (provider, "*") and row["model"].lower() in (model.strip().lower(), record.id, "*")
+            if "discount" in row and hit and _epoch(row.get("from"), 0) <= at < _epoch(row.get("to"), 1 << 62):
+                rates.discount *= 1 - fraction_of_usd(str(row["discount"]))
+        return rates
+
+    def rates_at(self, provider: str, model: str, at: int) -> Rates | None:
+        edges = tuple(bound for row in self._own if "discount" in row for bound in (_epoch(row.get("from"), 0), _epoch(row.get("to"), 1 << 62)))
+        if edges:  # discounts are dated apart from the model's own rows
+            slot = bisect_right(sorted(edges), at)
+            if slot != getattr(self, "_slot", slot):
+                self._rates.clear()
+            self._slot = slot
+        return super().rates_at(provider, model, at)
+
+
+_NO_WINDOWS: frozenset[str] = frozenset()
+
+
+def _meta_raw(record: _Model | None) -> dict[str, Any]:
+    if record is None:
+        return {}
+    meta = record.meta
+    return {
+        "context": meta.context_window,
+        "max_output": meta.max_output_tokens,
+        "tokenizer": meta.tokenizer,
+        "mode": meta.mode,
+        "reasoning": meta.reasoning,
+        "input": meta.modalities,
+        "image_cap": meta.image_tokens_cap,
+    }
+
+
+def _spellings(name: str) -> Iterable[str]:
+    """The exact name, and the name without the path providers put before it ("models/gemini-2.5-flash", "us.anthropic.claude-...")."""
+    yield name
+    if name.startswith(("models/", "publishers/google/models/", "google/", "x-ai/", "xai/")):
+        yield name.rpartition("/")[2]
+    if name.startswith(("projects/", "publishers/")) and "/models/" in name:
+        yield name.rpartition("/models/")[2]
+    if name.startswith("ft:"):  # ft:<base>:<organisation>:<suffix>:<id>
+        base = name.split(":")[1]
+        yield f"ft:{base}"
+        undated, _ = _without_date(base)
+        if undated:
+            yield f"ft:{undated}"
+
+
+def _without_date(name: str) -> tuple[str, int]:
+    """A snapshot's base name and the moment of its date; ("", 0) when there is no date in it."""
+    hit = _SNAPSHOT.match(name)
+    if hit is None:
+        return "", 0
+    year, month, day = (int(part) for part in (hit[2] or hit[5], hit[3] or hit[6], hit[4] or hit[7]))
+    try:
+        moment = datetime.combine(date(year, month, day), datetime.min.time(), UTC)
+    except ValueError:
+        return "", 0
+    return hit[1], int(moment.timestamp())
+
+
+def _epoch(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _decimal_text(value: Fraction) -> str:
+    """An exact rate as a decimal string; as a ratio where it has no finite decimal (never with list prices)."""
+    denominator = value.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    if denominator != 1:
+        return f"{value.numerator}/{value.denominator}"
+    digits = 0
+    scaled = value
+    while scaled.denominator != 1:
+        scaled *= 10
+        digits += 1
+    whole = str(scaled.numerator).rjust(digits + 1, "0")
+    return f"{whole[:-digits]}.{whole[-digits:]}" if digits else whole

@@ -1,0 +1,60 @@
+"""From a provider's native answer to the canonical Usage. Pure: values in, values out; it never raises for what a provider sends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from billing.domain.extraction import dialects
+from billing.domain.extraction.common import Call, failed, unbilled, unreadable, unwrap
+from billing.domain.extraction.record import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCKETS, Usage, UsageContext
+
+__all__ = ["BUCKETS", "INPUT_BUCKETS", "OUTPUT_BUCKETS", "Usage", "UsageContext", "extract"]
+
+PROVIDER_ALIASES: Mapping[str, str] = {
+    "gemini": "google", "vertex": "google", "vertex_ai": "google", "google-vertex": "google", "x-ai": "xai", "fireworks_ai": "fireworks",
+    "together_ai": "together", "azure_openai": "azure", "azure-openai": "azure", "aws": "bedrock", "moonshotai": "moonshot",
+}  # fmt: skip
+
+
+def extract(
+    provider: str,
+    endpoint: str,
+    payload: Any,
+    *,
+    request: Mapping[str, Any] | None = None,
+    streamed: bool = False,
+    base_url: str = "",
+    account: Mapping[str, Any] | None = None,
+) -> Usage:
+    """What an answer consumed.
+
+    `payload` is the answer's JSON as the provider sent it, before any translation: one object, a bare usage object, the list of a
+    stream's events, a line of batch results, or None for a binary answer. `base_url` decides regional uplifts; `account` is state that
+    decides some fees (`grounded_prompts_today_before_this`, ...). Numbers may be int, Decimal or float; counts must be int.
+    """
+    body, batched, line_failed = unwrap(payload)
+    if line_failed:
+        return unbilled("batch_line_failed")
+    call = Call(
+        provider=PROVIDER_ALIASES.get(provider, provider),
+        endpoint=endpoint,
+        request=request if isinstance(request, Mapping) else {},
+        streamed=streamed,
+        base_url=base_url,
+        account=account or {},
+        batch=batched or "batch" in endpoint.lower(),
+    )
+    dialect = dialects.choose(call, body)
+    if isinstance(body, Mapping):
+        status = body.get("_http_status")
+        if type(status) is int and status >= 400:
+            return unbilled("provider_error")
+        if failed(body) and not body.get("usage") and not isinstance(body.get("response"), Mapping):
+            return unbilled("provider_error")
+        return dialect.whole(body, call)
+    if isinstance(body, Sequence) and not isinstance(body, str | bytes):
+        return dialect.stream([event for event in body if isinstance(event, Mapping)], call)
+    if body is None or isinstance(body, str | bytes):
+        return dialect.absent(call)
+    return unreadable("bad_payload")
