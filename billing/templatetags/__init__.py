@@ -1,0 +1,1 @@
+"""Template tags of all pages: one library, `{% load sluice %}`."""

@@ -1,0 +1,142 @@
+"""How values look: money, counts, times, icons, form fields, bars. Pure presentation; nothing here queries."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import template
+from django.conf import settings
+from django.forms import BoundField, CheckboxInput, RadioSelect, Select
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from billing.domain import money
+
+register = template.Library()
+
+
+@register.filter
+def usd(nano: int | None) -> str:
+    """Nano-dollars as a person reads them; a dash where there is nothing."""
+    return "–" if nano is None else money.show_usd(nano)
+
+
+@register.filter
+def usd_exact(nano: int | None) -> str:
+    """Nano-dollars to the last digit, for titles and price lines."""
+    return "" if nano is None else f"${money.usd_text(nano)}"
+
+
+@register.filter
+def usd_plain(nano: int | None) -> str:
+    """Nano-dollars as a bare decimal, for charts and inputs."""
+    return "" if nano is None else money.usd_text(nano)
+
+
+@register.filter
+def count(number: int | None) -> str:
+    """12345 -> "12,345"."""
+    return "–" if number is None else f"{number:,}"
+
+
+@register.filter
+def count_short(number: int | None) -> str:
+    """1234567 -> "1.23M": for figures whose exact value is in the title."""
+    if number is None:
+        return "–"
+    for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if number >= 10 * size or (number >= size and size > 1_000):
+            scaled = number / size
+            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.3g}{unit}"
+    return f"{number:,}"
+
+
+@register.filter
+def milliseconds(value: int | None) -> str:
+    """1234 -> "1.23 s", 87 -> "87 ms"; a dash where it was not measured."""
+    if value is None or value < 0:
+        return "–"
+    return f"{value} ms" if value < 1000 else f"{value / 1000:.2f} s"
+
+
+@register.simple_tag
+def when(moment: datetime | None, zone: str = "UTC", style: str = "short") -> SafeString | str:
+    """A moment in the workspace's zone, exact (with the zone) on hover. Styles: short, long, ago."""
+    if moment is None:
+        return "–"
+    local = moment.astimezone(ZoneInfo(zone or "UTC"))
+    exact = f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
+    shown = exact if style == "long" else f"{local.day} {local:%b %H:%M}"
+    live = SafeString(" data-ago") if style == "ago" else ""
+    return format_html('<time datetime="{}" title="{}"{}>{}</time>', moment.isoformat(), exact, live, shown)
+
+
+@register.simple_tag
+def icon(name: str, kind: str = "") -> SafeString:
+    """One icon of the sprite; decorative, hence hidden from screen readers."""
+    return format_html(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        kind,
+        static("vendor/tabler/icons.svg"),
+        name,
+    )
+
+
+@register.inclusion_tag("parts/bar.html")
+def bar(part: int, whole: int, held: int = 0, tone: str = "", label: str = "", large: bool = False) -> dict[str, Any]:
+    """A bar of `part` (and `held` beside it) of `whole`. SVG attributes, because the CSP allows no inline style."""
+    filled = min(100.0, 100 * part / whole) if whole > 0 else 0.0
+    waiting = min(100.0 - filled, 100 * held / whole) if whole > 0 else 0.0
+    return {
+        "filled": f"{filled:.2f}",
+        "waiting": f"{waiting:.2f}",
+        "has_waiting": waiting > 0,
+        "tone": tone,
+        "label": label,
+        "large": large,
+    }
+
+
+@register.inclusion_tag("parts/field.html")
+def field(bound: BoundField, label: str = "", prefix: str = "", help_text: str = "", **attributes: str) -> dict[str, Any]:
+    """A form field with its label, help and errors beside it. Other attributes go to the control (`data_x` becomes `data-x`)."""
+    widget = bound.field.widget
+    control = "form-select" if isinstance(widget, Select) and not isinstance(widget, RadioSelect) else "form-control"
+    attrs: dict[str, Any] = {name.replace("_", "-"): value for name, value in attributes.items()}
+    extra = f" {attrs.pop('class')}" if "class" in attrs else ""
+    described = []
+    if bound.errors:
+        control += " is-invalid"
+        attrs["aria-invalid"] = "true"
+        described.append(f"{bound.id_for_label}_error")
+    shown_help = help_text or bound.help_text
+    if shown_help:
+        described.append(f"{bound.id_for_label}_help")
+    if described:
+        attrs["aria-describedby"] = " ".join(described)
+    is_check = isinstance(widget, CheckboxInput)
+    attrs["class"] = "form-check-input" if is_check else control + extra
+    return {
+        "bound": bound,
+        "control": bound.as_widget(attrs=attrs),
+        "label": label or bound.label,
+        "prefix": prefix,
+        "help": shown_help,
+        "is_check": is_check,
+        "optional": not bound.field.required and not is_check,
+    }
+
+
+@register.simple_tag
+def inbox_url() -> str:
+    """The development inbox, where there is one."""
+    return str(settings.INBOX_URL)
+
+
+@register.filter
+def initial(text: str) -> str:
+    """The letter on a tile."""
+    return text.strip()[:1] or "?"
