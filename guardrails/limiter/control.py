@@ -1,0 +1,185 @@
+"""The rare, synchronous writes: policy version, state, the steps of a rebuild, the sweep. For tasks, commands and worker threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from billing.domain import keys
+from guardrails.limiter import scripts
+from guardrails.limiter.store import SyncStore, call_sync
+from guardrails.limiter.wire import encode
+
+CHUNK = 1000
+SWEEP_GRACE_MS = 5_000
+"""Expired leases are left alone this long, so that a Redis that was away a moment does not charge calls that are alive"""
+
+
+class Refused(Exception):
+    """The money Redis refused a step: another rebuild is newer, or the workspace is in another state. `answer` is its reply."""
+
+    def __init__(self, answer: list[Any]) -> None:
+        super().__init__(" ".join(str(part) for part in answer))
+        self.answer = answer
+
+
+class SeedCounter(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    suffix: str
+    settled: int
+    held: int
+    end_ms: int
+    label: str = ""
+
+
+class SeedHold(msgspec.Struct, array_like=True, frozen=True):
+    rid: str
+    amount: int
+    charges: list[tuple[str, str, int]]
+    """(counter suffix, unit, held amount)"""
+    ctx: str
+    at_ms: int
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """A workspace's head in Redis."""
+
+    state: str
+    epoch: int
+    seq: int
+    ver: int
+    counters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    suffix: str
+    settled: int
+    held: int
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    expired: int
+    failed: int
+    retired: int
+    skewed: bool = False
+
+
+def push_version(store: SyncStore, workspace_id: int, ver: int) -> bool:
+    """Make every older policy stale. False where Redis does not know the workspace yet (its rebuild will carry the version)."""
+    return _control(store, "version", workspace_id, ver)[0] == b"OK"
+
+
+def push_state(store: SyncStore, workspace_id: int, state: str) -> bool:
+    """active, suspended or deleting. False while it is being rebuilt (the rebuild carries the state) or unknown."""
+    return _control(store, "state", workspace_id, state)[0] == b"OK"
+
+
+def begin_rebuild(store: SyncStore, workspace_id: int, epoch: int) -> int:
+    """Stop admissions and finishes of a workspace under a new epoch; answers the seq Redis had. Raises Refused for an epoch not newer."""
+    return int(_granted(_control(store, "begin", workspace_id, epoch))[1])
+
+
+def wipe(store: SyncStore, workspace_id: int, epoch: int) -> None:
+    """Forget the counters and open holds of a workspace that is being rebuilt (or, with any epoch, deleted)."""
+    while int(_granted(_control(store, "wipe", workspace_id, epoch, CHUNK))[1]):
+        pass
+
+
+def seed(
+    store: SyncStore, workspace_id: int, epoch: int, counters: Sequence[SeedCounter], holds: Sequence[SeedHold]
+) -> None:
+    """Write absolute values, in chunks that may be repeated."""
+    for chunk in _chunks(counters):
+        _granted(_control(store, "seed", workspace_id, epoch, chunk, []))
+    for chunk in _chunks(holds):
+        _granted(_control(store, "seed", workspace_id, epoch, [], chunk))
+
+
+def commit_rebuild(
+    store: SyncStore, workspace_id: int, *, epoch: int, seq: int, ver: int, state: str, counters: int
+) -> int:
+    """Open the workspace again; answers its seq."""
+    return int(_granted(_control(store, "commit", workspace_id, epoch, seq, ver, state, counters))[1])
+
+
+def forget_budget(store: SyncStore, workspace_id: int, budget_id: str) -> None:
+    _control(store, "forget", workspace_id, keys.uuid_text(budget_id))
+
+
+def erase(store: SyncStore, workspace_id: int) -> None:
+    """Remove what is left of a workspace in state deleting."""
+    wipe(store, workspace_id, 0)
+    _granted(_control(store, "erase", workspace_id))
+
+
+def sweep(store: SyncStore, partition: int, *, most: int = 200, grace_ms: int = SWEEP_GRACE_MS) -> Swept:
+    """Charge the holds nobody came back for, retire counters of long-ended periods; at most `most` of each."""
+    prefix = keys.partition_prefix(partition)
+    now_ms = time.time_ns() // 1_000_000
+    code, expired, failed, retired = call_sync(
+        store, scripts.SWEEP, keys.stream_key(partition), [now_ms, prefix, most, grace_ms]
+    )
+    return Swept(expired, failed, retired, skewed=code == b"CLOCK_SKEW")
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_meta(store: SyncStore, workspace_id: int) -> Meta | None:
+    state, *numbers = store.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq", "ver", "n"])  # type: ignore[misc]
+    if state is None:
+        return None
+    epoch, seq, ver, counters = (int(number or 0) for number in numbers)
+    return Meta(state.decode(), epoch, seq, ver, counters)
+
+
+def read_counters(store: SyncStore, workspace_id: int) -> dict[str, Counter]:
+    """Every counter of a workspace by its suffix ("b:<budget>:<start>[:<digest>]")."""
+    suffixes = [field.decode() for field in store.hkeys(keys.index_key(workspace_id))]  # type: ignore[union-attr]
+    return {counter.suffix: counter for chunk in _chunks(suffixes) for counter in read_some(store, workspace_id, chunk)}
+
+
+def read_some(store: SyncStore, workspace_id: int, suffixes: Sequence[str]) -> list[Counter]:
+    """The counters of these suffixes; one that was never used reads as zero."""
+    prefix = keys.workspace_prefix(workspace_id)
+    pipe = store.pipeline(transaction=False)
+    for suffix in suffixes:
+        pipe.hmget(prefix + suffix, ["s", "h", "v"])
+    rows = pipe.execute()
+    return [
+        Counter(suffix, int(settled or 0), int(held or 0), (label or b"").decode())
+        for suffix, (settled, held, label) in zip(suffixes, rows, strict=True)
+    ]
+
+
+def open_holds(store: SyncStore, workspace_id: int) -> list[str]:
+    """The rids of the workspace's open holds."""
+    mine = f"w:{int(workspace_id)}:r:".encode()
+    members = store.zrange(keys.open_key(keys.partition_of(workspace_id)), 0, -1)
+    return [member[len(mine) :].decode() for member in members if member.startswith(mine)]  # type: ignore[union-attr]
+
+
+def _control(store: SyncStore, verb: str, workspace_id: int, *arguments: Any) -> list[Any]:
+    partition = keys.partition_of(workspace_id)
+    packed = encode([verb, keys.partition_prefix(partition), str(int(workspace_id)), *arguments])
+    reply: list[Any] = call_sync(store, scripts.CONTROL, keys.stream_key(partition), [packed])
+    return reply
+
+
+def _granted(reply: list[Any]) -> list[Any]:
+    if reply[0] != b"OK":
+        raise Refused(reply)
+    return reply
+
+
+def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for first in range(0, len(items), CHUNK):
+        yield items[first : first + CHUNK]

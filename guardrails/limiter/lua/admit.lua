@@ -1,0 +1,152 @@
+-- admit: may these calls be made? All checks of a call first, then all its writes (a script is atomic but does not roll back).
+-- ARGV: gateway's now (ms), percent of maxmemory beyond which nothing new is admitted, then one packed request a call.
+local gateway_now, ceiling = tonumber(ARGV[1]), tonumber(ARGV[2])
+
+-- Finishes must always pass, so admits stop while there is still room for them.
+local function memory_is_short()
+  local info = redis.call('INFO', 'memory')
+  local limit = tonumber(string.match(info, '\nmaxmemory:(%d+)'))
+  return limit and limit > 0 and tonumber(string.match(info, '\nused_memory:(%d+)')) * 100 >= limit * ceiling
+end
+
+-- GCRA: nothing written; the theoretical arrival time after this call, or how long to wait (-1: can never fit).
+local function gcra(key, interval, burst, cost)
+  local arrival = math.min(tonumber(redis.call('GET', key) or 0), now_us + interval * burst)
+  local after = math.max(arrival, now_us) + interval * cost
+  local over = after - now_us - interval * burst
+  if over <= interval * 0.01 then return after, nil end
+  if cost > burst then return after, -1 end
+  return after, math.ceil(over / 1000)
+end
+
+local function check_rates(base, rates, plan)
+  for i, rate in ipairs(rates) do
+    local key, limit = base .. rate[1], rate[3]
+    if rate[2] == 'c' then
+      local busy = redis.call('ZCOUNT', key, '(' .. int(now), '+inf')
+      if busy >= limit then return { 'LIMITED', i, 1000 } end
+      plan.rates[i] = { rate[1], 'c' }
+      plan.rate_left[i] = { limit - busy - 1, 0 }
+    else
+      local interval = rate[4] / limit
+      local after, wait = gcra(key, interval, rate[5], rate[6])
+      if wait then return { 'LIMITED', i, wait } end
+      plan.rates[i] = { rate[1], 'g', interval, rate[6], rate[7] }
+      plan.arrivals[i] = after
+      plan.rate_left[i] = { math.max(0, math.floor(rate[5] - (after - now_us) / interval + 0.01)), math.ceil((after - now_us) / 1000) }
+    end
+  end
+end
+
+-- Past its throttle threshold a scope's calls are spaced: at a set rate, or so that what is left lasts for what remains of the period.
+local function check_throttle(base, budget, used, plan)
+  local key = 'rl:t:' .. budget[1]
+  local arrival = tonumber(redis.call('GET', base .. key) or 0)
+  local remaining = (budget[6] - now) * 1000
+  arrival = math.min(arrival, now_us + remaining)
+  if arrival > now_us then return math.ceil((arrival - now_us) / 1000) end
+  local step, per_unit = 0, 0
+  if budget[8] > 0 then
+    step = 60000000 / budget[8]
+  else
+    local left = budget[9] - used
+    if left <= 0 then return math.ceil(remaining / 1000) end
+    per_unit = remaining / left
+    step = math.min(per_unit * budget[3], remaining)
+  end
+  plan.throttles[#plan.throttles + 1] = { key, step, per_unit, budget[3], #plan.charges + 1 }
+end
+
+local function check_budgets(base, budgets, plan)
+  local suffixes = {}
+  for i, budget in ipairs(budgets) do
+    if now < budget[5] or now >= budget[6] then return { 'PERIOD', i, now } end
+    suffixes[i] = budget[1]
+  end
+  if #budgets == 0 then return end
+  local listed = redis.call('HMGET', base .. 'idx', unpack(suffixes))
+  local settled, held, refused, throttled = {}, {}, nil, nil
+  for i, budget in ipairs(budgets) do
+    local pair = redis.call('HMGET', base .. budget[1], 's', 'h')
+    local s, h = tonumber(pair[1] or nil), tonumber(pair[2] or nil)
+    if not s or not h then
+      if listed[i] or s or h then return { 'NEED_REBUILD', budget[1] } end
+      if budget[11] > 0 then
+        local family = 'c:' .. string.match(budget[1], '^b:([^:]+:%d+)')
+        if tonumber(redis.call('GET', base .. family) or 0) >= budget[11] then return { 'CARDINALITY', i, now } end
+        plan.families[i] = family
+      end
+      plan.fresh[i], s, h = true, 0, 0
+    elseif not listed[i] then
+      plan.unlisted[i] = true
+    end
+    settled[i], held[i] = s, h
+    if budget[4] >= 0 and s + h + budget[3] > budget[4] then
+      refused = refused or i
+    elseif budget[7] >= 0 and s + h >= budget[7] and not throttled then
+      local wait = check_throttle(base, budget, s + h, plan)
+      if wait then throttled = { i, wait } end
+    end
+    plan.used[i] = s + h + budget[3]
+    plan.charges[i] = { budget[1], budget[2], budget[3] }
+  end
+  if refused then return { 'DENIED', refused, now, settled, held } end
+  if throttled then return { 'THROTTLED', throttled[1], throttled[2], settled, held } end
+end
+
+local function write(item, base, ver, plan)
+  local prefix, workspace, rid, amount, lease, ctx = item[1], item[2], item[3], item[7], item[8], item[9]
+  if item[5] > ver then redis.call('HSET', base .. 'meta', 'ver', int(item[5])) end
+  for i, rate in ipairs(item[11]) do
+    if rate[2] == 'c' then
+      redis.call('ZREMRANGEBYSCORE', base .. rate[1], '-inf', int(now))
+      redis.call('ZADD', base .. rate[1], int(now + lease), rid)
+      redis.call('PEXPIRE', base .. rate[1], int(lease * 2))
+    else
+      redis.call('SET', base .. rate[1], exact(plan.arrivals[i]), 'PX', int(math.ceil((plan.arrivals[i] - now_us + rate[4]) / 1000)))
+    end
+  end
+  for _, slow in ipairs(plan.throttles) do
+    redis.call('SET', base .. slow[1], exact(now_us + slow[2]), 'PX', int(math.ceil(slow[2] / 1000) + 1000))
+    if slow[3] > 0 then plan.rates[#plan.rates + 1] = { slow[1], 'p', slow[3], slow[4], slow[5] } end
+  end
+  for i, budget in ipairs(item[10]) do
+    if plan.fresh[i] then
+      open_counter(prefix, workspace, budget[1], budget[3], budget[6], budget[10])
+      if plan.families[i] then
+        redis.call('INCR', base .. plan.families[i])
+        redis.call('PEXPIREAT', base .. plan.families[i], int(math.min(budget[6] + RETIRE_MS, 8000000000000)))
+      end
+    else
+      if plan.unlisted[i] then
+        redis.call('HSET', base .. 'idx', budget[1], int(budget[6]))
+        redis.call('HINCRBY', base .. 'meta', 'n', 1)
+        redis.call('ZADD', prefix .. 'due', int(budget[6] + RETIRE_MS), 'w:' .. workspace .. ':' .. budget[1])
+      end
+      redis.call('HINCRBY', base .. budget[1], 'h', int(budget[3]))
+    end
+  end
+  record_hold(prefix, workspace, rid, amount, plan.charges, plan.rates, now, lease, ctx)
+  local seq = emit(prefix, workspace, 'hold', rid, 0, amount, plan.charges, ctx)
+  return { 'OK', seq, now + lease, plan.used, plan.rate_left }
+end
+
+local function admit(item)
+  local base = base_of(item[1], item[2])
+  local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n')
+  if not (meta[1] and meta[2] and meta[3] and meta[4] and meta[5]) then return { 'NEED_REBUILD', 'meta' } end
+  if meta[1] ~= 'active' then return { 'STATE', meta[1] } end
+  local epoch, seq, ver = tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
+  if epoch > item[4] then return { 'STALE_EPOCH', epoch, seq, ver } end
+  if epoch < item[4] or seq < item[6] then return { 'ROLLED_BACK', epoch, seq } end
+  if ver > item[5] then return { 'STALE_POLICY', ver } end
+  if skewed(gateway_now) then return { 'CLOCK_SKEW', now } end
+  if redis.call('EXISTS', base .. 'r:' .. item[3]) == 1 then return { 'DUPLICATE' } end
+  if redis.call('HLEN', base .. 'idx') ~= tonumber(meta[5]) then return { 'NEED_REBUILD', 'idx' } end
+  local plan = { rates = {}, arrivals = {}, rate_left = {}, throttles = {}, fresh = {}, unlisted = {}, families = {}, used = {}, charges = {} }
+  return check_rates(base, item[11], plan) or check_budgets(base, item[10], plan) or write(item, base, ver, plan)
+end
+
+local replies, short = {}, memory_is_short()
+for i = 3, #ARGV do replies[i - 2] = short and { 'FULL' } or admit(cmsgpack.unpack(ARGV[i])) end
+return replies

@@ -1,0 +1,97 @@
+-- The rare writes: policy version, state, and the steps of a rebuild. ARGV: one packed {verb, prefix, workspace, ...}.
+local item = cmsgpack.unpack(ARGV[1])
+local verb, prefix, workspace = item[1], item[2], item[3]
+local base = base_of(prefix, workspace)
+local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver')
+
+-- Steps of a rebuild are fenced by its epoch: a second, older or resumed rebuilder is refused.
+local function fenced(epoch) return meta[1] == 'rebuilding' and tonumber(meta[2]) == epoch end
+
+local verbs = {}
+
+function verbs.version(ver)
+  if not meta[1] then return { 'NEED_REBUILD' } end
+  if tonumber(meta[4] or 0) < ver then redis.call('HSET', base .. 'meta', 'ver', int(ver)) end
+  return { 'OK' }
+end
+
+function verbs.state(state)
+  if not meta[1] then return { 'NEED_REBUILD' } end
+  if meta[1] == 'rebuilding' or meta[1] == 'corrupt' then return { 'STATE', meta[1] } end
+  redis.call('HSET', base .. 'meta', 'state', state)
+  return { 'OK' }
+end
+
+function verbs.begin(epoch)
+  if meta[2] and tonumber(meta[2]) >= epoch then return { 'STALE', tonumber(meta[2]) } end
+  redis.call('HSET', base .. 'meta', 'state', 'rebuilding', 'epoch', int(epoch))
+  return { 'OK', tonumber(meta[3] or 0) }
+end
+
+-- Forget open holds and up to `most` counters; answers how many counters are still there.
+function verbs.wipe(epoch, most)
+  if not fenced(epoch) and meta[1] ~= 'deleting' then return { 'STALE', tonumber(meta[2] or 0) } end
+  local mine = 'w:' .. workspace .. ':r:'
+  for _, member in ipairs(redis.call('ZRANGE', prefix .. 'open', 0, -1)) do
+    if string.sub(member, 1, #mine) == mine then
+      redis.call('DEL', prefix .. member)
+      redis.call('ZREM', prefix .. 'open', member)
+    end
+  end
+  local page = redis.call('HSCAN', base .. 'idx', 0, 'COUNT', most)[2]
+  for i = 1, #page, 2 do
+    redis.call('DEL', base .. page[i])
+    redis.call('HDEL', base .. 'idx', page[i])
+    redis.call('ZREM', prefix .. 'due', 'w:' .. workspace .. ':' .. page[i])
+  end
+  return { 'OK', redis.call('HLEN', base .. 'idx') }
+end
+
+-- Absolute values, so that a repeated chunk changes nothing. counters: {suffix, s, h, end, label}; holds: {rid, amount, charges, ctx, at, lease}
+function verbs.seed(epoch, counters, holds)
+  if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
+  for _, c in ipairs(counters) do
+    redis.call('DEL', base .. c[1])
+    redis.call('HSET', base .. c[1], 's', int(c[2]), 'h', int(c[3]))
+    if c[5] ~= '' then redis.call('HSET', base .. c[1], 'v', c[5]) end
+    redis.call('HSET', base .. 'idx', c[1], int(c[4]))
+    redis.call('ZADD', prefix .. 'due', int(math.max(c[4], now) + RETIRE_MS), 'w:' .. workspace .. ':' .. c[1])
+  end
+  for _, hold in ipairs(holds) do
+    redis.call('DEL', base .. 'r:' .. hold[1])
+    record_hold(prefix, workspace, hold[1], hold[2], hold[3], {}, hold[5], hold[6], hold[4])
+  end
+  return { 'OK' }
+end
+
+function verbs.commit(epoch, seq, ver, state, counters)
+  if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
+  local listed = redis.call('HLEN', base .. 'idx')
+  if listed ~= counters then return { 'INCOMPLETE', listed } end
+  redis.call('HSET', base .. 'meta', 'state', state, 'seq', int(math.max(seq, tonumber(meta[3] or 0))),
+    'ver', int(math.max(ver, tonumber(meta[4] or 0))), 'n', int(listed))
+  return { 'OK', math.max(seq, tonumber(meta[3] or 0)) }
+end
+
+-- A deleted budget's counters leave once nothing late can reach them.
+function verbs.forget(budget)
+  local cursor, family = '0', 'b:' .. budget .. ':'
+  repeat
+    local page = redis.call('HSCAN', base .. 'idx', cursor, 'MATCH', family .. '*', 'COUNT', 1000)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do
+      redis.call('ZADD', prefix .. 'due', 'LT', int(now + RETIRE_MS), 'w:' .. workspace .. ':' .. page[2][i])
+    end
+  until cursor == '0'
+  return { 'OK' }
+end
+
+-- The last of a deleted workspace; refused while a hold is open or a counter is left.
+function verbs.erase()
+  if meta[1] ~= 'deleting' then return { 'STATE', meta[1] or 'missing' } end
+  if redis.call('HLEN', base .. 'idx') > 0 then return { 'INCOMPLETE', redis.call('HLEN', base .. 'idx') } end
+  redis.call('DEL', base .. 'meta', base .. 'idx')
+  return { 'OK' }
+end
+
+return verbs[verb](unpack(item, 4))

@@ -1,0 +1,110 @@
+"""Finishes on their way: kept in order and repeated until Redis has answered, off the client's path.
+
+If the process dies with finishes unanswered, their holds expire and are charged as assumed: never under-counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from redis.exceptions import RedisError
+
+from guardrails.limiter.lanes import Reply
+from guardrails.limiter.wire import FinishRequest, encode
+
+log = logging.getLogger(__name__)
+
+BATCH = 96
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
+MOST_SCRIPT_ERRORS = 20
+REMEMBERED_S = 5.0
+"""How long an answered finish is remembered, to be repeated if Redis loses its last seconds: longer than `appendfsync everysec` can lose"""
+REMEMBERED = 8192
+
+
+class Parcel:
+    """One finish and who waits for its answer."""
+
+    __slots__ = ("answered", "errors", "payload", "request", "workspace_id")
+
+    def __init__(self, workspace_id: int, request: FinishRequest, answered: asyncio.Future[str]) -> None:
+        self.workspace_id = workspace_id
+        self.request = request
+        self.payload = encode(request)
+        self.answered = answered
+        self.errors = 0
+
+    def resolve(self, outcome: str) -> None:
+        if not self.answered.done():
+            self.answered.set_result(outcome)
+
+
+class Outbox:
+    """The finishes of one lane. `handle(parcel, reply)` says whether the parcel is done (True) or must be sent again (False)."""
+
+    def __init__(
+        self,
+        send: Callable[[list[bytes]], Awaitable[list[Reply]]],
+        handle: Callable[[Parcel, Reply], bool],
+    ) -> None:
+        self._send, self._handle = send, handle
+        self._queue: deque[Parcel] = deque()
+        self._answered: deque[tuple[float, Parcel]] = deque(maxlen=REMEMBERED)
+        self._carrier: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def put(self, parcel: Parcel) -> None:
+        self._queue.append(parcel)
+        if self._carrier is None or self._carrier.done():
+            self._carrier = asyncio.ensure_future(self._carry())
+
+    def recently_answered(self, workspace_id: int) -> list[Parcel]:
+        """What Redis answered in its last seconds: to be repeated after it lost them."""
+        since = time.monotonic() - REMEMBERED_S
+        return [parcel for at, parcel in self._answered if at >= since and parcel.workspace_id == workspace_id]
+
+    async def _carry(self) -> None:
+        pause = FIRST_PAUSE_S
+        await asyncio.sleep(0)  # the rest of this event-loop turn joins the first batch
+        while self._queue:
+            batch = [self._queue[i] for i in range(min(BATCH, len(self._queue)))]
+            try:
+                waiting = await self._deliver(batch)
+            except (TimeoutError, RedisError, OSError) as error:
+                log.warning(
+                    "the money Redis does not take finishes (%s); %d wait", type(error).__name__, len(self._queue)
+                )
+                waiting = batch
+            else:
+                for _ in batch:
+                    self._queue.popleft()
+                self._queue.extend(waiting)
+            if waiting:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+            else:
+                pause = FIRST_PAUSE_S
+
+    async def _deliver(self, batch: list[Parcel]) -> list[Parcel]:
+        replies = await self._send([parcel.payload for parcel in batch])
+        now = time.monotonic()
+        waiting = []
+        for parcel, reply in zip(batch, replies, strict=True):
+            if reply[0] == b"ERROR":
+                parcel.errors += 1
+                if parcel.errors >= MOST_SCRIPT_ERRORS:
+                    log.critical("finish of %s given up, its hold will expire: %r", parcel.request.rid, reply[1][:200])
+                    parcel.resolve("error")
+                    continue
+                waiting.append(parcel)
+            elif self._handle(parcel, reply):
+                self._answered.append((now, parcel))
+            else:
+                waiting.append(parcel)
+        return waiting

@@ -1,0 +1,36 @@
+"""The Lua scripts, named by the hash of their text.
+
+Why not a Redis Function library: a script that is called by its hash needs no deployment step, leaves nothing on the server to clean
+up, survives FLUSHALL, failover and a swapped-in old AOF alike (NOSCRIPT answers are followed by the text once per server), and an old and a new
+release run side by side because their hashes differ. Every call names one key of the partition, so Redis Cluster routes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha1
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "lua"
+MAY_EXCEED_MEMORY = "#!lua flags=allow-oom"
+NEEDS_MEMORY = "#!lua"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    name: str
+    text: str
+    sha: str
+
+    @classmethod
+    def load(cls, name: str, *parts: str, flags: str = MAY_EXCEED_MEMORY) -> Script:
+        text = "\n".join([flags, *((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in parts)])
+        return cls(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+ADMIT = Script.load("admit", "common", "admit", flags=NEEDS_MEMORY)
+FINISH = Script.load("finish", "common", "release", "finish")
+RENEW = Script.load("renew", "common", "renew")
+ADOPT = Script.load("adopt", "common", "adopt")
+SWEEP = Script.load("sweep", "common", "release", "sweep")
+CONTROL = Script.load("control", "common", "control")

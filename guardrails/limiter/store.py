@@ -1,0 +1,59 @@
+"""Connections to the money Redis, single or cluster, and the call of a script on them. Nothing is retried here: whether a
+repeat is safe depends on what was asked, and only the asker knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import redis.asyncio as aredis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from guardrails.limiter.scripts import Script
+
+AsyncStore = aredis.Redis | aredis.RedisCluster
+SyncStore = redis.Redis | redis.RedisCluster
+
+CONNECT_S = 0.25
+ANSWER_S = 1.0
+
+
+def connect(url: str, *, cluster: bool = False) -> AsyncStore:
+    """The gateway's connection pool, for one event loop."""
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_S,
+        "socket_timeout": ANSWER_S,
+        "retry": AsyncRetry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    return aredis.RedisCluster.from_url(url, **options) if cluster else aredis.Redis.from_url(url, **options)
+
+
+def connect_sync(url: str, *, cluster: bool = False, answer_s: float = 5.0) -> SyncStore:
+    """Connections for commands, tasks and threads."""
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_S * 4,
+        "socket_timeout": answer_s,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    return redis.RedisCluster.from_url(url, **options) if cluster else redis.Redis.from_url(url, **options)
+
+
+async def call(store: AsyncStore, script: Script, key: str, arguments: Sequence[bytes | str | int]) -> Any:
+    """Run a script by its hash; by its text where the server does not know it yet. `key` routes in a cluster."""
+    try:
+        return await store.execute_command("EVALSHA", script.sha, 1, key, *arguments)
+    except NoScriptError:
+        return await store.execute_command("EVAL", script.text, 1, key, *arguments)
+
+
+def call_sync(store: SyncStore, script: Script, key: str, arguments: Sequence[bytes | str | int]) -> Any:
+    try:
+        return store.execute_command("EVALSHA", script.sha, 1, key, *arguments)
+    except NoScriptError:
+        return store.execute_command("EVAL", script.text, 1, key, *arguments)
