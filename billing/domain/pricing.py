@@ -63,7 +63,7 @@ class Priced:
 def price(usage: Usage, rates: Rates | None) -> Priced:
     """Prices one usage at pinned rates. Never raises for what a provider may send."""
     context = usage.context
-    if context.stated_cost_usd is None and not usage.parts and not usage.unknowable and not usage.missing and usage.measured:
+    if context.stated_cost_usd is None and not usage.parts and not usage.unknowable and not usage.missing and usage.measured and not usage.counted:
         served = context.model_served
         chosen = rates if rates is None or not served or served == rates.model else rates.served(served)
         if chosen is not None:
@@ -102,7 +102,7 @@ def _with_care(usage: Usage, rates: Rates | None) -> Priced:
     flags = list(usage.flags)
     lines: list[Line] = []
     holes: list[str] = []
-    estimated = False
+    estimated = usage.counted
     for part in (usage, *usage.parts):
         estimated |= _price_part(part, rates, lines, holes, flags, asked=part is usage)
     exact = sum((line.nano for line in lines), Fraction(0))

@@ -65,6 +65,8 @@ class Usage:
     raw: Any = None
     """The provider's own usage object, untouched, for re-rating."""
     measured: bool = True
+    counted: bool = False
+    """Counted by us, not stated by the provider: the price is then ESTIMATED."""
     flags: tuple[str, ...] = ()
     """Alarms: "schema_drift:<key>", "bad_count:<key>", "provider_total_differs", ..."""
     unknowable: tuple[str, ...] = ()

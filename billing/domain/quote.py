@@ -1,0 +1,345 @@
+"""The worst case of a call before it is sent: the bound that a hold is made of (PROTOCOL.md, "The bound"; BILLING.md, "Bounds").
+
+`amount = input bound x dearest input rate + answers x output limit x dearest output rate + fee caps`, on the body that will be *sent*.
+Two steps: by bytes first, which costs nothing; by counting (`exact=True`) only when the first did not fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from billing.domain import tokens
+from billing.domain.book import STANDARD, Compiled, ModelMeta, Rates
+from billing.domain.extraction.common import Call
+from billing.domain.extraction.record import Usage, UsageContext
+from billing.domain.limits import BadLimit, choices, client_limit, limit_field, shape_of
+from billing.domain.modalities import Contents, survey
+from billing.domain.money import ceil_ratio
+from billing.domain.server_tools import ToolBound, bound_tools
+from billing.domain.tokens import count_tokens
+
+__all__ = ["BadLimit", "Quote", "count_tokens", "counted_usage", "limit_field", "quote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A proven maximum, or the reason why there is none (`refusal`; then `amount_nano` is None and a hard budget must refuse)."""
+
+    amount_nano: int | None
+    input_tokens_bound: int = 0
+    output_tokens_cap: int = 0
+    """Per answer. The gateway must send this limit whenever `output_limit_source` is not "client" or the client's is higher."""
+    output_limit_source: str = "none"
+    """client | default | model | none (the call has no output tokens)."""
+    outputs: int = 1
+    """Answers asked for: n, best_of, several prompts."""
+    tokens_bound: int = 0
+    refusal: str | None = None
+    """model_not_priced | input_unbounded | output_unbounded | unpriced: what has no price or no bound, in words after the colon."""
+    client_limit: int | None = None
+    _fixed: int = 0
+    _per_output: int = 0
+    _denominator: int = 1
+
+    def fits(self, remaining_nano: int) -> int | None:
+        """The largest output limit per answer whose worst case is at most `remaining_nano`; None when not even 1 fits."""
+        if self.amount_nano is None:
+            return None
+        if self.amount_nano <= remaining_nano:
+            return self.output_tokens_cap
+        if self._per_output == 0:
+            return None
+        limit = (remaining_nano * self._denominator - self._fixed) // self._per_output
+        return min(limit, self.output_tokens_cap) if limit >= 1 else None
+
+    def at_limit(self, limit: int) -> int:
+        """The worst case in nano-USD when the output limit sent is `limit`."""
+        if self.amount_nano is None:
+            raise ValueError("a call without a bound has no price at a limit")
+        return ceil_ratio(self._fixed + limit * self._per_output, self._denominator)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The pieces of a bound while it is put together."""
+
+    text: int = 0
+    image: int = 0
+    audio: int = 0
+    video: int = 0
+    characters: int = 0
+    audio_ms: int = 0
+    refusals: list[str] = field(default_factory=list)
+
+
+def quote(
+    provider: str,
+    endpoint: str,
+    body: Mapping[str, Any],
+    body_bytes: int,
+    rates: Rates | None,
+    *,
+    model_meta: ModelMeta | None = None,
+    exact: bool = False,
+    default_limit: int | None = None,
+    base_url: str = "",
+) -> Quote:
+    """The worst case of sending `body` (`body_bytes` long as JSON) at pinned rates. Raises BadLimit for an output limit that cannot be meant.
+
+    `default_limit` is the key's own default output limit, used when the client gave none; `base_url` decides regional uplifts.
+    """
+    asked = client_limit(provider, endpoint, body)
+    outputs = choices(provider, endpoint, body)
+    if rates is None:
+        model = body.get("model")
+        return Quote(None, outputs=outputs, client_limit=asked, refusal=f"model_not_priced: {str(model)[:80]}")
+    meta = model_meta or rates.meta
+    contents = survey(body, provider, rates.model, meta.image_tokens_cap, texts=exact)
+    tools = bound_tools(provider, rates.model, body, contents)
+    parts = _input(provider, endpoint, body, body_bytes, meta, contents, tools, exact)
+    limit, source = _output(endpoint, body, meta, asked, default_limit, provider, rates)
+    if source == "unbounded":
+        parts.refusals.append("output_unbounded: the model's maximum is not known, send an output limit")
+    compiled = _rates(provider, body, rates, parts, contents, meta, base_url, endpoint)
+    if compiled is None:
+        parts.refusals.append(f"unpriced: service tier {str(body.get('service_tier'))[:40]!r}")
+    parts.refusals += [f"input_unbounded: {reason}" for reason in contents.reasons]
+    parts.refusals += [f"unpriced: {reason}" for reason in tools.reasons]
+    shown = {
+        "input_tokens_bound": parts.text + parts.image + parts.audio + parts.video,
+        "output_tokens_cap": limit,
+        "output_limit_source": "none" if source == "unbounded" else source,
+        "outputs": outputs,
+        "client_limit": asked,
+    }
+    if compiled is None or parts.refusals:
+        return Quote(None, refusal=parts.refusals[0], **shown)
+    fixed, per_output, hole = _amounts(compiled, rates, parts, contents, tools, body, endpoint)
+    if hole:
+        return Quote(None, refusal=f"unpriced: {hole}", **shown)
+    extra = _prediction_tokens(body, meta)
+    per_answers = per_output * outputs
+    fixed += extra * per_output
+    return Quote(
+        ceil_ratio(fixed + limit * per_answers, compiled.denominator),
+        tokens_bound=shown["input_tokens_bound"] + (limit * outputs) + extra,
+        _fixed=fixed,
+        _per_output=per_answers,
+        _denominator=compiled.denominator,
+        **shown,
+    )
+
+
+def _input(
+    provider: str,
+    endpoint: str,
+    body: Mapping[str, Any],
+    body_bytes: int,
+    meta: ModelMeta,
+    contents: Contents,
+    tools: ToolBound,
+    exact: bool,
+) -> _Parts:
+    parts = _Parts()
+    family = meta.tokenizer
+    path = endpoint.lower()
+    if "/audio/" in path:
+        _audio(path, body, meta, parts)
+        return parts
+    text = tokens.bound_bytes(max(body_bytes - contents.media_bytes, 0), family)
+    if exact:
+        rest = {key: value for key, value in body.items() if key in ("tools", "functions", "response_format", "text", "output_config", "tool_choice")}
+        counted = sum(tokens.count_tokens(piece, family)[0] for piece in contents.texts)
+        counted += tokens.bound(json.dumps(rest, separators=(",", ":"), ensure_ascii=False, default=str), family) if rest else 0
+        text = min(text, counted)
+    text += tokens.per_message(family) * (contents.messages + 1) + 64 + tools.overhead_tokens + contents.document_tokens
+    window = meta.context_window * 11 // 10
+    if contents.stateful or tools.rounds:
+        if not window:
+            parts.refusals.append("input_unbounded: the context window is not known")
+        text = window * (tools.rounds + 1)
+    elif window and text > window:  # a longer prompt is refused by the provider, unbilled
+        text = window
+    parts.text, parts.image, parts.audio, parts.video = text, contents.image_tokens, contents.audio_tokens, contents.video_tokens
+    return parts
+
+
+def _audio(path: str, body: Mapping[str, Any], meta: ModelMeta, parts: _Parts) -> None:
+    """Speech is bounded by its text, transcription by the length of its file (`file_bytes`, which the gateway adds to a form's fields)."""
+    spoken = body.get("input")
+    if "/speech" in path:
+        if not isinstance(spoken, str):
+            parts.refusals.append("input_unbounded: input must be text")
+            return
+        parts.characters = len(spoken)
+        parts.text = tokens.bound(spoken + str(body.get("instructions") or ""), "bytes")
+        return
+    size = body.get("file_bytes")
+    if type(size) is not int or size < 0:
+        parts.refusals.append("input_unbounded: the length of the audio is not known")
+        return
+    seconds = size // 500 + 1
+    parts.audio_ms = max(seconds, 10) * 1000
+    parts.audio = 25 * seconds
+    parts.text = tokens.bound(str(body.get("prompt") or ""), "bytes") + 64
+
+
+def _output(
+    endpoint: str, body: Mapping[str, Any], meta: ModelMeta, asked: int | None, default: int | None, provider: str, rates: Rates
+) -> tuple[int, str]:
+    shape = shape_of(provider, endpoint)
+    if not shape.has_output:
+        return 0, "none"
+    path = endpoint.lower()
+    if "/audio/speech" in path:
+        spoken = body.get("input")
+        return 25 * len(spoken) + 1_000 if isinstance(spoken, str) else 0, "none"
+    if "/images/" in path:
+        return _image_output(body, rates), "none" if _image_output(body, rates) else "unbounded"
+    if "/audio/" in path:
+        return meta.max_output_tokens or 16_384, "model"
+    most = meta.max_output_tokens or meta.context_window
+    if asked is not None:
+        return (min(asked, most) if most else asked), "client"
+    if default is not None:
+        return (min(default, most) if most else default), "default"
+    return (most, "model") if most else (0, "unbounded")
+
+
+_IMAGE_TOKENS = {"low": 408, "medium": 1_584, "high": 6_240}
+
+
+def _image_output(body: Mapping[str, Any], rates: Rates) -> int:
+    """Output tokens of one GPT image at a fixed size; 0 where no bound is published."""
+    if not rates.model.lower().startswith(("gpt-image-1", "simulator", "sim-")):
+        return 0
+    return _IMAGE_TOKENS.get(str(body.get("quality")), _IMAGE_TOKENS["high"]) + 2_000
+
+
+def _rates(
+    provider: str,
+    body: Mapping[str, Any],
+    rates: Rates,
+    parts: _Parts,
+    contents: Contents,
+    meta: ModelMeta,
+    base_url: str,
+    endpoint: str,
+) -> Compiled | None:
+    asked = body.get("service_tier")
+    tiers = {STANDARD}
+    if "batch" in endpoint.lower() and "batch" in rates.tiers:
+        tiers = {"batch"}
+    elif asked == "auto":
+        tiers = set(rates.tiers - {"batch", "fast"}) or tiers
+        if provider == "anthropic":
+            tiers = {STANDARD}
+    elif isinstance(asked, str) and asked not in ("default", "standard", "standard_only", "on_demand"):
+        wanted = "priority" if asked == "fast" else asked
+        if provider == "anthropic" and wanted == "priority":
+            return None
+        tiers = {STANDARD, wanted}  # it may be served, and billed, as the standard tier
+    if body.get("speed") == "fast":
+        tiers = {STANDARD, "fast"}
+    regional = bool(Call(provider, endpoint, body, base_url=base_url).region)
+    if provider == "anthropic" and body.get("inference_geo") != "global":  # the workspace's default can set it unasked
+        regional = True
+    if rates.free:
+        tiers = {STANDARD}
+    prompt = parts.text + parts.image + parts.audio + parts.video
+    return rates.dearest(sorted(tiers), prompt, regional)
+
+
+def _amounts(
+    compiled: Compiled, rates: Rates, parts: _Parts, contents: Contents, tools: ToolBound, body: Mapping[str, Any], endpoint: str
+) -> tuple[int, int, str]:
+    """(cost that does not depend on the output limit, cost of one output token, what has no price)."""
+    numerators = compiled.numerators
+    if rates.free:
+        return 0, 0, ""
+    writes = ["input_uncached", "cache_write_30m", "tool_input"]
+    if contents.cache_write or (rates.provider not in ("anthropic", "bedrock") and "cache_write_5m" in numerators):
+        writes.append("cache_write_5m")
+    if contents.cache_write == "1h":
+        writes.append("cache_write_1h")
+    if body.get("prompt_cache_retention") not in (None, "in_memory") or isinstance(body.get("prompt_cache_options"), Mapping):
+        writes.append("cache_write_12h")
+    token_rates = [numerators[unit] for unit in writes if unit in numerators]
+    fixed = 0
+    for quantity, units in (
+        (parts.image, ("input_image", "input_uncached", *writes)),
+        (parts.audio, ("input_audio",)),
+        (parts.video, ("input_video", "input_uncached")),
+        (parts.characters if "characters" in numerators else 0, ("characters",)),
+        (parts.audio_ms if "audio_milliseconds" in numerators else 0, ("audio_milliseconds",)),
+    ):
+        if not quantity or (units == ("input_audio",) and "audio_milliseconds" in numerators):
+            continue
+        usable = [numerators[unit] for unit in units if unit in numerators]
+        if not usable:
+            return 0, 0, f"{units[0]} has no rate"
+        fixed += quantity * max(usable)
+    by_unit = "characters" in numerators or "audio_milliseconds" in numerators
+    if parts.text and not token_rates and not by_unit:
+        return 0, 0, "input_uncached has no rate"
+    fixed += parts.text * max(token_rates, default=0)
+    for fee, quantity in tools.fees.items():
+        if fee not in numerators:
+            return 0, 0, f"the fee {fee} has no rate"
+        fixed += quantity * numerators[fee]
+    fixed += max((numerators[unit] for unit in numerators if unit.startswith("request")), default=0)
+    outputs = ["output_text"]
+    if _wants(body, "audio") or "/audio/speech" in endpoint.lower():
+        outputs.append("output_audio")
+    if _wants(body, "image") or "output_image" in numerators:
+        outputs.append("output_image")
+    if "output_video" in numerators:
+        outputs.append("output_video")
+    out_rates = [numerators[unit] for unit in outputs if unit in numerators]
+    if not out_rates and shape_of(rates.provider, endpoint).has_output and not by_unit:
+        return 0, 0, "output_text has no rate"
+    if _wants(body, "audio") and "output_audio" not in numerators:
+        return 0, 0, "output_audio has no rate"
+    return fixed, max(out_rates, default=0), ""
+
+
+def _wants(body: Mapping[str, Any], medium: str) -> bool:
+    config = body.get("generationConfig")
+    for asked in (body.get("modalities"), config.get("responseModalities") if isinstance(config, Mapping) else None):
+        if isinstance(asked, list) and any(isinstance(item, str) and item.lower() == medium for item in asked):
+            return True
+    return False
+
+
+def _prediction_tokens(body: Mapping[str, Any], meta: ModelMeta) -> int:
+    """Rejected prediction tokens are billed as output beside what the limit counts."""
+    prediction = body.get("prediction")
+    if not isinstance(prediction, Mapping):
+        return 0
+    return tokens.bound(json.dumps(prediction, ensure_ascii=False, default=str), meta.tokenizer)
+
+
+def counted_usage(
+    provider: str,
+    endpoint: str,
+    body: Mapping[str, Any],
+    delivered_text: str,
+    rates: Rates,
+    *,
+    safety_percent: int = 110,
+    output_floor: int = 0,
+) -> Usage:
+    """Usage for an answer that ended without one: the request counted as a bound, the delivered text by tokeniser, with a safety margin.
+
+    It may be billed, and is marked `counted`: its price is ESTIMATED and its basis is never mistaken for the provider's.
+    """
+    family = rates.meta.tokenizer
+    contents = survey(body, provider, rates.model, rates.meta.image_tokens_cap, texts=True)
+    text = sum(tokens.likely_tokens(piece, family) for piece in contents.texts) + tokens.per_message(family) * (contents.messages + 1)
+    prompt = text + contents.image_tokens + contents.audio_tokens + contents.document_tokens
+    output = max(-(-tokens.likely_tokens(delivered_text, family) * safety_percent // 100) if delivered_text else 0, output_floor)
+    buckets = {"input_uncached": prompt, "output_text": output}
+    return Usage(buckets={k: v for k, v in buckets.items() if v}, context=UsageContext(prompt_total=prompt), counted=True)

@@ -1,0 +1,100 @@
+"""Tools that the provider runs: each use costs a fee and bills the context again. Bounded by a declared number of uses, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from billing.domain.modalities import CLIENT_TOOL_PREFIXES, CLIENT_TOOLS, TOOL_OVERHEAD_TOKENS, Contents
+
+MAX_USES = 1_000
+
+
+@dataclass(slots=True)
+class ToolBound:
+    """What a request's server tools can cost at most."""
+
+    fees: dict[str, int] = field(default_factory=dict)
+    rounds: int = 0
+    """How many more times the context can be billed."""
+    overhead_tokens: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def fee(self, name: str, quantity: int) -> None:
+        self.fees[name] = self.fees.get(name, 0) + quantity
+
+
+def bound_tools(provider: str, model: str, body: Mapping[str, Any], contents: Contents) -> ToolBound:
+    bound = ToolBound()
+    calls = body.get("max_tool_calls")
+    cap = calls if type(calls) is int and 0 < calls <= MAX_USES else None
+    for tool in contents.tools:
+        bound.overhead_tokens += 16
+        _one(provider, model, tool, cap, bound)
+    if isinstance(body.get("web_search_options"), Mapping) or "search-preview" in model or "search-api" in model:
+        bound.fee("web_search" if "search-api" in model else "web_search_preview", 1)
+    servers = body.get("mcp_servers")
+    if isinstance(servers, list) and servers:
+        bound.reasons.append("mcp_servers: the provider calls tools without a limit")
+    if provider == "xai" and isinstance(body.get("search_parameters"), Mapping):
+        most = body["search_parameters"].get("max_search_results", 20)
+        bound.fee("live_search_source", most if type(most) is int and 0 < most <= MAX_USES else MAX_USES)
+    if provider == "openrouter" and (body.get("plugins") or model.endswith(":online")):
+        bound.reasons.append("plugins: OpenRouter bills them apart")
+    return bound
+
+
+def _one(provider: str, model: str, tool: Mapping[str, Any], cap: int | None, bound: ToolBound) -> None:
+    kind = tool.get("type")
+    if kind is None:
+        _untyped(model, tool, bound)
+        return
+    name = kind if isinstance(kind, str) else "?"
+    for prefix, tokens in TOOL_OVERHEAD_TOKENS.items():
+        if name.startswith(prefix):
+            bound.overhead_tokens += tokens
+    if name in CLIENT_TOOLS or name.startswith(CLIENT_TOOL_PREFIXES):
+        return
+    if name.startswith(("web_search_20", "web_fetch_20")):  # Anthropic
+        uses = tool.get("max_uses")
+        if type(uses) is not int or not 0 < uses <= MAX_USES:
+            bound.reasons.append(f"{name} without max_uses")
+            return
+        bound.rounds += uses
+        if name.startswith("web_search"):
+            bound.fee("web_search", uses)
+        return
+    fee = {"web_search": "web_search", "web_search_2025_08_26": "web_search", "file_search": "file_search", "x_search": "x_search"}.get(name)
+    if name.startswith("web_search_preview"):
+        fee = "web_search_preview"
+    if name in ("code_interpreter", "shell") and provider in ("openai", "azure"):
+        fee = f"container_session{_memory(tool)}"
+    if name == "code_interpreter" and provider == "xai":
+        fee = "code_interpreter"
+    if fee is None:
+        bound.reasons.append(f"the server tool {name[:40]!r} has no bound")
+    elif cap is None:
+        bound.reasons.append(f"{name} without max_tool_calls")
+    else:
+        bound.fee(fee, cap)
+        bound.rounds = max(bound.rounds, cap)
+
+
+def _untyped(model: str, tool: Mapping[str, Any], bound: ToolBound) -> None:
+    """Gemini's tools are keyed by name; an Anthropic client tool has a schema and no type."""
+    for name in tool:
+        if name in ("functionDeclarations", "function_declarations", "name", "description", "input_schema", "cache_control", "strict", "function"):
+            continue
+        if name in ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval") and ("gemini-2" in model or "gemini-1" in model):
+            bound.fee("grounding_prompt", 1)  # one fee a prompt however many searches, and grounded text is not billed
+        elif name in ("defer_loading", "allowed_callers", "input_examples", "eager_input_streaming"):
+            continue
+        else:
+            bound.reasons.append(f"the server tool {str(name)[:40]!r} has no bound")
+
+
+def _memory(tool: Mapping[str, Any]) -> str:
+    container = tool.get("container")
+    limit = container.get("memory_limit") if isinstance(container, Mapping) else None
+    return f"_{limit}" if limit in ("4g", "16g", "64g") else ""
