@@ -61,7 +61,6 @@ class _Groq(msgspec.Struct):
 
 _GROQ = msgspec.json.Decoder(_Groq)
 _DECODER = msgspec.json.Decoder(_Answer)
-_NULL = (b"", b"null")
 
 
 class OpenAIChat:
@@ -117,7 +116,7 @@ class OpenAIChat:
 
 
 class ChatStreamMeter:
-    """Implements `StreamMeter`. Holds back at most the event that is still incomplete, and only from a client that did not ask for usage."""
+    """Implements `StreamMeter`. Gives whole events only, so that an event of ours can follow at any time; holds back one at most."""
 
     __slots__ = ("_events", "_finished", "_show_usage", "reading")
 
@@ -128,12 +127,7 @@ class ChatStreamMeter:
         self._finished = False
 
     def feed(self, chunk: bytes) -> bytes:
-        events = self._events.feed(chunk)
-        if self._show_usage:
-            for event, whole in events:
-                self._note(event, whole)
-            return chunk
-        passed = [event for event, whole in events if self._note(event, whole)]
+        passed = [event for event, whole in self._events.feed(chunk) if self._note(event, whole) or self._show_usage]
         return passed[0] if len(passed) == 1 else b"".join(passed)
 
     def finish(self) -> bytes:
@@ -143,7 +137,7 @@ class ChatStreamMeter:
             self.reading.flags.append("oversized_event")
         if self._finished:
             self.reading.ended = True  # some providers close without [DONE]
-        return b"" if self._show_usage or not shown else rest
+        return rest if shown or self._show_usage else b""
 
     def error_event(self, payload: bytes) -> bytes:
         return event_of(payload)
@@ -164,7 +158,7 @@ class ChatStreamMeter:
             return True
         _note(answer, reading)
         if not answer.choices:
-            if answer.usage in _NULL:
+            if not _stated(answer.usage):
                 return True
             reading.ended = reading.ended or self._finished  # usage after the last choice: nothing follows but [DONE]
             return False
@@ -218,18 +212,26 @@ def _note(answer: _Answer, reading: Reading) -> None:
         text = choice.delta or choice.message
         if text is not None:
             reading.output_bytes += _bytes_of(text)
-    usage = answer.usage if answer.usage not in _NULL else _groq_usage(answer)
-    if usage not in _NULL:
-        reading.raw_usage = bytes(usage)
-    if answer.error not in _NULL:
-        reading.error = _error_code(bytes(answer.error))
+    usage = _stated(answer.usage) or _groq_usage(answer)
+    if usage:
+        reading.raw_usage = usage
+    error = _stated(answer.error)
+    if error:
+        reading.error = _error_code(error)
+
+
+def _stated(raw: msgspec.Raw) -> bytes:
+    """The bytes of a field that is there and not null, else b""."""
+    stated = bytes(raw)
+    return b"" if stated == b"null" else stated
 
 
 def _groq_usage(answer: _Answer) -> bytes:
-    if answer.x_groq in _NULL:
+    own = _stated(answer.x_groq)
+    if not own:
         return b""
     try:
-        return bytes(_GROQ.decode(answer.x_groq).usage)
+        return _stated(_GROQ.decode(own).usage)
     except msgspec.DecodeError:
         return b""
 
