@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import IO, Final, Literal
 from urllib.parse import quote
 
 import psycopg
@@ -109,9 +109,12 @@ class PostgresServer:
         """Address for us: the superuser."""
         return f"postgresql://{SUPERUSER}:{quote(self.superuser_password, safe='')}@127.0.0.1:{self.port}/{database}"
 
+    def is_initialised(self) -> bool:
+        return (self.data / "PG_VERSION").exists() and (self.home / "initialised").exists()
+
     def initialise(self) -> None:
         """Make the data folder unless it is there. A half-made one (we were killed) is made anew."""
-        if (self.data / "PG_VERSION").exists() and (self.home / "initialised").exists():
+        if self.is_initialised():
             return
         shutil.rmtree(self.data, ignore_errors=True)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -120,16 +123,9 @@ class PostgresServer:
         password_file.write_text(self.superuser_password)
         if self.as_root == "nobody":
             self._give_to_nobody(password_file)
-        command = [
-            binaries() / "initdb",
-            "-D",
-            self.data,
-            "-U",
-            SUPERUSER,
-            "--auth=scram-sha-256",
-            f"--pwfile={password_file}",
-        ]
-        command += ["-E", "UTF8", "--locale=C.UTF-8", *(["--no-sync"] if self.fast_and_unsafe else [])]
+        command: list[str | Path] = [binaries() / "initdb", "-D", self.data, "-U", SUPERUSER, "-E", "UTF8"]
+        command += ["--locale=C.UTF-8", "--auth=scram-sha-256", f"--pwfile={password_file}"]
+        command += ["--no-sync"] if self.fast_and_unsafe else []
         try:
             with self.log.open("ab") as log:
                 made = self._spawn(command, log=log).wait(120)
@@ -144,7 +140,8 @@ class PostgresServer:
         self.launch()
         self.wait(timeout_s=timeout_s)
 
-    def launch(self) -> None:
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start without waiting; makes the data folder first where there is none."""
         self.initialise()
         self._wait_until_deserted()
         settings = SETTINGS | (UNSAFE_FAST if self.fast_and_unsafe else {}) | self.settings
@@ -153,6 +150,7 @@ class PostgresServer:
             self.process = self._spawn(
                 [binaries() / "postgres", "-D", self.data, "-p", str(self.port), *options], log=log
             )
+        return self.process
 
     def wait(self, *, timeout_s: float = 60) -> None:
         if self.process is None:
@@ -178,7 +176,7 @@ class PostgresServer:
                 "{verb} ROLE {role} LOGIN NOSUPERUSER NOCREATEROLE NOBYPASSRLS " + rights + " PASSWORD {password}"
             )
             connection.execute(
-                sql.SQL(statement).format(  # type: ignore[arg-type]  # built from two literals above
+                sql.SQL(statement).format(
                     verb=sql.SQL("ALTER" if exists else "CREATE"),
                     role=sql.Identifier(APP_ROLE),
                     password=sql.Literal(self.app_password),
@@ -235,11 +233,11 @@ class PostgresServer:
         if Path("/proc/self/cwd").exists():
             (self.data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _spawn(self, command: Sequence[str | Path], *, log: object) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: Sequence[str | Path], *, log: IO[bytes]) -> subprocess.Popen[bytes]:
         prefix = _NAMESPACE if self.as_root == "namespace" else ()
-        env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        env = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         uid = NOBODY if self.as_root == "nobody" else None
-        return spawn([*prefix, *command], env=env, log=log, cwd=self.home, uid=uid)  # type: ignore[arg-type]
+        return spawn([*prefix, *command], env=env, log=log, cwd=self.home, uid=uid, if_we_die=signal.SIGINT)
 
     def _give_to_nobody(self, *files: Path) -> None:
         unreachable = [path for path in (self.home.resolve(), binaries().resolve()) if not _open_to_all(path)]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -35,6 +36,8 @@ def spawn(
     log: IO[bytes] | int | None = None,
     cwd: Path | None = None,
     uid: int | None = None,
+    if_we_die: int = signal.SIGKILL,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own, so that a Ctrl-C on the terminal reaches only us and we decide the order of ending.
 
@@ -51,7 +54,8 @@ def spawn(
         group=uid,
         extra_groups=None if uid is None else [],
         start_new_session=True,
-        preexec_fn=die_with_parent,  # one prctl: safe between fork and exec
+        pass_fds=pass_fds,
+        preexec_fn=partial(die_with_parent, if_we_die),  # one prctl: safe between fork and exec
     )
 
 
@@ -61,7 +65,10 @@ def signal_group(process: subprocess.Popen[bytes], signum: int) -> None:
         os.killpg(process.pid, signum)
 
 
-def end(process: subprocess.Popen[bytes], *, steps: Sequence[tuple[int, float]]) -> int:
+Steps = Sequence[tuple[int, float]]  # a signal, and the seconds to wait for it to work
+
+
+def end(process: subprocess.Popen[bytes], *, steps: Steps) -> int:
     """Try each signal in turn, waiting its seconds; SIGKILL to the whole group at last. Returns the exit code."""
     for signum, patience_s in steps:
         if process.poll() is not None:
@@ -72,6 +79,21 @@ def end(process: subprocess.Popen[bytes], *, steps: Sequence[tuple[int, float]])
             process.wait(patience_s)
     signal_group(process, signal.SIGKILL)
     return process.wait(10)
+
+
+def end_together(processes: Sequence[tuple[subprocess.Popen[bytes], Steps]]) -> None:
+    """End several at the same time: all get their first signal before anyone is waited for, and nobody gets it twice."""
+    running = [(process, steps) for process, steps in processes if process.poll() is None]
+    for process, steps in running:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(steps[0][0])
+    started = time.monotonic()
+    for process, steps in running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, steps[0][1] - (time.monotonic() - started)))
+        end(process, steps=steps[1:])
+    for process, _ in processes:  # of one that ended by itself, the group may still live
+        signal_group(process, signal.SIGKILL)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +17,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from config.stack.process import StackError, end, free_port, spawn, tail, wait_until
 
@@ -68,7 +71,8 @@ class RedisServer:
         self.launch()
         self.wait(timeout_s=timeout_s)
 
-    def launch(self) -> None:
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start without waiting."""
         self.home.mkdir(parents=True, exist_ok=True)
         # In a file, not in the arguments: those are for every user of the machine to read.
         config = self.home / "redis.conf"
@@ -78,7 +82,8 @@ class RedisServer:
             "\n".join([*lines, f"port {self.port}", f'dir "{self.home}"', f'requirepass "{self.password}"', ""])
         )
         with self.log.open("ab") as log:
-            self.process = spawn([binary(), config], log=log, cwd=self.home)
+            self.process = spawn([binary(), config], log=log, cwd=self.home, if_we_die=signal.SIGTERM)
+        return self.process
 
     def wait(self, *, timeout_s: float = 60) -> None:
         if self.process is None:
@@ -89,7 +94,11 @@ class RedisServer:
             raise StackError(f"{error}; see {self.log}\n{tail(self.log)}") from None
 
     def client(self, database: int = 0) -> redis.Redis:
-        return redis.Redis(port=self.port, db=database, password=self.password, decode_responses=True)
+        """A client that answers or fails at once: whoever starts and kills servers does not want hidden retries."""
+        never = Retry(NoBackoff(), 0)
+        return redis.Redis(
+            port=self.port, db=database, password=self.password, decode_responses=True, socket_timeout=5, retry=never
+        )
 
     def is_ready(self) -> bool:
         try:
@@ -137,3 +146,15 @@ def faults_of_money_redis(url: str) -> list[str]:
     if int(persistence.get("aof_enabled", 0)) != 1:
         faults.append("it has no append-only file: set appendonly yes")
     return faults
+
+
+def heartbeat_age_s(broker_url: str, key: str) -> float | None:
+    """Seconds since a worker last said it takes messages, infinite when it never did; None when Redis does not answer."""
+    try:
+        with redis.Redis.from_url(
+            broker_url, decode_responses=True, socket_timeout=2, retry=Retry(NoBackoff(), 0)
+        ) as client:
+            said = client.get(key)
+    except redis.RedisError:
+        return None
+    return max(0.0, time.time() - float(str(said))) if said else float("inf")

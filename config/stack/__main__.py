@@ -1,0 +1,38 @@
+"""`python -m config.stack up` (what `make up` runs) and `python -m config.stack heartbeat` (is the worker listening? exit 0 or 1)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+
+from config.celery import HEARTBEAT_KEY
+from config.env import Environment
+from config.stack.process import die_with_parent
+from config.stack.redis import heartbeat_age_s
+from config.stack.supervisor import DEAF_AFTER_S, up
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m config.stack", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("up", help="start everything and stay until stopped")
+    start.add_argument(
+        "--end-with-parent", action="store_true", help="stop when the process that started this one ends"
+    )
+    commands.add_parser("heartbeat", help="exit 0 when a worker took a message lately")
+    options = parser.parse_args()
+    if options.command == "heartbeat":
+        age_s = heartbeat_age_s(Environment.read().redis("SLUICE_BROKER_URL", 1), HEARTBEAT_KEY)
+        return 0 if age_s is not None and age_s < DEAF_AFTER_S else 1
+    if options.end_with_parent:
+        parent = os.getppid()
+        die_with_parent(signal.SIGTERM)
+        if os.getppid() != parent:
+            return 1
+    return up()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

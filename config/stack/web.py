@@ -1,0 +1,47 @@
+"""One web process of `make up`: uvicorn on a listening socket that the supervisor owns.
+
+The socket outlives the process: while a process that died is started again, connections wait instead of being refused, and several
+processes share the port. `python -m config.stack.web --fd N --drain SECONDS`
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+
+import uvicorn
+
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The listening socket; inheritable, to be handed down. Raises `OSError` when the port is taken."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="config.stack.web")
+    arguments.add_argument("--fd", type=int, required=True)
+    arguments.add_argument("--drain", type=int, default=30)
+    options = arguments.parse_args()
+    listener = socket.socket(fileno=options.fd)
+    config = uvicorn.Config(
+        "config.asgi:application",
+        loop="uvloop",
+        http="httptools",
+        access_log=False,  # request lines may carry what must not be logged; the gateway logs calls itself
+        server_header=False,
+        proxy_headers=False,  # whom to believe is decided by SLUICE_TRUSTED_PROXIES, in the application
+        timeout_graceful_shutdown=options.drain,
+        backlog=BACKLOG,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
