@@ -1,0 +1,159 @@
+"""The frame of every page under `/w/<slug>/`: who may open it, what stands around it, how a refusal reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.forms import BaseForm
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from workspaces import roles
+from workspaces.audit import Actor
+from workspaces.models import Membership, Workspace
+from workspaces.problems import NotAllowed, NotThere, Refused
+from workspaces.roles import Action
+
+View = Callable[..., HttpResponse]
+
+
+class WorkspaceRequest(HttpRequest):
+    """A request under `/w/<slug>/`, after `WorkspaceMiddleware`. For types only."""
+
+    workspace: Workspace
+    membership: Membership
+
+
+def workspace_page(action: Action, *, methods: tuple[str, ...] = ("GET",)) -> Callable[[View], View]:
+    """A page that needs `action` of the role table. Leaves `needs` on the view, which the walk over all routes reads.
+
+    Pages are never cached, because they show money, and some show a secret once.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        @never_cache
+        @require_http_methods([*methods, "HEAD"] if "GET" in methods else list(methods))
+        def checked(request: WorkspaceRequest, slug: str, **kwargs: Any) -> HttpResponse:
+            if not roles.may(request.membership.role, action):
+                raise PermissionDenied
+            try:
+                return view(request, **kwargs)
+            except NotThere as error:
+                raise Http404(str(error)) from None
+            except NotAllowed as error:
+                return render(request, "403.html", {"refused": str(error)}, status=403)
+
+        checked.needs = action  # type: ignore[attr-defined]
+        return checked
+
+    return decorate
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    label: str
+    icon: str
+    action: Action
+
+
+_GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
+    ("", (
+        _Entry("overview", "Overview", "layout-dashboard", Action.SEE_SPEND),
+        _Entry("calls", "Calls", "list-details", Action.SEE_CALLS),
+        _Entry("guardrails", "Guardrails", "shield-check", Action.SEE_BUDGETS),
+    )),
+    ("Connect", (
+        _Entry("connect", "Your application", "code", Action.SEE_KEYS),
+        _Entry("keys", "Virtual keys", "key", Action.SEE_KEYS),
+        _Entry("vault", "Vault", "lock", Action.SEE_CREDENTIALS),
+    )),
+    ("Workspace", (
+        _Entry("members", "Members", "users", Action.SEE_PEOPLE),
+        _Entry("settings", "Settings", "settings", Action.SEE_WORKSPACE),
+    )),
+)  # fmt: skip
+
+
+def page(
+    request: HttpRequest, template: str, active: str, context: dict[str, Any] | None = None, *, status: int = 200
+) -> HttpResponse:
+    """Render a page inside the frame. `active` is the name of its entry in the sidebar."""
+    return render(request, template, framed(request, active) | (context or {}), status=status)
+
+
+def framed(request: HttpRequest, active: str) -> dict[str, Any]:
+    """What every page and fragment may use: `shell`, `may` (action -> bool), `zone`."""
+    workspace, membership = workspace_of(request), membership_of(request)
+    may = {action.value: roles.may(membership.role, action) for action in Action}
+    return {
+        "shell": {
+            "active": active,
+            "workspace": {"name": workspace.name, "slug": workspace.slug, "state": workspace.state},
+            "home_url": reverse("overview", args=[workspace.slug]),
+            "workspaces": _others(request, workspace),
+            "groups": _groups(workspace, membership),
+            "person": request.user.name or request.user.email,  # type: ignore[union-attr]
+            "role": membership.get_role_display(),
+            "inbox_url": settings.INBOX_URL,
+        },
+        "may": may,
+        "zone": workspace.time_zone,
+        "zone_said": workspace.time_zone.replace("_", " "),
+    }
+
+
+def _others(request: HttpRequest, workspace: Workspace) -> list[dict[str, Any]]:
+    from workspaces.queries import workspaces_of
+
+    return [
+        {"name": other.name, "url": reverse("overview", args=[other.slug]), "is_current": other.pk == workspace.pk}
+        for other in workspaces_of(request.user)
+    ]
+
+
+def _groups(workspace: Workspace, membership: Membership) -> list[dict[str, Any]]:
+    groups = []
+    for title, entries in _GROUPS:
+        shown = [
+            {"name": e.name, "label": e.label, "icon": e.icon, "url": reverse(e.name, args=[workspace.slug])}
+            for e in entries
+            if roles.may(membership.role, e.action)
+        ]
+        if shown:
+            groups.append({"title": title, "entries": shown})
+    return groups
+
+
+def workspace_of(request: HttpRequest) -> Workspace:
+    workspace: Workspace = request.workspace  # type: ignore[attr-defined]
+    return workspace
+
+
+def membership_of(request: HttpRequest) -> Membership:
+    membership: Membership = request.membership  # type: ignore[attr-defined]
+    return membership
+
+
+def url(request: HttpRequest, name: str, *args: Any) -> str:
+    """The address of a page of the request's workspace."""
+    return reverse(name, args=[workspace_of(request).slug, *args])
+
+
+def refuse(form: BaseForm, error: Refused) -> None:
+    """Put a refusal of an action where it belongs: beside its field, or above the form."""
+    form.add_error(error.field if error.field in form.fields else None, f"{error} {error.hint}".strip())
+
+
+def actor(request: HttpRequest) -> Actor:
+    """Who acts, for the audit log."""
+    return Actor.of(request)
