@@ -1,4 +1,4 @@
-"""Which reader an answer needs: by the endpoint's path first, by the answer's shape where the path does not say."""
+"""Which reader an answer needs: by the endpoint's path first, by the answer's shape where the path does not say. A new API is one line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from billing.domain.extraction import openai, streams
+from billing.domain.extraction import anthropic, gemini, media, native, openai, streams
 from billing.domain.extraction.common import Call, unreadable
-from billing.domain.extraction.record import Usage
+from billing.domain.extraction.record import NOTHING, Usage
 
 Event = Mapping[str, Any]
 
@@ -29,10 +29,78 @@ class Dialect:
 
 COMPLETIONS = Dialect("completions", openai.completions, streams.completions)
 RESPONSES = Dialect("responses", openai.responses, streams.responses)
+MESSAGES = Dialect("messages", anthropic.messages, anthropic.stream)
+GENERATE = Dialect("generate", gemini.generate, gemini.stream)
+IMAGES = Dialect("images", media.images, media.images_stream)
+SPEECH = Dialect("speech", media.speech, media.speech_stream, media.speech_binary)
+TRANSCRIPTION = Dialect("transcription", media.transcription, media.transcription_stream)
+MODERATION = Dialect("moderation", media.moderation, lambda events, call: NOTHING, lambda call: NOTHING)
+REALTIME = Dialect("realtime", media.realtime, media.realtime_events)
+OLLAMA = Dialect("ollama", native.ollama, native.ollama_stream)
+COHERE = Dialect("cohere", native.cohere, native.cohere_stream)
+CONVERSE = Dialect("converse", native.bedrock, native.bedrock_stream)
+PAGES = Dialect("pages", native.pages, lambda events, call: unreadable("usage_missing"))
+ONLY_TOTAL = Dialect("only_total", native.only_total, lambda events, call: unreadable("usage_missing"))
+FREE = Dialect("free", lambda body, call: NOTHING, lambda events, call: NOTHING, lambda call: NOTHING)
+
+BY_PATH = (
+    ("count_tokens", FREE),
+    ("counttokens", FREE),
+    ("/openai/", None),  # an OpenAI-compatible endpoint of somebody else: look at the rest of the path
+    ("/realtime", REALTIME),
+    ("/responses", RESPONSES),
+    ("/messages", MESSAGES),
+    ("generatecontent", GENERATE),
+    ("embedcontent", GENERATE),
+    ("/images/", IMAGES),
+    ("/audio/speech", SPEECH),
+    ("/audio/t", TRANSCRIPTION),
+    ("/moderations", MODERATION),
+    ("/ocr", PAGES),
+    ("/converse", CONVERSE),
+    ("/api/chat", OLLAMA),
+    ("/api/generate", OLLAMA),
+    ("/api/embed", OLLAMA),
+    ("/v2/chat", COHERE),
+    ("/v1/chat/completions", COMPLETIONS),
+    ("/chat/completions", COMPLETIONS),
+)
 
 
 def choose(call: Call, payload: Any) -> Dialect:
+    """The dialect of an answer. A batch's results may hold any of them, so there the shape decides."""
     path = call.endpoint.lower()
-    if "/responses" in path:
+    if not call.batch or "message" in path or "generatecontent" in path:
+        for part, dialect in BY_PATH:
+            if part in path and dialect is not None:
+                return dialect
+    if isinstance(payload, Mapping):
+        return _by_shape(payload, call)
+    first = next((event for event in payload if isinstance(event, Mapping)), {}) if isinstance(payload, Sequence) else {}
+    return _by_shape(first, call, streamed=True)
+
+
+def _by_shape(body: Event, call: Call, *, streamed: bool = False) -> Dialect:
+    usage = body.get("usage")
+    kind = str(body.get("type") or body.get("object") or "")
+    if "usageMetadata" in body or "usage_metadata" in body or "promptTokenCount" in body:
+        return GENERATE
+    if kind in ("message", "message_start") or (isinstance(usage, Mapping) and "cache_read_input_tokens" in usage) or "cache_read_input_tokens" in body:
+        return MESSAGES
+    if kind.startswith("response"):
         return RESPONSES
+    if "prompt_eval_count" in body or "eval_count" in body:
+        return OLLAMA
+    if isinstance(usage, Mapping) and "billed_units" in usage:
+        return COHERE
+    if call.provider == "cohere":
+        return COHERE
+    if isinstance(usage, Mapping) and "inputTokens" in usage:
+        return CONVERSE
+    if "usage_info" in body:
+        return PAGES
+    if isinstance(usage, Mapping) and usage.keys() == {"total_tokens"}:
+        return ONLY_TOTAL
+    if call.provider == "anthropic" and not streamed and "prompt_tokens" not in body:
+        return MESSAGES
     return COMPLETIONS

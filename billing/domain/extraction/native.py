@@ -1,0 +1,114 @@
+"""Small native APIs with counts of their own: Ollama, Cohere, Bedrock Converse, Voyage, OCR by the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from billing.domain.extraction.common import Call, failed, unbilled, unreadable
+from billing.domain.extraction.record import Tally, Usage, UsageContext, text_of
+
+
+def ollama(body: Mapping[str, Any], call: Call) -> Usage:
+    """`prompt_eval_count` may be absent when the prompt was cached."""
+    if "eval_count" not in body and "prompt_eval_count" not in body:
+        return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
+    tally = Tally()
+    prompt = tally.count(body, "prompt_eval_count")
+    tally.add("input_uncached", prompt)
+    tally.add("output_text", tally.count(body, "eval_count"))
+    raw = {key: body[key] for key in ("prompt_eval_count", "eval_count") if key in body}
+    return tally.usage(UsageContext(prompt_total=prompt, model_served=text_of(body, "model")), raw)
+
+
+def ollama_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
+    done = [event for event in events if event.get("done") is True]
+    return ollama(done[-1], call) if done else unreadable("stream_without_usage")
+
+
+def cohere(body: Mapping[str, Any], call: Call) -> Usage:
+    """`billed_units` is the bill; `tokens` counts what was processed."""
+    meta = body.get("usage", body.get("meta"))
+    units = meta.get("billed_units") if isinstance(meta, Mapping) else None
+    if not isinstance(units, Mapping):
+        return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
+    tally = Tally()
+    tally.expect(units, frozenset({"input_tokens", "output_tokens", "search_units", "classifications", "images", "image_tokens"}), "billed_units.")
+    counts = {key: _whole(units.get(key)) for key in units}  # Cohere writes whole numbers as 12.0
+    prompt = tally.count(counts, "input_tokens")
+    tally.add("input_uncached", prompt)
+    tally.add("input_image", tally.count(counts, "image_tokens"))
+    tally.add("output_text", tally.count(counts, "output_tokens"))
+    tally.fee("request", tally.count(counts, "search_units"))
+    tally.fee("classification", tally.count(counts, "classifications"))
+    return tally.usage(UsageContext(prompt_total=prompt, response_id=text_of(body, "id")), units)
+
+
+def cohere_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
+    for event in reversed(events):
+        delta = event.get("delta") if event.get("type") == "message-end" else event.get("response")
+        if isinstance(delta, Mapping):
+            return cohere(delta, call)
+    return unreadable("stream_without_usage")
+
+
+def bedrock(body: Mapping[str, Any], call: Call) -> Usage:
+    """Converse: exclusive totals, like Anthropic's."""
+    usage = body.get("usage")
+    if not isinstance(usage, Mapping):
+        return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
+    tally = Tally()
+    known = {"inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "cacheDetails"}
+    tally.expect(usage, frozenset(known | {"cacheReadInputTokenCount", "cacheWriteInputTokenCount", "serverToolUsage"}))
+    fresh = tally.count(usage, "inputTokens", required=True)
+    read = tally.count(usage, "cacheReadInputTokens")
+    written = tally.count(usage, "cacheWriteInputTokens")
+    details = usage.get("cacheDetails")
+    long = sum(
+        tally.count(entry, "inputTokens") for entry in details if isinstance(entry, Mapping) and entry.get("ttl") == "1h"
+    ) if isinstance(details, list) else 0  # fmt: skip
+    long = tally.part_of(written, long, "cacheDetails")
+    tally.add("input_uncached", fresh)
+    tally.add("cache_read", read)
+    tally.add("cache_write_5m", written - long)
+    tally.add("cache_write_1h", long)
+    tally.add("output_text", tally.count(usage, "outputTokens", required=True))
+    tier = body.get("serviceTier")
+    served = text_of(tier, "type") if isinstance(tier, Mapping) else ""
+    return tally.usage(UsageContext(tier=call.tier(served), batch=call.batch, regional=call.region, prompt_total=fresh + read + written), usage)
+
+
+def bedrock_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
+    for event in reversed(events):
+        metadata = event.get("metadata", event)
+        if isinstance(metadata, Mapping) and "usage" in metadata:
+            return bedrock(metadata, call)
+    return unreadable("stream_without_usage")
+
+
+def only_total(body: Mapping[str, Any], call: Call) -> Usage:
+    """Embeddings and rerankers that state nothing but `total_tokens`."""
+    usage = body.get("usage")
+    if not isinstance(usage, Mapping):
+        return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
+    tally = Tally()
+    prompt = tally.count(usage, "total_tokens", required=True)
+    tally.add("input_uncached", prompt)
+    return tally.usage(UsageContext(tier=call.tier(None), batch=call.batch, prompt_total=prompt, model_served=text_of(body, "model")), usage)
+
+
+def pages(body: Mapping[str, Any], call: Call) -> Usage:
+    """OCR by the page."""
+    usage = body.get("usage_info")
+    if not isinstance(usage, Mapping):
+        return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
+    tally = Tally()
+    tally.expect(usage, frozenset({"pages_processed", "doc_size_bytes"}))
+    tally.add("pages", tally.count(usage, "pages_processed", required=True))
+    if body.get("document_annotation") or call.request.get("document_annotation_format") or call.request.get("bbox_annotation_format"):
+        tally.fee("annotated_pages", tally.buckets.pop("pages", 0))
+    return tally.usage(UsageContext(tier=call.tier(None), batch=call.batch, regional=call.region, model_served=text_of(body, "model")), usage)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
