@@ -7,6 +7,7 @@ supervisor itself be killed. Runs as long as nobody stops it; a single-threaded 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import resource
 import signal
 import socket
@@ -262,12 +263,20 @@ class Supervisor:
         say("postgres", f"using {_without_password(url)}")
 
     def _migrate(self) -> None:
+        """Every schema brought up to date; skipped when this very code already did it to this very data folder."""
+        done = self.postgres.home / "migrated" if self.postgres else None
+        code_state = _state_of_migrations()
+        if done and done.exists() and done.read_text() == code_state:
+            say("migrate", "nothing to do")
+            return
         log, began = self.home.logs / "migrate.log", time.monotonic()
         say("migrate", "bringing the database up to date")
         self.migration = self._python("manage.py", "migrate_schemas", "--noinput", log=log)
         code = self.migration.wait()
         if code != 0:
             raise StackError(f"The migration {describe_exit(code)}. The end of {log}:\n{tail(log, 25)}")
+        if done:
+            done.write_text(code_state)
         say("migrate", f"done in {time.monotonic() - began:.1f} s")
 
     # --- While it runs ------------------------------------------------------------------------------------------------
@@ -351,6 +360,16 @@ def up() -> int:
         print(f"\nmake up: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _state_of_migrations() -> str:
+    """A digest of everything that decides what a migration would do: our migrations, our settings, the versions of the libraries'."""
+    digest = hashlib.sha256()
+    packages = [marker.parent for marker in ROOT.glob("*/__init__.py")]
+    migrations = [path for package in packages for path in package.glob("**/migrations/*.py")]
+    for path in sorted([ROOT / "config" / "settings.py", ROOT / "requirements" / "base.lock", *migrations]):
+        digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def say(part: str, text: str = "") -> None:
