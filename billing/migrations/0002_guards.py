@@ -12,9 +12,12 @@ BEGIN
 END $$;
 CREATE TRIGGER insert_only BEFORE UPDATE OR DELETE ON public.billing_entry
     FOR EACH ROW EXECUTE FUNCTION public.sluice_refuse_edit();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON public.billing_entry
+    FOR EACH STATEMENT EXECUTE FUNCTION public.sluice_refuse_edit();
 """
 DROP_INSERT_ONLY = r"""
 DROP TRIGGER insert_only ON public.billing_entry;
+DROP TRIGGER no_truncate ON public.billing_entry;
 DROP FUNCTION public.sluice_refuse_edit();
 """
 # Packed already: out of line when long, never compressed again. Rollups are updated in place: room for heap-only updates.

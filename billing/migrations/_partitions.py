@@ -25,6 +25,11 @@ BEGIN
         'workspace_id = (SELECT public.sluice_current_workspace()) OR (SELECT public.sluice_every_workspace()))', part);
     EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
         parent, part, first || zone, next || zone);
+    -- Row triggers come with ATTACH, statement triggers do not.
+    IF parent = 'billing_entry' THEN
+        EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON public.%I '
+            'FOR EACH STATEMENT EXECUTE FUNCTION public.sluice_refuse_edit()', part);
+    END IF;
     RETURN true;
 END $$;
 """

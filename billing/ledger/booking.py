@@ -1,0 +1,311 @@
+"""Booking a batch: lines into the ledger, and from the lines that were really new: totals, crossings, rollups.
+
+Everything here happens in the transaction that also moves the stream offset. Booking the same event again changes nothing, and any
+order of events ends in the same books (FAULTS F25, F26).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from billing.domain.events import Kind, StreamEvent, context_from_json, encode
+from billing.domain.keys import budget_of
+from billing.ledger import partitions, rollups, sequence
+from billing.ledger.copying import Staging, bytea, optional, text
+from billing.ledger.lines import (
+    MAX_INT,
+    NAMED,
+    Line,
+    admission_of,
+    charges_json,
+    clean,
+    detail_of,
+    json_text,
+    line_of,
+    uuid_or_none,
+)
+
+log = logging.getLogger(__name__)
+
+LEASE_MS: Final = 30_000
+"""A hold's first lease (PROTOCOL.md, "Admit")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An attempt as its hold event told it."""
+
+    rid: UUID
+    at_ms: int
+    event: StreamEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events in bookable form."""
+
+    lines: tuple[Line, ...]
+    holds: tuple[Hold, ...]
+
+    @classmethod
+    def of(cls, events: Sequence[StreamEvent]) -> Batch:
+        """Raises NotBookable for the first event that cannot be booked."""
+        lines, holds = [], []
+        for event in events:
+            if event.kind is Kind.HOLD:
+                holds.append(Hold(*admission_of(event), event))
+            else:
+                lines.append(line_of(event))
+        return cls(tuple(lines), tuple(holds))
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    lines: int
+    """New lines."""
+    crossings: int
+
+
+def book(cursor: Any, batch: Batch, *, emptied: bool) -> Booked:
+    """Write a batch. `emptied`: the first booking of its transaction."""
+    lines = _with_lost_contexts(cursor, batch.lines)
+    zones = _zones(cursor, {line.workspace_id for line in lines})
+    partitions.ensure(cursor, _months(lines, zones))
+    new = _insert_lines(cursor, lines, emptied=emptied)
+    crossings = _add_to_totals(cursor, new)
+    if new:
+        sums = rollups.Sums()
+        sums.add(new, zones)
+        rollups.write(cursor, sums, emptied=emptied)
+        _mark_keys_used(cursor, new)
+    _keep_open_attempts(cursor, batch.holds, lines, emptied=emptied)
+    return Booked(len(new), crossings)
+
+
+def mark_sequence(cursor: Any, seen: Mapping[int, Sequence[int]]) -> None:
+    """Note the numbers seen per workspace. A number skipped is an alarm: an event was lost between Redis and the books."""
+    if not seen:
+        return
+    workspaces = sorted(seen)
+    cursor.execute(
+        "SELECT workspace_id, seq, gaps FROM billing_sequence_mark WHERE workspace_id = ANY(%s) ORDER BY workspace_id FOR UPDATE",
+        [workspaces],
+    )
+    marks = {workspace: (seq, gaps) for workspace, seq, gaps in cursor.fetchall()}
+    rows = []
+    for workspace in workspaces:
+        before, raw_gaps = marks.get(workspace, (0, []))
+        gaps = [(first, last) for first, last in _json_list(raw_gaps)]
+        # Numbers that do not fit a bigint are no numbers of ours.
+        after, missing = sequence.advance(before, gaps, [number for number in seen[workspace] if 0 < number < 2**62])
+        for first, last in missing:
+            if (first, last) not in gaps and first > before:
+                log.error("workspace %d: events %d to %d are missing in the stream", workspace, first, last)
+        rows.append((workspace, after, json_text(missing)))
+    cursor.execute(
+        "INSERT INTO billing_sequence_mark (workspace_id, seq, gaps) SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[]::jsonb[]) "
+        "ON CONFLICT (workspace_id) DO UPDATE SET seq = excluded.seq, gaps = excluded.gaps",
+        [[row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]],
+    )
+
+
+def _json_list(value: Any) -> list[Any]:
+    """Django's connections hand jsonb out as text."""
+    decoded: list[Any] = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
+    return decoded
+
+
+def _with_lost_contexts(cursor: Any, lines: tuple[Line, ...]) -> list[Line]:
+    """Lines without a context (Redis lost the hold record) get it from the open attempt, when the books still have that."""
+    lost = [line.rid for line in lines if not line.context.call]
+    if not lost:
+        return list(lines)
+    cursor.execute("SELECT rid, context FROM billing_open_attempt WHERE rid = ANY(%s)", [lost])
+    found = {rid: context_from_json(context) for rid, context in cursor.fetchall() if context}
+    return [line.in_context(found[line.rid]) if not line.context.call and line.rid in found else line for line in lines]
+
+
+def _zones(cursor: Any, workspaces: set[int]) -> dict[int, str]:
+    if not workspaces:
+        return {}
+    cursor.execute("SELECT id, time_zone FROM workspaces_workspace WHERE id = ANY(%s)", [sorted(workspaces)])
+    return dict(cursor.fetchall())
+
+
+def _months(lines: Sequence[Line], zones: Mapping[int, str]) -> set[tuple[str, str]]:
+    months = set()
+    for zone, at_ms in {(zones.get(line.workspace_id, "UTC"), line.at_ms) for line in lines}:
+        buckets = rollups.buckets_at(zone, at_ms)
+        months.add(("billing_entry", partitions.month_of(at_ms / 1000)))
+        months.add(("billing_rollup_hour", partitions.month_of(buckets.hour)))
+        months.add(("billing_rollup_detail", buckets.month))
+    return months
+
+
+# --- Lines ------------------------------------------------------------------------------------------------------------
+def _insert_lines(cursor: Any, lines: Sequence[Line], *, emptied: bool) -> list[Line]:
+    """Insert what is not there yet; answers exactly the lines that were new."""
+    first: dict[tuple[UUID, int], Line] = {}
+    for line in lines:
+        first.setdefault((line.rid, line.leg), line)
+    if not first:
+        return []
+    _LINES.fill(cursor, [_row(line) for line in first.values()], emptied=emptied)
+    cursor.execute(_INSERT_LINES)
+    return [first[rid, leg] for rid, leg in cursor.fetchall()]
+
+
+def _row(line: Line) -> list[str]:
+    context, outcome = line.context, line.outcome
+    return [
+        str(line.workspace_id), str(line.rid), str(line.leg), str(line.at_ms), str(line.ended_ms), str(line.seq),
+        line.state, line.basis, line.price_status, str(line.cost_nano), str(line.hold_nano),
+        optional(uuid_or_none(context.call)), str(min(context.attempt, 32_767)), optional(uuid_or_none(context.credential)),
+        *map(text, line.dims), text(json_text(line.tags)) if line.tags else "{}",
+        text(clean(context.model_requested, 200)), text(clean(outcome.model_served, 200)) if outcome else "",
+        text(clean(context.endpoint, 200)), "t" if context.streamed else "f", *map(str, line.tokens),
+        str(min(max(outcome.http_status, 0), MAX_INT)) if outcome else "0", text(clean(outcome.error, 64)) if outcome else "",
+        _known(outcome.first_byte_ms if outcome else -1), _known(outcome.duration_ms if outcome else -1),
+        _known(outcome.overhead_us if outcome else -1), text(charges_json(line.charges)),
+        text(json_text([clean(flag, 64) for flag in outcome.flags])) if outcome and outcome.flags else "[]",
+        text(clean(context.price_version, 64)), bytea(detail_of(outcome)),
+    ]  # fmt: skip
+
+
+def _known(value: int) -> str:
+    return optional(min(value, MAX_INT) if value >= 0 else None)
+
+
+_DIMENSION_COLUMNS: Final = tuple("end_user" if name == "user" else name for name in NAMED)
+_LINE_COLUMNS: Final = (
+    ("workspace_id", "bigint"), ("rid", "uuid"), ("leg", "smallint"), ("at_ms", "bigint"), ("ended_ms", "bigint"), ("seq", "bigint"),
+    ("state", "text"), ("basis", "text"), ("price_status", "text"), ("cost_nano", "bigint"), ("hold_nano", "bigint"),
+    ("call_id", "uuid"), ("attempt", "smallint"), ("credential_id", "uuid"), *((name, "text") for name in _DIMENSION_COLUMNS),
+    ("tags", "jsonb"), ("model_requested", "text"), ("model_served", "text"), ("endpoint", "text"), ("streamed", "boolean"),
+    ("input_tokens", "bigint"), ("cache_read_tokens", "bigint"), ("cache_write_tokens", "bigint"), ("output_tokens", "bigint"),
+    ("http_status", "integer"), ("error", "text"), ("first_byte_ms", "integer"), ("duration_ms", "integer"), ("overhead_us", "integer"),
+    ("counters", "jsonb"), ("flags", "jsonb"), ("price_version", "text"), ("detail", "bytea"),
+)  # fmt: skip
+_LINES: Final = Staging("ledger_lines", _LINE_COLUMNS)
+_TIMES: Final = {"at_ms": "at", "ended_ms": "ended_at"}
+_INSERT_LINES: Final = (
+    f"INSERT INTO billing_entry ({', '.join(_TIMES.get(name, name) for name, _ in _LINE_COLUMNS)}) "  # noqa: S608 - made of literals
+    f"SELECT {', '.join(f'to_timestamp({name}::double precision / 1000)' if name in _TIMES else name for name, _ in _LINE_COLUMNS)} "
+    "FROM pg_temp.ledger_lines ON CONFLICT DO NOTHING RETURNING rid, leg"
+)
+
+
+# --- Totals and crossings ---------------------------------------------------------------------------------------------
+def _add_to_totals(cursor: Any, lines: Sequence[Line]) -> int:
+    """Add what new lines charged to their counters; record the thresholds this crossed. Answers how many."""
+    moved: dict[tuple[int, str], tuple[str, int, int]] = {}
+    for line in lines:
+        for charge in line.charges:
+            if charge.amount:
+                key = (line.workspace_id, clean(charge.counter, 200))
+                _, amount, at_ms = moved.get(key, ("", 0, 0))
+                moved[key] = (charge.unit, amount + charge.amount, max(at_ms, line.ended_ms))
+    if not moved:
+        return 0
+    rows = [(*key, *_budget_and_start(key[1]), *value) for key, value in sorted(moved.items())]
+    cursor.execute(_TOTALS, [list(column) for column in zip(*rows, strict=True)])
+    crossed = cursor.fetchall()
+    for workspace, counter, threshold in crossed:
+        log.info("workspace %d: counter %s crossed %d%%", workspace, counter, threshold)
+    return len(crossed)
+
+
+def _budget_and_start(counter: str) -> tuple[UUID | None, int | None]:
+    try:
+        budget_id, start_ms, _ = budget_of(counter)
+    except ValueError:
+        return None, None
+    return budget_id, start_ms
+
+
+_TOTALS: Final = """
+WITH moved AS (
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[])
+        AS moved(workspace_id, counter, budget_id, start_ms, unit, amount, at_ms)
+), totals AS (
+    INSERT INTO billing_budget_total AS t (workspace_id, counter, budget_id, period_start, unit, settled)
+    SELECT workspace_id, counter, budget_id, to_timestamp(start_ms::double precision / 1000), unit, amount FROM moved
+    ON CONFLICT (workspace_id, counter) DO UPDATE SET settled = t.settled + excluded.settled
+    RETURNING t.workspace_id, t.counter, t.budget_id, t.period_start, t.settled
+)
+INSERT INTO billing_crossing (workspace_id, budget_id, counter, period_start, threshold, at, settled, cap, recorded_at)
+SELECT t.workspace_id, t.budget_id, t.counter, t.period_start, threshold, to_timestamp(m.at_ms::double precision / 1000),
+    t.settled, line.cap, clock_timestamp()
+FROM totals t
+JOIN moved m ON m.workspace_id = t.workspace_id AND m.counter = t.counter
+JOIN billing_budget_line line ON line.budget_id = t.budget_id AND line.workspace_id = t.workspace_id
+CROSS JOIN LATERAL unnest(line.thresholds) AS threshold
+WHERE line.cap > 0 AND t.settled::numeric * 100 >= line.cap::numeric * threshold
+ON CONFLICT DO NOTHING
+RETURNING workspace_id, counter, threshold
+"""
+
+
+# --- Open attempts and keys -------------------------------------------------------------------------------------------
+def _keep_open_attempts(cursor: Any, holds: Sequence[Hold], lines: Sequence[Line], *, emptied: bool) -> None:
+    """Holds whose end is not in the books yet are kept; ended ones go. A hold that arrives after its end is not kept."""
+    ended = {line.rid for line in lines if line.leg == 0}
+    if ended:
+        cursor.execute("DELETE FROM billing_open_attempt WHERE rid = ANY(%s)", [sorted(ended)])
+    still = {hold.rid: hold for hold in holds if hold.rid not in ended}
+    if not still:
+        return
+    _HOLDS.fill(cursor, [_hold_row(hold) for hold in still.values()], emptied=emptied)
+    cursor.execute(_INSERT_HOLDS)
+
+
+def _hold_row(hold: Hold) -> list[str]:
+    event = hold.event
+    context = encode(event.context).decode() if event.context else ""
+    return [
+        str(hold.rid), str(event.workspace_id), str(hold.at_ms), str(event.at_ms), str(event.at_ms + LEASE_MS), str(event.seq),
+        str(event.held_nano), text(charges_json(event.charges)), text(clean(context, len(context))),
+    ]  # fmt: skip
+
+
+_HOLDS: Final = Staging(
+    "ledger_holds",
+    [
+        ("rid", "uuid"), ("workspace_id", "bigint"), ("at_ms", "bigint"), ("held_ms", "bigint"), ("deadline_ms", "bigint"),
+        ("seq", "bigint"), ("hold_nano", "bigint"), ("counters", "jsonb"), ("context", "text"),
+    ],
+)  # fmt: skip
+_INSERT_HOLDS: Final = """
+INSERT INTO billing_open_attempt (rid, workspace_id, at, held_at, deadline, seq, hold_nano, counters, context)
+SELECT rid, workspace_id, at, to_timestamp(held_ms::double precision / 1000), to_timestamp(deadline_ms::double precision / 1000),
+    seq, hold_nano, counters, context
+FROM (SELECT *, to_timestamp(at_ms::double precision / 1000) AS at FROM pg_temp.ledger_holds) AS held
+WHERE NOT EXISTS (SELECT 1 FROM billing_entry WHERE billing_entry.rid = held.rid AND leg = 0 AND billing_entry.at = held.at)
+ON CONFLICT (rid) DO NOTHING
+"""
+
+
+def _mark_keys_used(cursor: Any, lines: Sequence[Line]) -> None:
+    """`last_used_at` of virtual keys, to half a minute. A key that an administrator is editing right now is left for the next batch."""
+    used: dict[UUID, int] = {}
+    for line in lines:
+        key = uuid_or_none(line.context.key)
+        if key is not None:
+            used[key] = max(used.get(key, 0), line.at_ms)
+    if not used:
+        return
+    cursor.execute(
+        """
+        UPDATE workspaces_virtualkey AS key SET last_used_at = used.at
+        FROM (SELECT id, to_timestamp(at_ms::double precision / 1000) AS at FROM unnest(%s::uuid[], %s::bigint[]) AS u(id, at_ms)) AS used
+        WHERE key.id = used.id AND (key.last_used_at IS NULL OR key.last_used_at < used.at - interval '30 seconds')
+          AND key.id IN (SELECT id FROM workspaces_virtualkey WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED)
+        """,
+        [list(used), list(used.values()), list(used)],
+    )

@@ -1,0 +1,48 @@
+"""Rows to PostgreSQL by COPY into temporary tables: the fastest way in, and `INSERT ... SELECT` from there keeps the conflict rules.
+
+A temporary table belongs to its connection and is empty at the start of every transaction (ON COMMIT DELETE ROWS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from django.db import connection
+
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+NULL: Final = "\\N"
+
+
+def text(value: str) -> str:
+    """A text value for a COPY row."""
+    return value.translate(_ESCAPES)
+
+
+def optional(value: object | None) -> str:
+    """A number or id that may be absent."""
+    return NULL if value is None else str(value)
+
+
+def bytea(value: bytes) -> str:
+    return "\\\\x" + value.hex()
+
+
+class Staging:
+    """A temporary table that batches are copied into."""
+
+    def __init__(self, name: str, columns: Sequence[tuple[str, str]]) -> None:
+        self.name = name
+        self._create = f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({', '.join(f'{c} {t}' for c, t in columns)}) ON COMMIT DELETE ROWS"
+        self._copy = f"COPY pg_temp.{name} ({', '.join(c for c, _ in columns)}) FROM STDIN"
+
+    def fill(self, cursor: Any, rows: Iterable[Sequence[str]], *, emptied: bool) -> None:
+        """Replace the table's rows. `emptied`: the transaction has not used the table yet."""
+        cursor.execute("SELECT to_regclass(%s) IS NULL", [f"pg_temp.{self.name}"])
+        if cursor.fetchone()[0]:
+            cursor.execute(self._create)
+        elif not emptied:
+            cursor.execute(f"TRUNCATE pg_temp.{self.name}")
+        lines = "".join(["\t".join(row) + "\n" for row in rows])
+        with connection.wrap_database_errors, cursor.copy(self._copy) as copy:
+            copy.write(lines)

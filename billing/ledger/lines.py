@@ -1,0 +1,208 @@
+"""From stream events to ledger lines: what each kind of event books, as plain values. No I/O.
+
+A line's `at` is the attempt's admission, read from its id, so that every event of an attempt books into the same hour whenever it
+arrives, and (rid, leg) stays unique although the table is partitioned by `at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from billing.domain.dimensions import Dimension
+from billing.domain.events import Basis, CallContext, Charge, Kind, Outcome, PriceStatus, StreamEvent
+from billing.ledger.packing import pack
+from workspaces.ids import made_at_ms
+
+MAX_INT: Final = 2**31 - 1
+MAX_TOKENS: Final = 10**12
+"""Beyond it a count is garbage (the raw usage is kept): sums of it must not overflow a bigint."""
+OLDEST_MS: Final = 400 * 86_400_000
+"""An attempt id older than this before its event, or more than a day after it, is no admission time: the event is poison."""
+NEWEST_MS: Final = 86_400_000
+
+_json = msgspec.json.Encoder()
+_NO_CONTEXT: Final = CallContext(call="", key="", provider="", model="", endpoint="")
+_OWN_FIELDS: Final = frozenset((Dimension.MODEL, Dimension.PROVIDER, Dimension.VIRTUAL_KEY))
+NAMED: Final = tuple(dimension.value for dimension in Dimension)
+"""Order of `Line.dims`."""
+
+
+class NotBookable(ValueError):
+    """An event that is well-formed and still cannot become a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of `billing_entry`, and what rollups and totals take from it."""
+
+    workspace_id: int
+    rid: UUID
+    leg: int
+    at_ms: int
+    ended_ms: int
+    seq: int
+    state: str
+    basis: str
+    price_status: str
+    cost_nano: int
+    hold_nano: int
+    assumed_nano: int
+    """Change of the workspace's unconfirmed spend."""
+    dims: tuple[str, ...]
+    """Values in the order of `NAMED`."""
+    tags: dict[str, str]
+    context: CallContext
+    outcome: Outcome | None
+    charges: tuple[Charge, ...]
+    tokens: tuple[int, int, int, int]
+    """Uncached input, cache read, cache write, output."""
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome is not None and bool(self.outcome.error or self.outcome.http_status >= 400)
+
+    def in_context(self, context: CallContext) -> Line:
+        """The same line, attributed by a context found elsewhere."""
+        return replace(self, context=context, dims=dims_of(context), tags=tags_of(context))
+
+
+def line_of(event: StreamEvent) -> Line:
+    """The ledger line of an event that ends or corrects an attempt. Raises NotBookable."""
+    rid, at_ms = admission_of(event)
+    context, outcome = event.context or _NO_CONTEXT, event.outcome
+    leg, state = _LEGS[event.kind]
+    if leg == 0 and event.cost_nano < 0:
+        raise NotBookable("a charge cannot be negative")
+    if event.kind is Kind.VOID and event.cost_nano:
+        raise NotBookable("a void attempt costs nothing")
+    basis, price_status = _certainty(event.kind, outcome)
+    assumed = 0
+    if leg == 1:
+        assumed = -event.held_nano
+    elif basis == Basis.ASSUMED:
+        assumed = event.cost_nano
+    return Line(
+        workspace_id=event.workspace_id,
+        rid=rid,
+        leg=leg,
+        at_ms=at_ms,
+        ended_ms=event.at_ms,
+        seq=event.seq,
+        state=state,
+        basis=basis,
+        price_status=price_status,
+        cost_nano=event.cost_nano,
+        hold_nano=event.held_nano,
+        assumed_nano=assumed,
+        dims=dims_of(context),
+        tags=tags_of(context),
+        context=context,
+        outcome=outcome,
+        charges=event.charges,
+        tokens=tokens_of(outcome.buckets) if outcome else (0, 0, 0, 0),
+    )
+
+
+_LEGS: Final = {
+    Kind.SETTLE: (0, "settled"),
+    Kind.VOID: (0, "void"),
+    Kind.EXPIRE: (0, "expired"),
+    Kind.ADJUST: (1, "adjusted"),
+}
+
+
+def _certainty(kind: Kind, outcome: Outcome | None) -> tuple[str, str]:
+    if outcome is not None:
+        return outcome.basis.value, outcome.price_status.value
+    if kind is Kind.EXPIRE:
+        return Basis.ASSUMED.value, PriceStatus.ESTIMATED.value
+    return Basis.COUNTED.value, PriceStatus.ESTIMATED.value
+
+
+def admission_of(event: StreamEvent) -> tuple[UUID, int]:
+    """(rid, admission time in ms). Raises NotBookable for an id that carries no believable time."""
+    try:
+        rid = UUID(event.rid)
+        at_ms = made_at_ms(rid)
+    except ValueError as error:
+        raise NotBookable(str(error)) from error
+    if not event.at_ms - OLDEST_MS <= at_ms <= event.at_ms + NEWEST_MS:
+        raise NotBookable(f"attempt {rid} says it was admitted at {at_ms} ms, its event at {event.at_ms} ms")
+    return rid, at_ms
+
+
+def dims_of(context: CallContext) -> tuple[str, ...]:
+    own = {
+        Dimension.MODEL: context.model,
+        Dimension.PROVIDER: context.provider,
+        Dimension.VIRTUAL_KEY: context.key,
+    }
+    dims = context.dims
+    return tuple(
+        clean(own[name] if name in _OWN_FIELDS else dims.get(name, ""), 32 if name == "provider" else 128)
+        for name in _DIMENSIONS
+    )
+
+
+_DIMENSIONS: Final = tuple(Dimension)
+
+
+def tags_of(context: CallContext) -> dict[str, str]:
+    return {clean(name, 32): clean(value, 128) for name, value in sorted(context.tags.items())}
+
+
+def tokens_of(buckets: Mapping[str, int]) -> tuple[int, int, int, int]:
+    """Disjoint buckets (BILLING.md) -> uncached input, cache read, cache write, output tokens. Seconds, pages and images are not tokens."""
+    fresh = read = written = output = 0
+    for name, count in buckets.items():
+        if count <= 0:
+            continue
+        if name == "cache_read" or name.endswith("_cached"):
+            read += count
+        elif name.startswith("cache_write"):
+            written += count
+        elif name.startswith("output_"):
+            output += count
+        elif name.startswith(("input_", "tool_input")):
+            fresh += count
+    return min(fresh, MAX_TOKENS), min(read, MAX_TOKENS), min(written, MAX_TOKENS), min(output, MAX_TOKENS)
+
+
+def detail_of(outcome: Outcome | None) -> bytes:
+    """The packed cold part of a line."""
+    if outcome is None:
+        return b""
+    detail: dict[str, Any] = {
+        "provider_request_id": clean(outcome.provider_request_id, 200),
+        "usage": outcome.buckets,
+        "fees": outcome.fees,
+        "breakdown": outcome.breakdown,
+        "context": outcome.context,
+        "raw_usage": bytes(outcome.raw_usage).decode("utf-8", "replace"),
+    }
+    return pack({name: value for name, value in detail.items() if value})
+
+
+def json_text(value: Any) -> str:
+    return _json.encode(value).decode()
+
+
+def charges_json(charges: tuple[Charge, ...]) -> str:
+    return json_text([(clean(charge.counter, 200), charge.unit, charge.amount) for charge in charges])
+
+
+def clean(text: str, most: int) -> str:
+    """Text as a column takes it: no NUL, bounded."""
+    return text[:most].replace("\x00", "\ufffd")
+
+
+def uuid_or_none(text: str) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,240 @@
+"""Rollups: what lines add up to, per hour, day and month of the workspace's own clock, by each dimension and by all together.
+
+Only sums, and only from lines that were really inserted: duplicates add nothing and any order of events ends in the same rows.
+See docs/adr for the choice of tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from operator import add
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from billing.domain.dimensions import OTHER, Dimension
+from billing.ledger.copying import Staging, text
+from billing.ledger.lines import NAMED, Line, json_text
+
+MEASURES: Final = (
+    "calls", "attempts", "errors", "voids", "cost_nano", "assumed_nano", "unpriced_calls",
+    "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+    "duration_ms", "timed", "first_byte_ms", "first_bytes", "overhead_us",
+)  # fmt: skip
+MAX_DETAIL_ROWS: Final = 20_000
+"""Combinations of all dimensions kept apart for one workspace and day. Beyond it new ones lose session, user and tags."""
+
+_SESSION: Final = NAMED.index(Dimension.SESSION)
+_USER: Final = NAMED.index(Dimension.USER)
+_COLUMNS: Final = tuple("end_user" if name == "user" else name for name in NAMED)
+
+Vector = list[int]
+
+
+class Buckets(NamedTuple):
+    """Where a moment falls on a workspace's clock."""
+
+    hour: int
+    """Start of the hour, Unix seconds."""
+    day: str
+    month: str
+
+
+def zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")
+
+
+def buckets_at(zone_name: str, at_ms: int) -> Buckets:
+    return _buckets(zone_name, at_ms // 900_000)
+
+
+@lru_cache(maxsize=65_536)
+def _buckets(zone_name: str, quarter: int) -> Buckets:
+    """All zones in use since 1972 are a whole number of quarter hours from UTC."""
+    at = quarter * 900
+    local = datetime.fromtimestamp(at, zone(zone_name))
+    offset = int((local.utcoffset() or timedelta()).total_seconds())
+    return Buckets(
+        hour=(at + offset) // 3600 * 3600 - offset, day=local.strftime("%Y-%m-%d"), month=local.strftime("%Y-%m-01")
+    )
+
+
+def measures_of(line: Line) -> Vector:
+    """A line -> what it adds, in the order of `MEASURES`. A correction adds its signed difference and no call."""
+    charge = line.leg == 0
+    outcome = line.outcome
+    duration = outcome.duration_ms if outcome and outcome.duration_ms >= 0 else None
+    first_byte = outcome.first_byte_ms if outcome and outcome.first_byte_ms >= 0 else None
+    return [
+        int(charge and line.context.attempt == 1),
+        int(charge),
+        int(line.failed),
+        int(line.state == "void"),
+        line.cost_nano,
+        line.assumed_nano,
+        int(line.price_status == "unpriced"),
+        *line.tokens,
+        duration or 0,
+        int(duration is not None),
+        first_byte or 0,
+        int(first_byte is not None),
+        max(outcome.overhead_us, 0) if outcome else 0,
+    ]
+
+
+class Sums:
+    """Adds lines up before the database sees them."""
+
+    def __init__(self) -> None:
+        self.hours: dict[tuple[int, str, int, str], Vector] = {}
+        self.days: dict[tuple[int, str, str, str], Vector] = {}
+        self.months: dict[tuple[int, str, str, str], Vector] = {}
+        self.details: dict[tuple[int, str, tuple[str, ...], str], Vector] = {}
+
+    def add(self, lines: Iterable[Line], zones: Mapping[int, str]) -> None:
+        cells: dict[tuple[int, Buckets, tuple[str, ...], str], Vector] = {}
+        for line in lines:
+            buckets = buckets_at(zones.get(line.workspace_id, "UTC"), line.at_ms)
+            tags = json_text(line.tags) if line.tags else "{}"
+            _merge(cells, (line.workspace_id, buckets, line.dims, tags), measures_of(line))
+            if line.tags:
+                self._add_tags(line, buckets)
+        for (workspace, buckets, dims, tags), vector in cells.items():
+            _merge(self.details, (workspace, buckets.day, dims, tags), vector)
+            self._add_value(workspace, buckets, "", "", vector)
+            for name, value in zip(NAMED, dims, strict=True):
+                if value:
+                    self._add_value(workspace, buckets, name, value, vector)
+
+    def _add_tags(self, line: Line, buckets: Buckets) -> None:
+        vector = measures_of(line)
+        for name, value in line.tags.items():
+            self._add_value(line.workspace_id, buckets, f"tag:{name}", value, vector)
+
+    def _add_value(self, workspace: int, buckets: Buckets, name: str, value: str, vector: Vector) -> None:
+        if name != Dimension.SESSION:
+            _merge(self.hours, (workspace, name, buckets.hour, value), vector)
+        _merge(self.days, (workspace, name, buckets.day, value), vector)
+        _merge(self.months, (workspace, name, buckets.month, value), vector)
+
+
+def _merge(sums: dict[Any, Vector], key: Any, vector: Vector) -> None:
+    present = sums.get(key)
+    sums[key] = vector if present is None else list(map(add, present, vector))
+
+
+def write(cursor: Any, sums: Sums, *, emptied: bool = True, most_details: int = MAX_DETAIL_ROWS) -> None:
+    """Add the sums to the tables. Partitions must exist (`partitions.ensure`)."""
+    values: list[list[str]] = []
+    for grain, cells in (("h", sums.hours), ("d", sums.days), ("m", sums.months)):
+        for (workspace, name, bucket, value), vector in sorted(cells.items()):  # type: ignore[attr-defined]
+            values.append([grain, str(workspace), text(name), str(bucket), text(value), *map(str, vector)])
+    _VALUES.fill(cursor, values, emptied=emptied)
+    for statement in _UPSERTS:
+        cursor.execute(statement)
+    details = _bounded(cursor, sums.details, most_details)
+    _DETAILS.fill(
+        cursor,
+        [
+            [str(workspace), day, _digest(dims, tags), *map(text, dims), text(tags), *map(str, vector)]
+            for (workspace, day, dims, tags), vector in details.items()
+        ],
+        emptied=emptied,
+    )
+    cursor.execute(_UPSERT_DETAILS)
+
+
+def _digest(dims: Sequence[str], tags: str) -> str:
+    return blake2b("\x1f".join((*dims, tags)).encode(), digest_size=16).hexdigest()
+
+
+# --- The bound on details: an estimate per workspace and day that is only ever too high, made exact when it reaches the bound
+_estimates: dict[tuple[int, str], int] = {}
+
+
+def _bounded(
+    cursor: Any, details: dict[tuple[int, str, tuple[str, ...], str], Vector], most: int
+) -> dict[tuple[int, str, tuple[str, ...], str], Vector]:
+    new: dict[tuple[int, str], int] = {}
+    for workspace, day, _, _ in details:
+        new[workspace, day] = new.get((workspace, day), 0) + 1
+    full = {key for key, count in new.items() if not _room(cursor, key, count, most)}
+    if not full:
+        return details
+    bounded: dict[tuple[int, str, tuple[str, ...], str], Vector] = {}
+    for (workspace, day, dims, tags), vector in details.items():
+        if (workspace, day) in full:
+            dims, tags = _coarse(dims), "{}"
+        _merge(bounded, (workspace, day, dims, tags), vector)
+    return bounded
+
+
+def _room(cursor: Any, key: tuple[int, str], count: int, most: int) -> bool:
+    estimate = _estimates.get(key)
+    if estimate is None or estimate + count > most:
+        cursor.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM billing_rollup_detail WHERE workspace_id = %s AND day = %s LIMIT %s) AS kept",
+            [*key, most],
+        )
+        estimate = int(cursor.fetchone()[0])
+    if len(_estimates) > 10_000:
+        _estimates.clear()
+    if estimate + count > most:
+        _estimates[key] = estimate
+        return False
+    _estimates[key] = estimate + count
+    return True
+
+
+def _coarse(dims: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(OTHER if value and place in (_SESSION, _USER) else value for place, value in enumerate(dims))
+
+
+# --- SQL --------------------------------------------------------------------------------------------------------------
+_measure_columns: Final = [(name, "bigint") for name in MEASURES]
+_names: Final = ", ".join(MEASURES)
+_sums: Final = ", ".join(f"{name} = r.{name} + excluded.{name}" for name in MEASURES)
+
+_VALUES: Final = Staging(
+    "ledger_sums",
+    [
+        ("grain", '"char"'),
+        ("workspace_id", "bigint"),
+        ("dimension", "text"),
+        ("bucket", "text"),
+        ("value", "text"),
+        *_measure_columns,
+    ],
+)
+_DETAILS: Final = Staging(
+    "ledger_details",
+    [
+        ("workspace_id", "bigint"), ("day", "date"), ("digest", "uuid"), *((name, "text") for name in _COLUMNS), ("tags", "jsonb"),
+        *_measure_columns,
+    ],
+)  # fmt: skip
+
+
+def _upsert(table: str, column: str, grain: str, made_from: str) -> str:
+    return (
+        f"INSERT INTO {table} AS r (workspace_id, dimension, {column}, value, {_names}) "  # noqa: S608 - made of literals
+        f"SELECT workspace_id, dimension, {made_from}, value, {_names} FROM pg_temp.ledger_sums WHERE grain = '{grain}' "
+        f"ON CONFLICT (workspace_id, dimension, {column}, value) DO UPDATE SET {_sums}"
+    )
+
+
+_UPSERTS: Final = (
+    _upsert("billing_rollup_hour", "hour", "h", "to_timestamp(bucket::double precision)"),
+    _upsert("billing_rollup_day", "day", "d", "bucket::date"),
+    _upsert("billing_rollup_month", "month", "m", "bucket::date"),
+)
+_detail_names: Final = f"workspace_id, day, digest, {', '.join(_COLUMNS)}, tags, {_names}"
+_UPSERT_DETAILS: Final = (
+    f"INSERT INTO billing_rollup_detail AS r ({_detail_names}) SELECT {_detail_names} FROM pg_temp.ledger_details "  # noqa: S608 - made of literals
+    f"ON CONFLICT (workspace_id, day, digest) DO UPDATE SET {_sums}"
+)
