@@ -10,8 +10,6 @@ from typing import Any
 import msgspec
 
 NO_LIMIT = -1
-FOREVER_MS = 253_402_300_799_000
-"""The end of a period that never ends (the year 9999)."""
 
 
 class CounterAsk(msgspec.Struct, array_like=True, gc=False):

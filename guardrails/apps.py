@@ -1,0 +1,11 @@
+from django.apps import AppConfig
+
+
+class GuardrailsConfig(AppConfig):
+    name = "guardrails"
+
+    def ready(self) -> None:
+        from guardrails import checks, pushes  # they need the models, which exist only now
+
+        checks.register()
+        pushes.listen()
