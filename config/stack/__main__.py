@@ -26,12 +26,11 @@ def main() -> int:
     if options.command == "heartbeat":
         age_s = heartbeat_age_s(Environment.read().redis("SLUICE_BROKER_URL", 1), HEARTBEAT_KEY)
         return 0 if age_s is not None and age_s < DEAF_AFTER_S else 1
-    if options.end_with_parent:
-        parent = os.getppid()
-        die_with_parent(signal.SIGTERM)
-        if os.getppid() != parent:
-            return 1
-    return up()
+    if not options.end_with_parent:
+        return up()
+    parent = os.getppid()
+    die_with_parent(signal.SIGTERM)
+    return up(parent=parent) if os.getppid() == parent else 1
 
 
 if __name__ == "__main__":

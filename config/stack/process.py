@@ -29,6 +29,20 @@ def die_with_parent(signum: int = signal.SIGKILL) -> None:
         _libc.prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
 
 
+def is_interrupted(pid: int) -> bool:
+    """Whether a GNU make has been interrupted and waits for its children (Linux).
+
+    At a terminal a Ctrl-C reaches us as well, but a SIGINT sent to make alone is not passed on: it would wait for us for ever. While
+    it waits, the signal is blocked in it.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    blocked = next((line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:")), "0")
+    return bool(int(blocked, 16) & 1 << (signal.SIGINT - 1))
+
+
 def spawn(
     command: Sequence[str | Path],
     *,

@@ -27,7 +27,7 @@ from config.env import ROOT, BadEnvironment, Environment, inherited
 from config.stack.home import Home
 from config.stack.part import Part, answers_http, describe_exit, takes_connections
 from config.stack.postgres import PostgresServer, rootless
-from config.stack.process import StackError, end, end_together, signal_group, spawn, tail
+from config.stack.process import StackError, end, end_together, is_interrupted, signal_group, spawn, tail
 from config.stack.redis import RedisServer, faults_of_money_redis, heartbeat_age_s
 from config.stack.web import listen
 
@@ -47,8 +47,9 @@ class Stopped(Exception):
 class Supervisor:
     """The parts of one SLUICE_HOME."""
 
-    def __init__(self, environment: Environment, *, home: Home) -> None:
+    def __init__(self, environment: Environment, *, home: Home, parent: int | None = None) -> None:
         self.environment = environment
+        self.parent = parent  # the make that started us, if one did
         self.home = home
         self.port = environment.number("SLUICE_PORT", low=1, high=65535)
         self.drain_s = environment.number("SLUICE_DRAIN_SECONDS", high=3600)
@@ -286,6 +287,8 @@ class Supervisor:
             time.sleep(LOOK_EVERY_S)
             for part in (*self.stores, *self.sides, *self.apps):
                 self._look_after(part)
+            if self.parent is not None and is_interrupted(self.parent):
+                raise Stopped("make was interrupted")
             if time.monotonic() >= check_at:
                 check_at = time.monotonic() + CHECK_EVERY_S
                 self._check()
@@ -346,7 +349,7 @@ class Supervisor:
         say("stopped")
 
 
-def up() -> int:
+def up(*, parent: int | None = None) -> int:
     """The command. Returns the exit code."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys (SECURITY S14)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -355,7 +358,7 @@ def up() -> int:
     try:
         home = Home.open(Environment.read().home, enterable_by_others=rootless() == "nobody")
         home.remove_run_file()  # left by one that was killed: it must not be taken for somebody's settings
-        Supervisor(Environment.read(), home=home).run()
+        Supervisor(Environment.read(), home=home, parent=parent).run()
     except (StackError, BadEnvironment) as error:
         print(f"\nmake up: {error}", file=sys.stderr)
         return 1

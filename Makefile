@@ -1,0 +1,71 @@
+# `make` lists the targets. Everything is installed into .venv from lock files with hashes; state lives in SLUICE_HOME (./var).
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PY := .venv/bin/python
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+SEED ?= 1
+ARGS ?=
+export PYTHON
+
+# Settings of a production, with secrets made up on the spot, for the checks that judge them.
+PRODUCTION = SLUICE_MODE=production SLUICE_HOME=/nonexistent SLUICE_PUBLIC_URL=https://sluice.example \
+	SLUICE_SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
+	SLUICE_MASTER_KEY="$$($(PY) -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())')" \
+	SLUICE_PEPPER="$$($(PY) -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())')" \
+	DATABASE_URL=postgresql://sluice@127.0.0.1:5432/sluice REDIS_URL=redis://127.0.0.1:6379/0
+OUR_APPS = config gateway guardrails billing workspaces
+
+.PHONY: help up env env-dev test check format lock bench chaos e2e clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## start everything on this machine: PostgreSQL, Redis, web and gateway, worker, simulator, inbox (Ctrl-C stops it)
+	@bin/env up
+	@exec $(PY) -m config.stack up --end-with-parent
+
+env: ## make .venv with what `make up` needs
+	@bin/env up
+
+env-dev: ## make .venv with what the tests and checks need as well
+	@bin/env dev
+
+test: env-dev ## run all tests: in parallel, in random order, on real servers of their own (ARGS="-k name")
+	@bin/browser
+	@$(PY) -m pytest -n $(CORES) $(ARGS)
+
+check: env-dev ## lint, format, types, import contracts, deployment settings, migrations, templates
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	SLUICE_MODE=development $(PY) -m mypy
+	.venv/bin/lint-imports --no-logo
+	$(PRODUCTION) $(PY) manage.py check --deploy --fail-level WARNING
+	SLUICE_MODE=development $(PY) bin/migrations
+	.venv/bin/djlint --lint --quiet templates $(OUR_APPS)
+	@$(PY) -m config.env | diff -u .env.example - || { echo "Write it anew: $(PY) -m config.env > .env.example"; exit 1; }
+
+format: env-dev ## rewrite the code as `make check` wants it
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lock: ## resolve requirements/*.in anew into the lock files (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv"; exit 1; }
+	$(call compile,base,)
+	$(call compile,up,-c requirements/base.lock)
+	$(call compile,dev,-c requirements/up.lock)
+compile = UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-header requirements/$(1).in -o requirements/$(1).lock $(2)
+
+bench: env-dev ## calls a second and added latency of the gateway on one core, beside nginx when it is installed
+	@$(PY) -m tests.bench $(ARGS)
+
+chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the books
+	@$(PY) -m tests.rig.chaos --seed $(SEED) $(ARGS)
+
+e2e: env-dev ## only the browser tests
+	@bin/browser
+	@$(PY) -m pytest tests/e2e $(ARGS)
+
+clean: ## remove caches and .venv; SLUICE_HOME (./var) stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
+	find $(OUR_APPS) tests -name __pycache__ -type d -prune -exec rm -rf {} +
