@@ -24,6 +24,8 @@ PER: Mapping[str, int] = {
     "audio_milliseconds": 3_600_000,  # printed per hour
     "pages": PER_THOUSAND,
     "annotated_pages": PER_THOUSAND,
+    "citation": PER_MILLION,
+    "reasoning": PER_MILLION,
     "images": 1,
     "container_session": 1,
     "container_session_4g": 1,

@@ -259,7 +259,8 @@ def convert(litellm: Path) -> dict[str, Any]:
             taken |= names
             rows = rows_of(ours, model)
             hit = next((listed[n] for n in [model.id.lower(), *sorted(names, key=len)] if n in listed), {})
-            rows += litellm_tiers(rows, hit)
+            if ours != "google":  # Gemini's other tiers are multiples of the standard table: the overlay says which
+                rows += litellm_tiers(rows, hit)
             models[model.id.lower()] = {"names": sorted(names), **meta_of(hit, model), "rows": rows}
         table[ours] = {"models": models}
     return {"source": f"genai-prices {version} + litellm metadata + overlay", "providers": table}
@@ -310,6 +311,12 @@ def apply_rule(model: dict[str, Any], rule: Mapping[str, Any]) -> None:
         for unit, (base, factor) in rule.get("derive", {}).items():
             if base in units and unit not in units:
                 units[unit] = text(Decimal(units[base]) * Decimal(factor))
+    if "drop_tiers" in rule:
+        model["rows"] = [r for r in model["rows"] if r["tier"] not in rule["drop_tiers"]]
+    if "end_above" in rule:
+        for rates in model["rows"]:
+            if "above" in rates:
+                rates["to"] = rule["end_above"]
     for tier, (base_tier, factor) in rule.get("tier_from", {}).items():
         if any(r["tier"] == tier for r in model["rows"]):
             continue
