@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
-from django.db.models.functions import Lower
+from django.db.models.functions import Cast, Concat, Lower
 from django.utils import timezone
 from django_tenants.models import TenantMixin
 
@@ -78,6 +78,8 @@ class Workspace(TenantMixin):
     """Raised by every write that admission must see (a key, a cap, a price, a credential). Fenced in each admit."""
     policy_pushed = models.BigIntegerField(default=0)
     """The version last known to have reached the money Redis; a periodic task repairs lost pushes."""
+    admission_epoch = models.BigIntegerField(default=0)
+    """How often the workspace's counters in the money Redis were seeded from the books (`guardrails.recovery`); fenced in each admit."""
     schema_version = models.CharField(max_length=64, blank=True)
     """Digest of the migrations applied to the schema, so that only schemas that are behind are visited."""
     created_at = models.DateTimeField(default=timezone.now)
@@ -86,6 +88,17 @@ class Workspace(TenantMixin):
         constraints = [
             models.CheckConstraint(condition=models.Q(plan__in=Plan.values), name="workspace_plan_known"),
             models.CheckConstraint(condition=models.Q(state__in=WorkspaceState.values), name="workspace_state_known"),
+            models.CheckConstraint(
+                condition=models.Q(slug__regex=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"), name="workspace_slug_plain"
+            ),
+            models.CheckConstraint(  # row-level security reads the workspace's id from this name
+                condition=models.Q(
+                    schema_name=Concat(
+                        models.Value("w_"), Cast("id", models.TextField()), output_field=models.TextField()
+                    )
+                ),
+                name="workspace_schema_named_by_id",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -119,6 +132,35 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.workspace}"
+
+
+class Invitation(models.Model):
+    """An offer of a role to an e-mail address. Only a digest of its link's token is kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField(max_length=254)
+    role = models.CharField(max_length=8, choices=Role)
+    digest = models.BinaryField(max_length=32, unique=True)
+    invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                "workspace",
+                Lower("email"),
+                condition=models.Q(accepted_at=None, withdrawn_at=None),
+                name="invitation_open_once",
+            ),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="invitation_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} to {self.workspace}"
 
 
 class VirtualKey(models.Model):
@@ -199,3 +241,14 @@ class AuditRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workspace_id}#{self.number} {self.action}"
+
+
+class SchemaScript(models.Model):
+    """The statements that make a workspace's tables from nothing, for one version of the migrations (`workspaces.schemas`)."""
+
+    version = models.CharField(primary_key=True, max_length=64)
+    statements = models.TextField()
+    made_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.version

@@ -9,8 +9,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from workspaces import roles
+from workspaces.errors import NotAllowed
 from workspaces.models import ApiToken, Membership, WorkspaceState
-from workspaces.problems import NotAllowed
 
 
 class Denied(BasePermission):

@@ -1,4 +1,4 @@
-"""Errors of workspaces, one family (`Refused`), and how the REST API answers errors of all kinds: RFC 9457 problem details."""
+"""How the REST API answers errors: RFC 9457 problem details."""
 
 from __future__ import annotations
 
@@ -11,42 +11,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-
-class Refused(Exception):
-    """Something a person asked for is not possible. `str()` is a sentence for them; `code` is stable; `field` names a form field."""
-
-    status = HTTPStatus.BAD_REQUEST
-    code = "refused"
-
-    def __init__(self, message: str, *, field: str = "", hint: str = "") -> None:
-        super().__init__(message)
-        self.field = field
-        self.hint = hint
-
-
-class Invalid(Refused):
-    code = "invalid"
-
-
-class Taken(Refused):
-    status = HTTPStatus.CONFLICT
-    code = "taken"
-
-
-class NotAllowed(Refused):
-    status = HTTPStatus.FORBIDDEN
-    code = "not_allowed"
-
-
-class NotThere(Refused):
-    status = HTTPStatus.NOT_FOUND
-    code = "not_found"
-
-
-class WrongState(Refused):
-    status = HTTPStatus.CONFLICT
-    code = "wrong_state"
-
+from workspaces.errors import Refused
 
 PROBLEM_JSON = "application/problem+json"
 

@@ -8,16 +8,15 @@ import unicodedata
 LONGEST = 40
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 
-RESERVED = frozenset(
-    """
-    about abuse account accounts admin anthropic api app apps assets auth billing blog callback cdn contact dashboard demo dev docs
-    download email everyone favicon feedback gateway gemini globals graphql healthz help home http https inbox info internal invitations
-    invite legal localhost login logout mail mailer media metrics new noreply null oauth openai operator owner password pg postmaster
-    pricing privacy profile public readyz register robots root schema security settings setup signin signout signup simulator sitemap
-    sluice staff static status support system team teams tenant terms test undefined user users v1 w webhook webhooks well-known
-    workspace workspaces www
-    """.split()
-)
+_RESERVED_WORDS = """
+about abuse account accounts admin anthropic api app apps assets auth billing blog callback cdn contact dashboard demo dev docs
+download email everyone favicon feedback gateway gemini globals graphql healthz help home http https inbox info internal invitations
+invite legal localhost login logout mail mailer media metrics new noreply null oauth openai operator owner password pg postmaster
+pricing privacy profile public readyz register robots root schema security settings setup signin signout signup simulator sitemap
+sluice staff static status support system team teams tenant terms test undefined user users v1 w webhook webhooks well-known
+workspace workspaces www
+"""
+RESERVED = frozenset(_RESERVED_WORDS.split())
 
 
 class BadSlug(ValueError):
@@ -34,7 +33,7 @@ def checked(slug: str) -> str:
         )
     if slug.isdigit():
         raise BadSlug("An address needs at least one letter.")
-    if slug in RESERVED:
+    if slug in RESERVED or slug.startswith("deleted-"):
         raise BadSlug(f"“{slug}” is reserved. Choose another address.")
     return slug
 
