@@ -35,6 +35,8 @@ sys.path.insert(0, str(ROOT))
 from config.stack import postgres as stack_postgres  # noqa: E402 - the path above comes first
 from config.stack import redis as stack_redis  # noqa: E402
 
+pytest_plugins = ["tests.cast"]  # Alice, Ann, Bob, Mallory
+
 TEMPLATE = "sluice_template"
 REDIS_NUMBERS_A_WORKER = 3  # money, broker, cache
 
@@ -179,6 +181,7 @@ def _make_template_once() -> None:
         _postgres.drop_database(_database)
         _postgres.create_database(_database)
         call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
+        call_command("migrate_workspaces", verbosity=0)
         _close_all_connections()
         _postgres.create_database(TEMPLATE, template=_database)
 
