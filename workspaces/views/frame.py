@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from allauth.account.internal.flows.reauthentication import is_reauthentication_required
 from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from workspaces import roles
 from workspaces.audit import Actor
 from workspaces.models import Membership, Workspace
-from workspaces.problems import NotAllowed, NotThere, Refused
+from workspaces.errors import NotAllowed, NotThere, Refused
 from workspaces.roles import Action
+from workspaces.views import reads
 
 View = Callable[..., HttpResponse]
 
@@ -32,10 +36,13 @@ class WorkspaceRequest(HttpRequest):
     membership: Membership
 
 
-def workspace_page(action: Action, *, methods: tuple[str, ...] = ("GET",)) -> Callable[[View], View]:
+def workspace_page(
+    action: Action, *, methods: tuple[str, ...] = ("GET",), confirmed_by: str = ""
+) -> Callable[[View], View]:
     """A page that needs `action` of the role table. Leaves `needs` on the view, which the walk over all routes reads.
 
-    Pages are never cached, because they show money, and some show a secret once.
+    `confirmed_by` names the page to come back to when a POST needs a fresh proof of who is acting (SECURITY.md S19): what was posted is not
+    kept meanwhile, because it may hold a secret. Pages are never cached: they show money, and some show a secret once.
     """
 
     def decorate(view: View) -> View:
@@ -45,6 +52,9 @@ def workspace_page(action: Action, *, methods: tuple[str, ...] = ("GET",)) -> Ca
         def checked(request: WorkspaceRequest, slug: str, **kwargs: Any) -> HttpResponse:
             if not roles.may(request.membership.role, action):
                 raise PermissionDenied
+            if confirmed_by and request.method == "POST" and is_reauthentication_required(request, app="account"):
+                messages.info(request, "Confirm that it is you, then do it once more.")
+                return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': url(request, confirmed_by)})}")
             try:
                 return view(request, **kwargs)
             except NotThere as error:
@@ -113,11 +123,10 @@ def framed(request: HttpRequest, active: str) -> dict[str, Any]:
 
 
 def _others(request: HttpRequest, workspace: Workspace) -> list[dict[str, Any]]:
-    from workspaces.queries import workspaces_of
-
+    memberships = reads.memberships_of(request.user)
     return [
-        {"name": other.name, "url": reverse("overview", args=[other.slug]), "is_current": other.pk == workspace.pk}
-        for other in workspaces_of(request.user)
+        {"name": one.workspace.name, "url": reverse("overview", args=[one.workspace.slug]), "is_current": one.workspace_id == workspace.pk}
+        for one in memberships
     ]
 
 

@@ -1,0 +1,140 @@
+"""What people type into the pages of a workspace. Forms only parse; what may be is decided by `workspaces.actions`, whose refusals land beside
+the fields (`views.frame.refuse`)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from django import forms
+
+from workspaces.models import Role, Workspace
+
+_AREAS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+ENVIRONMENTS = ("production", "staging", "development", "test")
+
+
+def zone_choices() -> list[tuple[str, str]]:
+    """Every place-named zone, and UTC first."""
+    named = sorted(zone for zone in available_timezones() if zone.partition("/")[0] in _AREAS)
+    return [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in named)]
+
+
+class ZoneField(forms.CharField):
+    """A choice among the zones that keeps what it was given: the list of zones is the action's to check."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            label="Time zone",
+            help_text="Days, months and budgets begin at its midnight.",
+            widget=forms.Select(choices=zone_choices()),
+            **options,
+        )
+
+
+class WorkspaceForm(forms.Form):
+    name = forms.CharField(max_length=80, label="Name")
+    slug = forms.CharField(
+        max_length=40, required=False, label="Address", help_text="Small letters, digits and hyphens."
+    )
+    time_zone = ZoneField(initial="UTC")
+
+
+class SettingsForm(forms.Form):
+    name = forms.CharField(max_length=80, label="Name")
+    time_zone = ZoneField()
+
+
+class DeleteWorkspaceForm(forms.Form):
+    typed_slug = forms.CharField(label="Address", required=False)
+
+    def __init__(self, *arguments: Any, workspace: Workspace, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields["typed_slug"].label = f"Type “{workspace.slug}” to confirm"
+
+
+class ProfileForm(forms.Form):
+    name = forms.CharField(max_length=100, required=False, label="Name")
+
+
+class VirtualKeyForm(forms.Form):
+    name = forms.CharField(max_length=80, label="Name")
+    environment = forms.ChoiceField(choices=[(name, name) for name in ENVIRONMENTS], initial="production")
+    agent = forms.CharField(max_length=80, required=False, help_text="Every call with this key counts as this agent’s.")
+    department = forms.CharField(max_length=80, required=False, help_text="And as this department’s.")
+    allowed_models = forms.CharField(
+        required=False,
+        max_length=8000,
+        label="Allowed models",
+        help_text="Separated by commas. Empty: every model your providers have.",
+    )
+    output_limit = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=10_000_000,
+        label="Output limit",
+        help_text="Tokens asked for where a call sets no limit of its own.",
+    )
+    expires_on = forms.DateField(
+        required=False,
+        label="Last day",
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text="The key is refused after it.",
+    )
+
+    def __init__(self, *arguments: Any, zone: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._zone = ZoneInfo(zone)
+
+    def wanted(self) -> dict[str, Any]:
+        """The keywords of `actions.create_virtual_key`."""
+        given = self.cleaned_data
+        day = given["expires_on"]
+        ends = None if day is None else datetime.combine(day + timedelta(days=1), time(), self._zone).astimezone(UTC)
+        return {
+            "name": given["name"],
+            "environment": given["environment"],
+            "agent": given["agent"],
+            "department": given["department"],
+            "allowed_models": [name.strip() for name in given["allowed_models"].split(",") if name.strip()],
+            "output_limit": given["output_limit"],
+            "expires_at": ends,
+        }
+
+    @property
+    def is_detailed(self) -> bool:
+        """Whether something beyond name and environment was typed or is wrong, so that the page shows it."""
+        more = ("agent", "department", "allowed_models", "output_limit", "expires_on")
+        return self.is_bound and any(self.data.get(name) or name in self.errors for name in more)
+
+
+class CredentialForm(forms.Form):
+    provider = forms.CharField(max_length=32)
+    secret = forms.CharField(
+        required=False,
+        max_length=4096,
+        label="Key",
+        strip=True,
+        # A password field that never sends its value back: a refused form asks for the key again.
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "data-1p-ignore": "", "data-lpignore": "true"}),
+        help_text="Pasted once, sealed at once. Simulators and private models may need none.",
+    )
+    base_url = forms.CharField(
+        required=False, max_length=300, label="Base URL", help_text="Where a compatible API lives, up to and with /v1."
+    )
+    name = forms.CharField(
+        max_length=80, initial="default", label="Name", help_text="To tell two keys of one provider apart."
+    )
+    environment = forms.ChoiceField(
+        required=False, choices=[("", "every environment"), *((name, name) for name in ENVIRONMENTS)]
+    )
+
+
+class InvitationForm(forms.Form):
+    email = forms.EmailField(max_length=254, label="E-mail")
+    role = forms.ChoiceField(choices=Role.choices, initial=Role.MEMBER)
+
+    def __init__(self, *arguments: Any, roles: list[tuple[str, str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields["role"].choices = roles  # type: ignore[attr-defined]

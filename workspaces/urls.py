@@ -1,0 +1,36 @@
+"""Pages of workspaces: outside any workspace (`entrance`), and under `/w/<slug>/` (`inside`)."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, path
+
+from workspaces.views import entrance as outside
+from workspaces.views import people, preferences, test_call, vault, virtual_keys
+
+entrance: list[URLPattern] = [
+    path("", outside.home, name="home"),
+    path("workspaces/new/", outside.workspace_new, name="workspace_new"),
+    path("invitations/<str:token>/", outside.invitation, name="invitation"),
+    path("account/", outside.profile, name="profile"),
+]
+
+inside: list[URLPattern] = [
+    path("connect/", virtual_keys.connect, name="connect"),
+    path("test-call/", test_call.test_call, name="test_call"),
+    path("keys/", virtual_keys.keys, name="keys"),
+    path("keys/new/", virtual_keys.key_new, name="key_new"),
+    path("keys/<uuid:key_id>/revoke/", virtual_keys.key_revoke, name="key_revoke"),
+    path("vault/", vault.vault, name="vault"),
+    path("vault/new/", vault.credential_new, name="credential_new"),
+    path("vault/<uuid:credential_id>/check/", vault.credential_check, name="credential_check"),
+    path("vault/<uuid:credential_id>/disable/", vault.credential_disable, name="credential_disable"),
+    path("vault/<uuid:credential_id>/enable/", vault.credential_enable, name="credential_enable"),
+    path("vault/<uuid:credential_id>/delete/", vault.credential_delete, name="credential_delete"),
+    path("members/", people.members, name="members"),
+    path("members/invite/", people.member_invite, name="member_invite"),
+    path("members/<uuid:membership_id>/role/", people.member_role, name="member_role"),
+    path("members/<uuid:membership_id>/remove/", people.member_remove, name="member_remove"),
+    path("members/invitations/<uuid:invitation_id>/withdraw/", people.invitation_withdraw, name="invitation_withdraw"),
+    path("settings/", preferences.preferences, name="settings"),
+    path("settings/delete/", preferences.workspace_delete, name="workspace_delete"),
+]

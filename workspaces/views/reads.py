@@ -1,0 +1,91 @@
+"""What the pages of workspaces read: rows of the entered workspace as plain values for the templates."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from workspaces.directory.models import Department
+from workspaces.domain.providers import PROVIDERS
+from workspaces.models import Invitation, Membership, User, VirtualKey, Workspace, WorkspaceState
+from workspaces.vault.models import CredentialState, ProviderCredential
+
+TEST_CALL_KEY = "Test call"
+"""The name of the keys that "Send a test call" makes, uses once and revokes; lists leave the used ones out."""
+
+
+def memberships_of(user: Any) -> list[Membership]:
+    """A person's workspaces, by name."""
+    if not isinstance(user, User):
+        return []
+    rows = Membership.objects.select_related("workspace").filter(user=user)
+    return list(rows.exclude(workspace__state=WorkspaceState.DELETING).order_by("workspace__name", "workspace_id"))
+
+
+def keys_of(workspace: Workspace) -> list[VirtualKey]:
+    """The workspace's keys, working ones first, newest first."""
+    rows = VirtualKey.objects.select_related("member__user", "created_by").filter(workspace=workspace)
+    rows = rows.exclude(name=TEST_CALL_KEY, revoked_at__isnull=False)
+    now = timezone.now()
+    return sorted(rows.order_by("-created_at")[:1000], key=lambda key: not is_working(key, now))
+
+
+def is_working(key: VirtualKey, now: datetime) -> bool:
+    return key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
+
+
+def has_working_key(workspace: Workspace) -> bool:
+    rows = VirtualKey.objects.filter(workspace=workspace, revoked_at=None).exclude(name=TEST_CALL_KEY)
+    return rows.exclude(expires_at__lte=timezone.now()).exists()
+
+
+def key_names(workspace: Workspace, ids: set[str]) -> dict[str, str]:
+    """Virtual key id (text) -> its name, for the ids that are the workspace's."""
+    wanted = [UUID(text) for text in ids if _is_uuid(text)]
+    rows = VirtualKey.objects.filter(workspace=workspace, pk__in=wanted).values_list("id", "name")
+    return {str(key_id): name for key_id, name in rows}
+
+
+def masked(key: VirtualKey) -> str:
+    return f"slk_{key.locator[:4]}…{key.last_four}"
+
+
+def credentials() -> list[ProviderCredential]:
+    """Of the entered workspace; never with what is sealed."""
+    rows = ProviderCredential.objects.defer("sealed").order_by("disabled_at", "provider", "name")
+    return list(rows)
+
+
+def usable_credentials() -> list[ProviderCredential]:
+    """Those a call can go through: not disabled and not refused by their provider."""
+    return [one for one in credentials() if one.disabled_at is None and one.state != CredentialState.REJECTED]
+
+
+def title_of(provider: str) -> str:
+    access = PROVIDERS.get(provider)
+    return access.title if access else provider
+
+
+def members_of(workspace: Workspace) -> list[Membership]:
+    rows = Membership.objects.select_related("user").filter(workspace=workspace)
+    return list(rows.order_by("user__email"))
+
+
+def departments() -> dict[UUID, str]:
+    return dict(Department.objects.values_list("id", "name"))
+
+
+def open_invitations(workspace: Workspace) -> list[Invitation]:
+    rows = Invitation.objects.filter(workspace=workspace, accepted_at=None, withdrawn_at=None)
+    return list(rows.filter(expires_at__gt=timezone.now()).order_by("email"))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
