@@ -7,9 +7,13 @@ from pathlib import Path
 
 import msgspec
 
+from billing.domain import tokens
 from billing.domain.pricing import PriceBook
+from billing.prices import vocabulary
 
 HERE = Path(__file__).parent
+
+tokens.use_vocabularies(vocabulary.encoder)
 
 
 @cache
