@@ -14,7 +14,7 @@ _QUOTAS = UUID("5b4a3f0e-6f5e-4d43-9c6a-0d7b6f1c2e11")
 
 
 def quota_of(workspace: Workspace) -> Budget | None:
-    """The plan's quota; None for a plan without one. Its month is the workspace's."""
+    """The plan's quota; None for a plan without one. Its month is UTC's: another time zone must not start it anew."""
     calls = CALLS_A_MONTH.get(Plan(workspace.plan))
     if calls is None:
         return None

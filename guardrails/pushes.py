@@ -27,9 +27,7 @@ def listen() -> None:
 def push(change: PolicyChange) -> None:
     """Tell the money Redis; when it does not answer, leave it to `repair_pushes`."""
     try:
-        store = sync_store()
-        control.push_version(store, change.workspace_id, change.version)
-        control.push_state(store, change.workspace_id, change.state)
+        control.push_policy(sync_store(), change.workspace_id, change.version, change.state)
     except RedisError as error:
         log.warning(
             "policy %d of workspace %d not pushed yet: %s", change.version, change.workspace_id, type(error).__name__

@@ -6,6 +6,7 @@ All keys of a workspace carry the hash tag of its partition and so share one Red
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID
 from zlib import crc32
@@ -69,6 +70,7 @@ def value_digest(value: str) -> str:
     return blake2b(value.encode(), digest_size=16).hexdigest()
 
 
+@lru_cache(maxsize=16_384)
 def counter_suffix(budget_id: UUID | str, start_ms: int, digest: str = "") -> str:
     """`b:<budget>:<period start ms>` and for one value of an each-value budget `:<digest>` after it."""
     if digest and not _DIGEST.fullmatch(digest):
@@ -77,6 +79,7 @@ def counter_suffix(budget_id: UUID | str, start_ms: int, digest: str = "") -> st
     return f"{stem}:{digest}" if digest else stem
 
 
+@lru_cache(maxsize=16_384)
 def rate_suffix(limit_id: UUID | str, metric: str, digest: str = "") -> str:
     """`rl:<limit>:<metric>[:<digest>]`, the state of one rate limit."""
     if not (metric.isascii() and metric.isalpha()) or (digest and not _DIGEST.fullmatch(digest)):

@@ -72,14 +72,10 @@ class Swept:
     skewed: bool = False
 
 
-def push_version(store: SyncStore, workspace_id: int, ver: int) -> bool:
-    """Make every older policy stale. False where Redis does not know the workspace yet (its rebuild will carry the version)."""
-    return _control(store, "version", workspace_id, ver)[0] == b"OK"
-
-
-def push_state(store: SyncStore, workspace_id: int, state: str) -> bool:
-    """active, suspended or deleting. False while it is being rebuilt (the rebuild carries the state) or unknown."""
-    return _control(store, "state", workspace_id, state)[0] == b"OK"
+def push_policy(store: SyncStore, workspace_id: int, ver: int, state: str) -> bool:
+    """Make every older policy stale and set the state (active, suspended, deleting). False where Redis does not know the workspace yet,
+    or it is being rebuilt: the rebuild carries both."""
+    return bool(_control(store, "policy", workspace_id, ver, state)[0] == b"OK")
 
 
 def begin_rebuild(store: SyncStore, workspace_id: int, epoch: int) -> int:
@@ -134,7 +130,8 @@ def sweep(store: SyncStore, partition: int, *, most: int = 200, grace_ms: int = 
 
 
 def read_meta(store: SyncStore, workspace_id: int) -> Meta | None:
-    state, *numbers = store.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq", "ver", "n"])  # type: ignore[misc]
+    found: Any = store.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq", "ver", "n"])
+    state, *numbers = found
     if state is None:
         return None
     epoch, seq, ver, counters = (int(number or 0) for number in numbers)
@@ -143,7 +140,8 @@ def read_meta(store: SyncStore, workspace_id: int) -> Meta | None:
 
 def read_counters(store: SyncStore, workspace_id: int) -> dict[str, Counter]:
     """Every counter of a workspace by its suffix ("b:<budget>:<start>[:<digest>]")."""
-    suffixes = [field.decode() for field in store.hkeys(keys.index_key(workspace_id))]  # type: ignore[union-attr]
+    found: Any = store.hkeys(keys.index_key(workspace_id))
+    suffixes = [field.decode() for field in found]
     return {counter.suffix: counter for chunk in _chunks(suffixes) for counter in read_some(store, workspace_id, chunk)}
 
 
@@ -163,8 +161,8 @@ def read_some(store: SyncStore, workspace_id: int, suffixes: Sequence[str]) -> l
 def open_holds(store: SyncStore, workspace_id: int) -> list[str]:
     """The rids of the workspace's open holds."""
     mine = f"w:{int(workspace_id)}:r:".encode()
-    members = store.zrange(keys.open_key(keys.partition_of(workspace_id)), 0, -1)
-    return [member[len(mine) :].decode() for member in members if member.startswith(mine)]  # type: ignore[union-attr]
+    members: Any = store.zrange(keys.open_key(keys.partition_of(workspace_id)), 0, -1)
+    return [member[len(mine) :].decode() for member in members if member.startswith(mine)]
 
 
 def _control(store: SyncStore, verb: str, workspace_id: int, *arguments: Any) -> list[Any]:

@@ -131,8 +131,15 @@ class Limiter:
         return admit_reply(raw)
 
     def fence(self, workspace_id: int, epoch: int, seq: int) -> None:
-        """Tell what PostgreSQL has seen of a workspace."""
-        self._fences.setdefault(workspace_id, Fence()).saw(epoch, seq)
+        """Tell what PostgreSQL has seen of a workspace. A newer epoch is learned from Redis itself, because that is also the moment to
+        present again what it may have forgotten."""
+        fence = self._fences.setdefault(workspace_id, Fence())
+        if fence.epoch in (0, epoch):
+            fence.saw(epoch, seq)
+
+    def seen(self, workspace_id: int) -> Fence:
+        """What this process has seen of a workspace; a rebuild must not fall behind it."""
+        return self._fences.get(workspace_id, Fence())
 
     # --- Finish -------------------------------------------------------------------------------------------------------
 
@@ -279,8 +286,8 @@ class Limiter:
         mine = [rid for rid, (owner, _) in self._open.items() if owner == workspace_id]
         if mine:
             self._errand(self._renew_or_say_why(mine))
-        outbox = self._outboxes.get(self._lane_of(workspace_id))
-        for parcel in outbox.recently_answered(workspace_id) if outbox else ():
+        outbox = self._outbox(workspace_id)
+        for parcel in outbox.recently_answered(workspace_id):
             outbox.put(parcel)
 
     def _errand(self, errand: Coroutine[Any, Any, None]) -> None:

@@ -9,14 +9,11 @@ local function fenced(epoch) return meta[1] == 'rebuilding' and tonumber(meta[2]
 
 local verbs = {}
 
-function verbs.version(ver)
+-- The state travels with its version, so that an older push that arrives late changes nothing.
+function verbs.policy(ver, state)
   if not meta[1] then return { 'NEED_REBUILD' } end
-  if tonumber(meta[4] or 0) < ver then redis.call('HSET', base .. 'meta', 'ver', int(ver)) end
-  return { 'OK' }
-end
-
-function verbs.state(state)
-  if not meta[1] then return { 'NEED_REBUILD' } end
+  if tonumber(meta[4] or 0) > ver then return { 'OK' } end
+  redis.call('HSET', base .. 'meta', 'ver', int(ver))
   if meta[1] == 'rebuilding' or meta[1] == 'corrupt' then return { 'STATE', meta[1] } end
   redis.call('HSET', base .. 'meta', 'state', state)
   return { 'OK' }

@@ -1,0 +1,470 @@
+"""Admission and settlement as the gateway sees them: `admit` before an attempt is sent, `finish` after it ended.
+
+`admit` asks the money Redis once for everything; what it can answer besides yes and no (an old policy, another period, a lost counter, a
+value too many) is dealt with here, in a bounded number of further tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from billing.domain import keys
+from billing.domain.dimensions import OTHER
+from billing.domain.events import CallContext, Outcome
+from billing.domain.events import encode as encode_event
+from billing.domain.money import usd_text
+from billing.domain.quote import Quote
+from guardrails.domain import refusals
+from guardrails.domain.budgets import Match, OnTight, Stage, Unit
+from guardrails.domain.periods import FOREVER_MS, Bounds, Period
+from guardrails.domain.rates import WINDOW_US, Metric, RateMatch, matching
+from guardrails.domain.refusals import BudgetStoreUnavailable, ModelNotPriced, Standing, WorkspaceClosed
+from guardrails.limiter.limiter import BudgetStoreUnavailable as NoAnswer
+from guardrails.limiter.limiter import Limiter
+from guardrails.limiter.wire import (
+    NO_LIMIT,
+    AdmitRequest,
+    ClockSkew,
+    Closed,
+    CounterAsk,
+    Denied,
+    Duplicate,
+    FinishKind,
+    Full,
+    Limited,
+    Lost,
+    Ok,
+    OtherPeriod,
+    RateAsk,
+    StalePolicy,
+    Throttled,
+    TooManyValues,
+)
+from guardrails.policy import Grant, PolicyStore
+from workspaces.models import WorkspaceState
+
+OUTPUT_FLOOR = 256
+"""An output limit is never lowered below this to make a call fit."""
+MOST_VALUES = 10_000
+"""Values of one each-value budget that get a counter of their own in one period; later ones share `__other__`."""
+MOST_TRIES = 8
+MOST_LOWERINGS = 3
+
+Heal = Callable[[int, str], Awaitable[bool]]
+"""(workspace, reason) -> whether a rebuild was done in time to try once more"""
+
+
+_REASONS: dict[type, str] = {ClockSkew: "clock_skew", Full: "full", Duplicate: "unreachable"}
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """A budget after the call was held."""
+
+    budget_id: str
+    name: str
+    unit: Unit
+    value: str
+    used: int
+    cap: int
+    stage: Stage
+    hard: bool
+    resets_ms: int | None
+
+    @property
+    def left(self) -> int:
+        return max(0, self.cap - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLeft:
+    metric: Metric
+    limit: int
+    left: int
+    reset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An attempt that may be sent, and what was agreed. Must be finished exactly once by the gateway; later finishes change nothing."""
+
+    rid: str
+    grant: Grant
+    hold_nano: int
+    quote: Quote
+    output_limit: int | None
+    """What must be sent upstream as the limit per answer; None where nothing needs to be set"""
+    clamped: bool
+    """The client gets less output than it could have had: say so in `Sluice-Clamped`"""
+    unpriced: bool
+    """No bound and no hard budget: forward, and flag the entry"""
+    budgets: tuple[Remaining, ...]
+    rates: tuple[RateLeft, ...]
+    context: CallContext
+
+    @property
+    def workspace_id(self) -> int:
+        return self.grant.policy.workspace_id
+
+    @property
+    def remaining_usd(self) -> str | None:
+        """The least that any hard money budget of the call has left, as plain dollars; None where there is none."""
+        left = [remaining.left for remaining in self.budgets if remaining.unit is Unit.USD and remaining.hard]
+        return usd_text(min(left)) if left else None
+
+    @property
+    def stage(self) -> Stage:
+        """The furthest stage that any of the budgets has reached."""
+        order = list(Stage)
+        return max((remaining.stage for remaining in self.budgets), key=order.index, default=Stage.NORMAL)
+
+    def rate_headers(self) -> dict[str, str]:
+        """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
+        headers: dict[str, str] = {}
+        for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
+            tight = min(
+                (rate for rate in self.rates if rate.metric in metrics), key=lambda rate: rate.left, default=None
+            )
+            if tight is not None:
+                headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
+                headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
+                headers[f"x-ratelimit-reset-{word}"] = f"{tight.reset_ms}ms"
+        return headers
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An admission under way: what changes between its tries."""
+
+    grant: Grant
+    dims: Mapping[str, str]
+    tags: Mapping[str, str]
+    quote: Quote
+    exact: Callable[[], Quote] | None
+    context: CallContext
+    now_ms: int
+    limit: int | None = None
+    """The output limit it is clamped to"""
+    overflowing: set[str] = field(default_factory=set)
+    """Budgets whose new values count as `__other__`"""
+    matches: list[Match] = field(default_factory=list)
+    bounds: list[Bounds] = field(default_factory=list)
+    rates: list[RateMatch] = field(default_factory=list)
+    healed: bool = False
+    lowered: int = 0
+
+    @property
+    def hold_nano(self) -> int:
+        if self.quote.amount_nano is None:
+            return 0
+        return self.quote.amount_nano if self.limit is None else self.quote.at_limit(self.limit)
+
+    @property
+    def hold_tokens(self) -> int:
+        if self.limit is None:
+            return self.quote.tokens_bound
+        return self.quote.tokens_bound - (self.quote.output_tokens_cap - self.limit) * self.quote.outputs
+
+    def amount(self, unit: Unit) -> int:
+        return self.hold_nano if unit is Unit.USD else self.hold_tokens if unit is Unit.TOKENS else 1
+
+
+class Admission:
+    def __init__(
+        self,
+        limiter: Limiter,
+        policies: PolicyStore,
+        *,
+        heal: Heal,
+        over: Callable[[Admitted, int], None] = lambda admitted, cost_nano: None,
+        public_url: str = "",
+    ) -> None:
+        """`heal` rebuilds what the money Redis lost; `over` hears of a call that cost more than its bound."""
+        self.limiter, self.policies = limiter, policies
+        self._heal, self._over = heal, over
+        self._public_url = public_url
+        self._fenced: dict[int, float] = {}
+
+    # --- Admit --------------------------------------------------------------------------------------------------------
+
+    async def admit(
+        self,
+        grant: Grant,
+        dims: Mapping[str, str],
+        tags: Mapping[str, str],
+        quote: Quote,
+        context: CallContext,
+        *,
+        rid: str,
+        exact: Callable[[], Quote] | None = None,
+        now_ms: int | None = None,
+    ) -> Admitted:
+        """Hold the worst case of one attempt on every budget it meets, or raise a `refusals.Refusal` that says why not.
+
+        `dims` are the call's dimensions, model, provider and virtual_key among them. `exact` computes the quote by counting tokens; it is only
+        asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7.
+        """
+        attempt = _Attempt(
+            grant, dims, tags, quote, exact, context, time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        )
+        self._compile(attempt)
+        for _ in range(MOST_TRIES):
+            request = self._request(attempt, rid)
+            try:
+                reply = await self.limiter.admit(attempt.grant.policy.workspace_id, request)
+            except NoAnswer:
+                raise BudgetStoreUnavailable("unreachable") from None
+            if isinstance(reply, Ok):
+                return self._admitted(attempt, rid, reply)
+            await self._deal_with(attempt, reply)
+        raise BudgetStoreUnavailable("recovering", retry_after_s=1)
+
+    async def _deal_with(self, attempt: _Attempt, reply: object) -> None:
+        """Change the attempt so that another try can succeed, or raise the refusal."""
+        match reply:
+            case Denied():
+                self._make_it_fit(attempt, reply)
+            case Limited(index, retry_ms):
+                rate = attempt.rates[index]
+                if retry_ms < 0 and self._counted(attempt):
+                    return
+                raise refusals.rate_limited(rate.rate, rate.value, retry_ms)
+            case Throttled(index, retry_ms):
+                standing = self._standing(attempt, index, reply.settled[index], reply.held[index])
+                raise refusals.throttled(standing, max(1, -(-retry_ms // 1000)))
+            case StalePolicy():
+                attempt.grant = await self.policies.renew(attempt.grant)
+                self._compile(attempt)
+            case OtherPeriod(_, at_ms):
+                attempt.now_ms = at_ms
+                self._compile(attempt)
+            case TooManyValues(index):
+                attempt.overflowing.add(attempt.matches[index].budget.id)
+            case Lost(reason):
+                if attempt.healed or not await self._heal(attempt.grant.policy.workspace_id, reason):
+                    raise BudgetStoreUnavailable("recovering")
+                attempt.healed = True
+            case Closed(state):
+                raise WorkspaceClosed(state)
+            case _:
+                raise BudgetStoreUnavailable(_REASONS.get(type(reply), "unreachable"))
+
+    def _compile(self, attempt: _Attempt) -> None:
+        policy = attempt.grant.policy
+        if policy.state != WorkspaceState.ACTIVE:
+            raise WorkspaceClosed(policy.state)
+        if self._fenced.get(policy.workspace_id) != policy.loaded_at:
+            self.limiter.fence(policy.workspace_id, policy.epoch, policy.seq)
+            self._fenced[policy.workspace_id] = policy.loaded_at
+        attempt.matches = policy.matcher.matches(attempt.dims, attempt.tags)
+        attempt.bounds = [policy.bounds_of(match.budget, attempt.now_ms) for match in attempt.matches]
+        attempt.rates = matching(policy.rates, attempt.dims, attempt.tags) if policy.rates else []
+        for match in attempt.matches:
+            if match.budget.hard and match.budget.unit is not Unit.CALLS:
+                self._must_be_bounded(attempt, match)
+
+    def _must_be_bounded(self, attempt: _Attempt, match: Match) -> None:
+        context = attempt.context
+        if attempt.quote.amount_nano is None:
+            raise ModelNotPriced(f"The cost of this call has no known bound ({attempt.quote.refusal}).", match.budget)
+        if (context.provider, context.model) in attempt.grant.policy.barred:
+            raise ModelNotPriced(
+                f"{context.model!r} has cost more than its proven bound before and waits for review.", match.budget
+            )
+
+    def _request(self, attempt: _Attempt, rid: str) -> AdmitRequest:
+        policy = attempt.grant.policy
+        return AdmitRequest(
+            prefix=keys.partition_prefix(keys.partition_of(policy.workspace_id)),
+            workspace=str(policy.workspace_id),
+            rid=rid,
+            epoch=0,
+            ver=policy.ver,
+            min_seq=0,
+            amount=attempt.hold_nano,
+            lease_ms=self.limiter.lease_ms,
+            ctx=encode_event(attempt.context).decode(),
+            budgets=[
+                self._counter(attempt, match, bounds)
+                for match, bounds in zip(attempt.matches, attempt.bounds, strict=True)
+            ],
+            rates=[self._rate(attempt, match) for match in attempt.rates],
+        )
+
+    def _counter(self, attempt: _Attempt, match: Match, bounds: Bounds) -> CounterAsk:
+        budget, now_ms = match.budget, attempt.now_ms
+        limit, slow = budget.limit_at(now_ms), budget.throttle_from(now_ms)
+        overflows = budget.id in attempt.overflowing
+        value = OTHER if match.value and overflows else match.value
+        return CounterAsk(
+            suffix=keys.counter_suffix(budget.id, bounds.start_ms, keys.value_digest(value) if value else ""),
+            unit=budget.unit.counted_in,
+            amount=attempt.amount(budget.unit),
+            limit=NO_LIMIT if limit is None else limit,
+            start_ms=bounds.start_ms,
+            end_ms=bounds.end_ms,
+            throttle_at=NO_LIMIT if slow is None else slow,
+            throttle_per_minute=budget.throttle_per_minute,
+            cap=budget.cap_at(now_ms),
+            label=value,
+            most_values=MOST_VALUES if value and not overflows else 0,
+        )
+
+    def _rate(self, attempt: _Attempt, match: RateMatch) -> RateAsk:
+        rate = match.rate
+        suffix = keys.rate_suffix(rate.id, rate.metric.value, keys.value_digest(match.value) if match.value else "")
+        if rate.metric is Metric.CONCURRENCY:
+            return RateAsk(suffix, "c", rate.limit)
+        if rate.metric is Metric.TPM:
+            return RateAsk(
+                suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once, self._tokens_at_once(attempt), 1
+            )
+        return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once)
+
+    @staticmethod
+    def _tokens_at_once(attempt: _Attempt) -> int:
+        """What a call counts against tokens a minute until its end tells the truth: its input, and the output it asked for itself. A
+        model's maximum that nobody asked for would refuse nearly every call."""
+        quote = attempt.quote
+        asked = quote.output_tokens_cap * quote.outputs if quote.output_limit_source == "client" else 0
+        return max(1, quote.input_tokens_bound + asked)
+
+    # --- When it does not fit -----------------------------------------------------------------------------------------
+
+    def _counted(self, attempt: _Attempt) -> bool:
+        """Replace the bound by bytes with the one by counting, once. True when it is lower."""
+        if attempt.exact is None:
+            return False
+        exact, attempt.exact = attempt.exact(), None
+        if exact.amount_nano is None or exact.tokens_bound >= attempt.quote.tokens_bound:
+            return False
+        attempt.quote = exact
+        return True
+
+    def _make_it_fit(self, attempt: _Attempt, denied: Denied) -> None:
+        """Count exactly; then lower the output limit to what the tightest budget affords, where that is allowed; else refuse."""
+        if self._counted(attempt):
+            return
+        fit, tight = self._largest_limit(attempt, denied)
+        most = attempt.quote.output_tokens_cap
+        may_lower = attempt.quote.output_limit_source != "client" or all(
+            match.budget.on_tight is OnTight.CLAMP for match in tight
+        )
+        room = fit is not None and min(OUTPUT_FLOOR, most) <= fit < (attempt.limit or most)
+        if may_lower and room and attempt.lowered < MOST_LOWERINGS:
+            attempt.limit, attempt.lowered = fit, attempt.lowered + 1
+            return
+        index = denied.index
+        standing = self._standing(attempt, index, denied.settled[index], denied.held[index])
+        unit = attempt.matches[index].budget.unit
+        raise refusals.over_budget(
+            standing, needed=attempt.amount(unit), would_fit=None if unit is Unit.CALLS else (fit or 0)
+        )
+
+    def _largest_limit(self, attempt: _Attempt, denied: Denied) -> tuple[int | None, list[Match]]:
+        """The largest output limit that fits every budget (None: not even one token), and the budgets that are too tight for the present one."""
+        quote = attempt.quote
+        fits: int | None = quote.output_tokens_cap
+        tight = []
+        for match, settled, held in zip(attempt.matches, denied.settled, denied.held, strict=True):
+            limit = match.budget.limit_at(attempt.now_ms)
+            if limit is None:
+                continue
+            left = limit - settled - held
+            if left >= attempt.amount(match.budget.unit):
+                continue
+            tight.append(match)
+            if match.budget.unit is Unit.USD:
+                one = quote.fits(left)
+            elif match.budget.unit is Unit.TOKENS and quote.output_tokens_cap:
+                one = (left - quote.tokens_bound) // quote.outputs + quote.output_tokens_cap
+            else:
+                one = None
+            fits = None if fits is None or one is None or one < 1 else min(fits, one)
+        return fits, tight
+
+    def _standing(self, attempt: _Attempt, index: int, settled: int, held: int) -> Standing:
+        match, bounds = attempt.matches[index], attempt.bounds[index]
+        budget = match.budget
+        limit = budget.limit_at(attempt.now_ms)
+        slug = attempt.grant.policy.slug
+        return Standing(
+            budget=budget,
+            value=match.value,
+            settled=settled,
+            held=held,
+            cap=budget.cap_at(attempt.now_ms) if limit is None else limit,
+            resets_at=_iso(bounds.end_ms) if budget.period is not Period.TOTAL else "",
+            url=f"{self._public_url}/w/{slug}/budgets/{budget.id}/" if self._public_url else "",
+        )
+
+    def _admitted(self, attempt: _Attempt, rid: str, ok: Ok) -> Admitted:
+        quote, limit = attempt.quote, attempt.limit
+        source = quote.output_limit_source
+        return Admitted(
+            rid=rid,
+            grant=attempt.grant,
+            hold_nano=attempt.hold_nano,
+            quote=quote,
+            output_limit=limit
+            if limit is not None
+            else quote.output_tokens_cap
+            if source in ("client", "default", "model")
+            else None,
+            clamped=limit is not None,
+            unpriced=quote.amount_nano is None,
+            budgets=tuple(
+                Remaining(
+                    budget_id=match.budget.id,
+                    name=match.budget.name,
+                    unit=match.budget.unit,
+                    value=match.value,
+                    used=used,
+                    cap=match.budget.cap_at(attempt.now_ms),
+                    stage=match.budget.stage_at(used, attempt.now_ms),
+                    hard=match.budget.hard,
+                    resets_ms=None if bounds.end_ms == FOREVER_MS else bounds.end_ms,
+                )
+                for match, bounds, used in zip(attempt.matches, attempt.bounds, ok.used, strict=True)
+            ),
+            rates=tuple(
+                RateLeft(match.rate.metric, match.rate.limit, left, reset)
+                for match, (left, reset) in zip(attempt.rates, ok.rates, strict=True)
+            ),
+            context=attempt.context,
+        )
+
+    # --- Finish -------------------------------------------------------------------------------------------------------
+
+    def settle(self, admitted: Admitted, cost_nano: int, tokens: int, outcome: Outcome) -> asyncio.Future[str]:
+        """Charge what an attempt cost. Returns at once; repeated until the money Redis answers. More than the hold is recorded in full."""
+        if cost_nano > admitted.hold_nano and not admitted.unpriced:
+            self._over(admitted, cost_nano)
+            if "over" not in outcome.flags:
+                outcome = msgspec.structs.replace(outcome, flags=[*outcome.flags, "over"])
+        return self._finish(admitted, FinishKind.SETTLE, cost_nano, tokens, outcome)
+
+    def void(self, admitted: Admitted, outcome: Outcome) -> asyncio.Future[str]:
+        """Release the hold of an attempt that was never sent, or that the provider does not bill."""
+        return self._finish(admitted, FinishKind.VOID, 0, 0, outcome)
+
+    def correct(self, admitted: Admitted, cost_nano: int, tokens: int, outcome: Outcome) -> asyncio.Future[str]:
+        """The truth about an attempt that may have been charged as assumed; changes nothing while it still runs."""
+        return self._finish(admitted, FinishKind.LATE, cost_nano, tokens, outcome)
+
+    def _finish(
+        self, admitted: Admitted, kind: FinishKind, cost_nano: int, tokens: int, outcome: Outcome
+    ) -> asyncio.Future[str]:
+        return self.limiter.finish(
+            admitted.workspace_id, admitted.rid, kind, cost_nano=cost_nano, tokens=tokens, payload=encode_event(outcome)
+        )
+
+
+def _iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
