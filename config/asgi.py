@@ -7,9 +7,15 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-from django.core.asgi import get_asgi_application  # noqa: E402 - settings must be named first
+from django.conf import settings
+from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
+
+from config.fitness import refuse_unfit_stores  # noqa: E402 - needs Django's app registry
+
+if settings.PRODUCTION:
+    refuse_unfit_stores()
 
 from gateway.asgi import application as gateway_application  # noqa: E402 - needs Django's app registry
 

@@ -23,7 +23,7 @@ if PRODUCTION:
                 "(with `make up` nothing needs to be set; otherwise see .env.example)"
             )
 elif not SECRET_KEY:
-    SECRET_KEY = "only-for-commands-that-sign-nothing-" + "x" * 20  # noqa: S105 - not a secret: make up sets a real one
+    SECRET_KEY = "only-for-commands-that-sign-nothing-" + "x" * 20  # not a secret: make up sets a real one
 
 DEBUG = False
 PUBLIC_URL = env.text("SLUICE_PUBLIC_URL").rstrip("/")
@@ -255,6 +255,10 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.text("SLUICE_LOG_LEVEL")},
     "loggers": {
         "django.server": {"level": "WARNING"},
+        # Three lines a tick, a tick a second.
+        "celery.beat": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
         # These print whole requests, keys included, at DEBUG.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},

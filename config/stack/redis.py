@@ -137,7 +137,10 @@ def faults_of_money_redis(url: str) -> list[str]:
 
     A server that hides its configuration (some managed ones do) is judged by INFO alone.
     """
-    with redis.Redis.from_url(url, decode_responses=True, socket_timeout=5, socket_connect_timeout=5) as client:
+    once = Retry(NoBackoff(), 0)
+    with redis.Redis.from_url(
+        url, decode_responses=True, socket_timeout=5, socket_connect_timeout=5, retry=once
+    ) as client:
         memory: Any = client.info("memory")
         persistence: Any = client.info("persistence")
     faults = []

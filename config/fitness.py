@@ -1,0 +1,50 @@
+"""Refuses, when a production starts, stores that would lose money or mix up workspaces.
+
+A store that cannot be reached is not judged here: the gateway answers 503 until it is back, and `/readyz` says so.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import psycopg
+import redis
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+
+from config.stack.redis import faults_of_money_redis
+
+log = logging.getLogger(__name__)
+
+
+def refuse_unfit_stores() -> None:
+    """Raises `ImproperlyConfigured` with what is wrong and what to change."""
+    try:
+        faults = faults_of_money_redis(settings.MONEY_REDIS_URL)
+    except redis.RedisError as error:
+        log.warning("the budget Redis cannot be reached yet: %s", type(error).__name__)
+    else:
+        if faults:
+            raise ImproperlyConfigured("This Redis must not hold money: " + "; ".join(faults))
+    try:
+        mixed_up = shares_sessions(connection.get_connection_params())
+    except psycopg.OperationalError as error:
+        log.warning("the database cannot be reached yet: %s", type(error).__name__)
+    else:
+        if mixed_up:
+            raise ImproperlyConfigured(
+                "The database is behind a pooler in transaction mode, which hands one workspace's session to another: "
+                "connect to PostgreSQL itself, or set pool_mode = session."
+            )
+
+
+def shares_sessions(parameters: dict[str, object]) -> bool:
+    """Whether two clients that are connected at the same time meet the same server process, as behind pgbouncer's transaction mode."""
+    plain = {name: value for name, value in parameters.items() if name in _ADDRESS and value}
+    with psycopg.connect(**plain, autocommit=True) as one, psycopg.connect(**plain, autocommit=True) as two:  # type: ignore[arg-type]
+        pids = [session.execute("SELECT pg_backend_pid()").fetchone() for session in (one, two)]
+    return pids[0] == pids[1]
+
+
+_ADDRESS = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "connect_timeout")
