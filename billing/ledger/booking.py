@@ -72,19 +72,19 @@ class Booked:
     crossings: int
 
 
-def book(cursor: Any, batch: Batch, *, emptied: bool) -> Booked:
-    """Write a batch. `emptied`: the first booking of its transaction."""
+def book(cursor: Any, batch: Batch) -> Booked:
+    """Write a batch."""
     lines = _with_lost_contexts(cursor, batch.lines)
     zones = _zones(cursor, {line.workspace_id for line in lines})
     partitions.ensure(cursor, _months(lines, zones))
-    new = _insert_lines(cursor, lines, emptied=emptied)
+    new = _insert_lines(cursor, lines)
     crossings = _add_to_totals(cursor, new)
     if new:
         sums = rollups.Sums()
         sums.add(new, zones)
-        rollups.write(cursor, sums, emptied=emptied)
+        rollups.write(cursor, sums)
         _mark_keys_used(cursor, new)
-    _keep_open_attempts(cursor, batch.holds, lines, emptied=emptied)
+    _keep_open_attempts(cursor, batch.holds, lines)
     return Booked(len(new), crossings)
 
 
@@ -149,14 +149,14 @@ def _months(lines: Sequence[Line], zones: Mapping[int, str]) -> set[tuple[str, s
 
 
 # --- Lines ------------------------------------------------------------------------------------------------------------
-def _insert_lines(cursor: Any, lines: Sequence[Line], *, emptied: bool) -> list[Line]:
+def _insert_lines(cursor: Any, lines: Sequence[Line]) -> list[Line]:
     """Insert what is not there yet; answers exactly the lines that were new."""
     first: dict[tuple[UUID, int], Line] = {}
     for line in lines:
         first.setdefault((line.rid, line.leg), line)
     if not first:
         return []
-    _LINES.fill(cursor, [_row(line) for line in first.values()], emptied=emptied)
+    _LINES.fill(cursor, [_row(line) for line in first.values()])
     cursor.execute(_INSERT_LINES)
     return [first[rid, leg] for rid, leg in cursor.fetchall()]
 
@@ -253,7 +253,7 @@ RETURNING workspace_id, counter, threshold
 
 
 # --- Open attempts and keys -------------------------------------------------------------------------------------------
-def _keep_open_attempts(cursor: Any, holds: Sequence[Hold], lines: Sequence[Line], *, emptied: bool) -> None:
+def _keep_open_attempts(cursor: Any, holds: Sequence[Hold], lines: Sequence[Line]) -> None:
     """Holds whose end is not in the books yet are kept; ended ones go. A hold that arrives after its end is not kept."""
     ended = {line.rid for line in lines if line.leg == 0}
     if ended:
@@ -261,7 +261,7 @@ def _keep_open_attempts(cursor: Any, holds: Sequence[Hold], lines: Sequence[Line
     still = {hold.rid: hold for hold in holds if hold.rid not in ended}
     if not still:
         return
-    _HOLDS.fill(cursor, [_hold_row(hold) for hold in still.values()], emptied=emptied)
+    _HOLDS.fill(cursor, [_hold_row(hold) for hold in still.values()])
     cursor.execute(_INSERT_HOLDS)
 
 

@@ -34,15 +34,18 @@ class Staging:
     def __init__(self, name: str, columns: Sequence[tuple[str, str]]) -> None:
         self.name = name
         self._create = f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({', '.join(f'{c} {t}' for c, t in columns)}) ON COMMIT DELETE ROWS"
+        self._any = f"SELECT EXISTS (SELECT 1 FROM pg_temp.{name})"  # noqa: S608 - a literal of the caller
         self._copy = f"COPY pg_temp.{name} ({', '.join(c for c, _ in columns)}) FROM STDIN"
 
-    def fill(self, cursor: Any, rows: Iterable[Sequence[str]], *, emptied: bool) -> None:
-        """Replace the table's rows. `emptied`: the transaction has not used the table yet."""
+    def fill(self, cursor: Any, rows: Iterable[Sequence[str]]) -> None:
+        """Replace the table's rows."""
         cursor.execute("SELECT to_regclass(%s) IS NULL", [f"pg_temp.{self.name}"])
         if cursor.fetchone()[0]:
             cursor.execute(self._create)
-        elif not emptied:
-            cursor.execute(f"TRUNCATE pg_temp.{self.name}")
+        else:
+            cursor.execute(self._any)
+            if cursor.fetchone()[0]:  # a second batch in one transaction
+                cursor.execute(f"TRUNCATE pg_temp.{self.name}")
         lines = "".join(["\t".join(row) + "\n" for row in rows])
         with connection.wrap_database_errors, cursor.copy(self._copy) as copy:
             copy.write(lines)

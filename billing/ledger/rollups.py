@@ -128,13 +128,13 @@ def _merge(sums: dict[Any, Vector], key: Any, vector: Vector) -> None:
     sums[key] = vector if present is None else list(map(add, present, vector))
 
 
-def write(cursor: Any, sums: Sums, *, emptied: bool = True, most_details: int = MAX_DETAIL_ROWS) -> None:
+def write(cursor: Any, sums: Sums, *, most_details: int = MAX_DETAIL_ROWS) -> None:
     """Add the sums to the tables. Partitions must exist (`partitions.ensure`)."""
     values: list[list[str]] = []
     for grain, cells in (("h", sums.hours), ("d", sums.days), ("m", sums.months)):
         for (workspace, name, bucket, value), vector in sorted(cells.items()):  # type: ignore[attr-defined]
             values.append([grain, str(workspace), text(name), str(bucket), text(value), *map(str, vector)])
-    _VALUES.fill(cursor, values, emptied=emptied)
+    _VALUES.fill(cursor, values)
     for statement in _UPSERTS:
         cursor.execute(statement)
     details = _bounded(cursor, sums.details, most_details)
@@ -144,7 +144,6 @@ def write(cursor: Any, sums: Sums, *, emptied: bool = True, most_details: int = 
             [str(workspace), day, _digest(dims, tags), *map(text, dims), text(tags), *map(str, vector)]
             for (workspace, day, dims, tags), vector in details.items()
         ],
-        emptied=emptied,
     )
     cursor.execute(_UPSERT_DETAILS)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -18,7 +19,7 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, connection, transaction
 
 from billing.domain.events import StreamEvent
-from billing.domain.keys import partition_of
+from billing.domain.keys import PARTITIONS, partition_of
 from billing.ledger import dead_letters
 from billing.ledger.booking import Batch, Booked, book, mark_sequence
 from billing.ledger.lines import NotBookable
@@ -74,7 +75,7 @@ def drain_once(stream: MoneyStream, partition: int, *, batch: int = BATCH) -> Dr
         entries, lost = _unread(stream, partition, offset, batch)
         if entries or lost:
             done = _book_entries(cursor, partition, entries)
-            crash_point("ledger_before_commit")
+            crash_point("before_commit")
             _move_offset(cursor, partition, entries, lost=lost)
         else:
             done = Drained()
@@ -83,7 +84,7 @@ def drain_once(stream: MoneyStream, partition: int, *, batch: int = BATCH) -> Dr
                 "WHERE partition = %s AND (drained_at IS NULL OR drained_at < clock_timestamp() - interval '5 seconds')",
                 [partition],
             )
-    crash_point("ledger_after_commit")
+    crash_point("after_commit")
     return done
 
 
@@ -108,7 +109,7 @@ def retry_dead_letters(partition: int, now: datetime) -> int:
             try:
                 event = _decode(partition, letter.entry)
                 with transaction.atomic():
-                    book(cursor, Batch.of([event]), emptied=False)
+                    book(cursor, Batch.of([event]))
             except _POISON as error:
                 dead_letters.note_failure(cursor, letter, error, now)
             else:
@@ -117,13 +118,58 @@ def retry_dead_letters(partition: int, now: datetime) -> int:
         return saved
 
 
-def partitions_with_work(stream: MoneyStream) -> list[int]:
-    """Partitions whose newest entry is not the last committed one. Cheap: one round trip to each store."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Where streams and books stand, by partition."""
+
+    newest: list[str]
+    committed: list[str]
+
+    @property
+    def behind(self) -> list[int]:
+        """Partitions whose newest entry is not the last committed one."""
+        pairs = zip(self.newest, self.committed, strict=True)
+        return [partition for partition, (newest, committed) in enumerate(pairs) if newest != committed]
+
+
+def survey(stream: MoneyStream) -> Survey:
+    """Cheap: one round trip to each store."""
     newest = stream.newest_ids()
     with connection.cursor() as cursor:
         cursor.execute("SELECT partition, last_id FROM billing_stream_offset")
         committed = dict(cursor.fetchall())
-    return [partition for partition, id_ in enumerate(newest) if id_ != committed.get(partition, "")]
+    return Survey(newest, [committed.get(partition, "") for partition in range(PARTITIONS)])
+
+
+class StillBehind(Exception):
+    """The books did not catch up in time; another writer may be stuck."""
+
+
+def drain_now(stream: MoneyStream, partitions: Iterable[int] | None = None, *, timeout_s: float = 30) -> Drained:
+    """Book all that was in the streams when called, or wait for the writer that is at it. For rebuilds, reconciliation and tests.
+
+    Raises StillBehind when that takes longer than `timeout_s`.
+    """
+    wanted = set(range(PARTITIONS) if partitions is None else partitions)
+    until = time.monotonic() + timeout_s
+    target = survey(stream).newest
+    done = Drained()
+    while left := [partition for partition in survey(stream).behind if partition in wanted]:
+        for partition in left:
+            done += drain(stream, partition)
+        committed = survey(stream).committed
+        wanted = {p for p in left if target[p] and _id_key(committed[p] or "0-0") < _id_key(target[p])}
+        if wanted and time.monotonic() > until:
+            raise StillBehind(f"partitions {sorted(wanted)} are still behind")
+        if wanted:
+            time.sleep(0.02)
+    return done
+
+
+def partitions_with_due_letters(now: datetime) -> list[int]:
+    with tenancy.every_workspace(REASON), connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT partition FROM billing_dead_letter WHERE next_at <= %s", [now])
+        return [row[0] for row in cursor.fetchall()]
 
 
 def trim(stream: MoneyStream, now: datetime) -> int:
@@ -161,7 +207,7 @@ def _book_entries(cursor: Any, partition: int, entries: Sequence[RawEntry]) -> D
         except _POISON as error:
             dead_letters.bury(cursor, partition, entry, error, now)
             buried += 1
-    booked, more = _book_surely(cursor, partition, events, now, emptied=True)
+    booked, more = _book_surely(cursor, partition, events, now)
     seen: dict[int, list[int]] = {}
     for entry in entries:
         for workspace_id, seq in dead_letters.numbers_of(entry):
@@ -172,7 +218,7 @@ def _book_entries(cursor: Any, partition: int, entries: Sequence[RawEntry]) -> D
 
 
 def _book_surely(
-    cursor: Any, partition: int, events: Sequence[tuple[RawEntry, StreamEvent]], now: datetime, *, emptied: bool
+    cursor: Any, partition: int, events: Sequence[tuple[RawEntry, StreamEvent]], now: datetime
 ) -> tuple[Booked, int]:
     """Book a batch; where the database refuses it, halve it until the culprits are found and buried, the others booked."""
     if not events:
@@ -180,14 +226,14 @@ def _book_surely(
     try:
         batch = Batch.of([event for _, event in events])
         with transaction.atomic():
-            return book(cursor, batch, emptied=emptied), 0
+            return book(cursor, batch), 0
     except _POISON as error:
         if len(events) == 1:
             dead_letters.bury(cursor, partition, events[0][0], error, now)
             return Booked(0, 0), 1
     middle = len(events) // 2
-    first, buried = _book_surely(cursor, partition, events[:middle], now, emptied=False)
-    second, more = _book_surely(cursor, partition, events[middle:], now, emptied=False)
+    first, buried = _book_surely(cursor, partition, events[:middle], now)
+    second, more = _book_surely(cursor, partition, events[middle:], now)
     return Booked(first.lines + second.lines, first.crossings + second.crossings), buried + more
 
 

@@ -1,0 +1,89 @@
+"""Celery wakes the ledger writer; the events themselves never travel in a message."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from celery import shared_task
+from django.db import InterfaceError, OperationalError, connection
+
+from billing.domain.keys import partition_of
+from billing.ledger import partitions, writer
+from billing.ledger.stream import MoneyStream, StreamUnavailable, money_stream
+
+log = logging.getLogger(__name__)
+
+SCHEDULE: Final = {
+    "billing.write_ledger": 1.0,
+    "billing.trim_streams": 60.0,
+    "billing.keep_partitions": 3600.0,
+}
+
+WATCH_S: Final = 0.95
+"""How long a waking watches the streams, so that one waking a second leaves no gap and a call is in the books after some 0.1 s."""
+BUSY_S: Final = 20.0
+"""How long it goes on while there is a backlog."""
+HOURS_KEPT: Final = timedelta(days=425)
+"""Hourly rollups are kept for fourteen months; days, months, details and the ledger itself for as long as the installation lives."""
+
+
+@shared_task(name="billing.write_ledger")
+def write_ledger() -> None:
+    """Book what the gateways wrote, and go on watching for about a second."""
+    try:
+        watch(money_stream())
+    except StreamUnavailable as error:
+        log.warning("the money Redis does not answer; its events wait: %s", error)
+    except (OperationalError, InterfaceError) as error:
+        log.warning("PostgreSQL does not answer; events wait in the stream: %s", str(error).split("\n", 1)[0])
+        connection.close()
+
+
+def watch(stream: MoneyStream, *, watch_s: float = WATCH_S, busy_s: float = BUSY_S) -> writer.Drained:
+    """Drain partitions as entries arrive. Several workers may watch: each partition has one writer at a time."""
+    started = time.monotonic()
+    done = writer.Drained()
+    now = datetime.now(UTC)
+    for partition in writer.partitions_with_due_letters(now):
+        writer.retry_dead_letters(partition, now)
+    while True:
+        where = writer.survey(stream)
+        read = 0
+        for partition in where.behind:
+            step = writer.drain(stream, partition, most_batches=10)
+            done, read = done + step, read + step.read
+        elapsed = time.monotonic() - started
+        if elapsed >= busy_s or (not read and elapsed >= watch_s):
+            return done
+        if not read:
+            # Where another worker has a partition that is behind, waiting on its stream would return at once.
+            if where.behind:
+                time.sleep(0.02)
+            else:
+                stream.wait(where.committed, timeout_ms=min(250, int((watch_s - elapsed) * 1000)))
+
+
+@shared_task(name="billing.trim_streams")
+def trim_streams() -> None:
+    try:
+        writer.trim(money_stream(), datetime.now(UTC))
+    except StreamUnavailable as error:
+        log.warning("streams were not trimmed: %s", error)
+
+
+@shared_task(name="billing.keep_partitions")
+def keep_partitions() -> None:
+    """Make the partitions of the coming months; drop hourly rollups whose time is over."""
+    now = datetime.now(UTC)
+    partitions.make_ahead(now)
+    for name in partitions.drop_before("billing_rollup_hour", (now - HOURS_KEPT).date()):
+        log.info("dropped %s: hourly rollups are kept for %d days", name, HOURS_KEPT.days)
+
+
+def drain_now(workspace_id: int | None = None, *, timeout_s: float = 30) -> writer.Drained:
+    """Book all that is in the stream now (of one workspace's partition, or of all) before answering."""
+    wanted = None if workspace_id is None else [partition_of(workspace_id)]
+    return writer.drain_now(money_stream(), wanted, timeout_s=timeout_s)
