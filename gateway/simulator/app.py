@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -115,8 +116,8 @@ class App:
         elif path == "/v1/messages/count_tokens":
             counted = anthropic.counted(anthropic.read(request.body, reading, needs_limit=False))
             exchange.respond(200, msgspec.json.encode(counted))
-        elif path.startswith("/v1beta/models/"):
-            await self._gemini(path.removeprefix("/v1beta/models/"), request, reading, exchange)
+        elif path.startswith(("/v1beta/models/", "/v1/models/")):
+            await self._gemini(path.split("/models/", 1)[1], request, reading, exchange)
         else:
             raise Refused(404, f"Invalid URL (POST {path}).")
 
@@ -174,6 +175,19 @@ class App:
             raise Refused(401, "Incorrect API key provided: sim-bad***. Any other key will do.", code="invalid_api_key")
 
 
+def _dialect(path: str, request: Request) -> Dialect:
+    """By the path; where two share one (`/v1/models`), by the headers their SDKs send."""
+    if path.startswith("/v1/messages") or request.header("anthropic-version"):
+        return ANTHROPIC
+    if (
+        path.startswith("/v1beta/")
+        or request.header("x-goog-api-key")
+        or (request.method == "POST" and path.startswith("/v1/models/"))
+    ):
+        return GEMINI
+    return OPENAI
+
+
 def _key(request: Request) -> str:
     bearer = request.header("authorization").removeprefix("Bearer ").strip()
     return (
@@ -202,3 +216,10 @@ def _gemini_model(name: str) -> dict[str, Any]:
         "outputTokenLimit": model.max_output,
         "supportedGenerationMethods": ["embedContent"] if model.embeds else ["generateContent", "countTokens"],
     }
+
+
+_SHOW: dict[Dialect, Callable[[str], dict[str, Any]]] = {
+    OPENAI: _openai_model,
+    ANTHROPIC: _anthropic_model,
+    GEMINI: _gemini_model,
+}

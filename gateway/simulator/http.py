@@ -63,23 +63,21 @@ class Exchange:
         """A whole answer at once."""
         bare = status in (204, 304)
         length = () if bare else ((b"content-length", b"%d" % len(body)),)
-        self.head(status, "" if bare else content_type, (*length, *headers))
-        if not bare:
-            self._transport.write(body)
+        self.head(status, "" if bare else content_type, (*length, *headers), b"" if bare else body)
         self._end()
 
     def start(self, status: int, content_type: str, headers: Headers = ()) -> None:
         """The head of an answer whose length is not known: chunks follow."""
         self.head(status, content_type, ((b"transfer-encoding", b"chunked"), *headers))
 
-    def head(self, status: int, content_type: str, headers: Headers) -> None:
+    def head(self, status: int, content_type: str, headers: Headers, body: bytes = b"") -> None:
         lines = [b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"Status"))]
         if content_type:
             lines.append(b"content-type: " + content_type.encode())
         lines += [name + b": " + value for name, value in headers]
         lines.append(b"connection: keep-alive" if self._keep_alive else b"connection: close")
         self.started = True
-        self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
 
     def write(self, data: bytes) -> None:
         """One chunk."""
@@ -89,8 +87,10 @@ class Exchange:
     def write_raw(self, data: bytes) -> None:
         self._transport.write(data)
 
-    def finish(self) -> None:
-        self._transport.write(b"0\r\n\r\n")
+    def finish(self, data: bytes = b"") -> None:
+        """The last chunk, if any, and the end."""
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        self._transport.write(chunk + b"0\r\n\r\n")
         self._end()
 
     def close(self) -> None:

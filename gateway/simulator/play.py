@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from gateway.simulator import sse
+from gateway.simulator import bombs, sse
 from gateway.simulator.dialect import Dialect, Refused
 from gateway.simulator.generate import Ask, Reply
 from gateway.simulator.http import ClientGone, Exchange, Headers
@@ -21,11 +20,6 @@ BATCH = 32
 FOREVER_S = 3600.0
 _SETTLE_S = 0.03
 """Long enough for what was written to be read before a reset overtakes it."""
-
-_BROTLI_HEAD = bytes.fromhex("cbffff3f002400e2b14072effff8ffff078004401c1680eefd9f01")
-_BROTLI_UNIT = bytes.fromhex("fcffff034002200e0b40f7fe8fffff7f004800c46101e8deff19")
-_BROTLI_TAIL = b"\x03"
-_BROTLI_UNIT_MB = 16
 
 _REASONS = {
     400: ("We could not process your request.", "invalid_value"),
@@ -159,7 +153,7 @@ class Player:
         coding = b"br" if kind == "br-bomb" else b"gzip"
         content_type = self._dialect.content_type if self._ask.stream else "application/json"
         self._exchange.start(200, content_type, ((b"content-encoding", coding), *self._headers))
-        for part in _brotli_zeros(self._script.mb) if kind == "br-bomb" else _gzip_zeros(self._script.mb):
+        for part in bombs.brotli_zeros(self._script.mb) if kind == "br-bomb" else bombs.gzip_zeros(self._script.mb):
             self._exchange.write(part)
             await self._exchange.flushed()
         self._exchange.finish()
@@ -197,8 +191,7 @@ class Player:
                 await exchange.flushed()
             last = frame
         self._bill.record(self._total, final=True)
-        exchange.write(sse.ending(self._dialect.done, script.sse, last))
-        exchange.finish()
+        exchange.finish(sse.ending(self._dialect.done, script.sse, last))
 
     @property
     def _writes_batches(self) -> bool:
@@ -220,8 +213,7 @@ class Player:
                 await self._exchange.flushed()
         self._bill.record(self._total, final=True)
         batch.append(sse.ending(self._dialect.done, variant, last))
-        self._exchange.write(b"".join(batch))
-        self._exchange.finish()
+        self._exchange.finish(b"".join(batch))
 
     async def _broken_off(self, frame: Frame) -> bool:
         """End the stream here if the script wants it. The tokens of the frame that is not sent whole are billed too."""
@@ -250,22 +242,3 @@ class Player:
 
 
 _PLAIN_SSE = {"ok", "crlf", "cr", "nospace", "multiline", "comments", "no-done", "two-dones", "after-done", "nul"}
-
-
-def _gzip_zeros(mb: int) -> Iterator[bytes]:
-    """A gzip stream of zeros: every flushed megabyte after the first compresses to the same kilobyte."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    yield b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-    megabyte = bytes(1 << 20)
-    unit = packer.compress(megabyte) + packer.flush(zlib.Z_FULL_FLUSH)
-    for _ in range(mb):
-        yield unit
-    yield b"\x03\x00" + zlib.crc32(b"").to_bytes(4, "little") + ((mb << 20) & 0xFFFFFFFF).to_bytes(4, "little")
-
-
-def _brotli_zeros(mb: int) -> Iterator[bytes]:
-    """A brotli stream of zeros in steps of 16 megabytes, from recorded blocks."""
-    yield _BROTLI_HEAD
-    for _ in range(max(0, mb // _BROTLI_UNIT_MB - 1)):
-        yield _BROTLI_UNIT
-    yield _BROTLI_TAIL
