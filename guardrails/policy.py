@@ -14,12 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
-
-from asgiref.sync import sync_to_async
-from django.db import DatabaseError, InterfaceError, connection
-from psycopg_pool import PoolTimeout
 
 from billing.domain.dimensions import Dimension
 from billing.models import SequenceMark
@@ -30,6 +25,7 @@ from guardrails.domain.periods import Bounds
 from guardrails.domain.rates import RateLimit as RateRule
 from guardrails.domain.refusals import BudgetStoreUnavailable, InvalidKey
 from guardrails.models import BarredModel, Budget, Raise, RaiseState, RateLimit
+from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces import keys, tenancy
 from workspaces.directory.models import Department
 from workspaces.keys import KeyText, MalformedKey, Stored
@@ -38,7 +34,6 @@ from workspaces.vault import door
 from workspaces.vault.models import ProviderCredential
 
 log = logging.getLogger(__name__)
-R = TypeVar("R")
 
 FRESH_S = 60.0
 """After this a policy is read again in the background, beside the calls."""
@@ -47,7 +42,6 @@ LONGEST_S = 300.0
 UNKNOWN_S = 5.0
 """How long a locator that does not exist is remembered (locators are random: none that was tried in vain comes into being)."""
 MOST_UNKNOWN = 10_000
-DATABASE_AWAY = (DatabaseError, InterfaceError, PoolTimeout)
 
 
 class PolicyUnavailable(BudgetStoreUnavailable):
@@ -146,6 +140,14 @@ class Grant:
     policy: Policy
 
 
+class PolicyChanged(Exception):
+    """The key or a credential is not what it was when this call was planned: plan it again under `grant`. Nothing was held."""
+
+    def __init__(self, grant: Grant) -> None:
+        super().__init__("plan the call again")
+        self.grant = grant
+
+
 @dataclass(slots=True)
 class _Secret:
     text: str = field(repr=False)
@@ -215,6 +217,11 @@ class PolicyStore:
         self._secrets[name] = _Secret(text, self._clock())
         return text
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether any policy is in memory: then calls can be admitted without PostgreSQL for a while."""
+        return bool(self._policies)
+
     def policy(self, workspace_id: int) -> Policy | None:
         """The policy in memory, if there is one."""
         return self._policies.get(workspace_id)
@@ -270,7 +277,7 @@ class PolicyStore:
     async def _run(self, load: Callable[[], Loaded | None]) -> Policy | None:
         started = self._clock()
         try:
-            loaded = await _in_thread(load)
+            loaded = await in_thread(load)
         except DATABASE_AWAY as error:
             log.warning("policy not read: %s", type(error).__name__)
             raise PolicyUnavailable from None
@@ -332,16 +339,6 @@ class Loaded:
             matcher=Matcher(self.budgets),
             loaded_at=loaded_at,
         )
-
-
-async def _in_thread(load: Callable[[], R]) -> R:
-    def run() -> R:
-        try:
-            return load()
-        finally:
-            connection.close()
-
-    return await sync_to_async(run, thread_sensitive=False)()
 
 
 def _load_by_locator(locator: str, in_memory: Mapping[int, Sequence[str]]) -> Loaded | None:
