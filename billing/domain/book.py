@@ -94,7 +94,7 @@ class _Row:
 class Rates:
     """All rates of one model that are valid at one moment: tiers, thresholds and uplifts. Pinned at admission, used at settlement."""
 
-    __slots__ = ("_compiled", "_thresholds", "_tables", "at", "book", "discount", "flags", "free", "meta", "model", "provider", "regional")
+    __slots__ = ("_compiled", "_tables", "_thresholds", "at", "book", "discount", "flags", "free", "meta", "model", "provider", "regional")
 
     def __init__(
         self,
@@ -290,6 +290,10 @@ class PriceBook:
             self._rates[key] = rates
         return rates
 
+    def rates_of_answer(self, provider: str, asked: str, served: str, at: datetime) -> Rates | None:
+        """The rates for an answer whose model was asked for under a name of the customer's own (an Azure deployment): the served one's."""
+        return self.rates(provider, asked, at) or (self.rates(provider, served, at) if served else None)
+
     def meta(self, provider: str, model: str) -> ModelMeta | None:
         """What bounds need to know of a model, or None when the book does not know it."""
         found = self._found.get((provider, model)) or self._find(provider, model)
@@ -372,7 +376,7 @@ class _OverriddenBook(PriceBook):
         self._models = base._models
         for row in rows:  # a bad row is the administrator's mistake: say so when the book is made, not at a call
             for amount in (*row.get("units", {}).values(), row.get("discount", "0")):
-                if not 0 <= fraction_of_usd(str(amount)):
+                if not fraction_of_usd(str(amount)) >= 0:
                     raise ValueError(f"a price cannot be negative: {amount}")
             if fraction_of_usd(str(row.get("discount", "0"))) > 1:
                 raise ValueError("a discount is a fraction between 0 and 1")

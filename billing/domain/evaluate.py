@@ -34,7 +34,8 @@ def evaluate(line: Mapping[str, Any], book: PriceBook, *, now: datetime) -> dict
         account=context,
     )
     asked = model or str(request.get("model") or "") or usage.context.model_served
-    priced = price(usage, book.rates(provider, asked, _moment(line.get("at"), now)))
+    rates = book.rates_of_answer(provider, asked, usage.context.model_served, _moment(line.get("at"), now))
+    priced = price(usage, rates)
     return {
         "cost_usd": None if priced.cost_nano is None else usd_text(priced.cost_nano),
         "status": priced.status.value,

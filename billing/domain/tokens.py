@@ -23,7 +23,7 @@ class Encoder(Protocol):
     def encode_ordinary(self, text: str) -> list[int]: ...
 
 
-_load: Callable[[str], Encoder | None] = lambda family: None  # noqa: E731 - the null loader
+_load: Callable[[str], Encoder | None] = lambda family: None
 
 
 def use_vocabularies(loader: Callable[[str], Encoder | None]) -> None:

@@ -229,7 +229,7 @@ def meta_of(listed: Mapping[str, Any], model: Any) -> dict[str, Any]:
     if listed.get("supports_reasoning"):
         meta["reasoning"] = True
     flags = {"image": "supports_vision", "pdf": "supports_pdf_input", "audio": "supports_audio_input", "video": "supports_video_input"}
-    modalities = sorted(({m for m in listed.get("supported_modalities", ()) if m != "text"} | {m for m, f in flags.items() if listed.get(f)}))
+    modalities = sorted({m for m in listed.get("supported_modalities", ()) if m != "text"} | {m for m, f in flags.items() if listed.get(f)})
     if modalities:
         meta["input"] = modalities
     if listed.get("regional_processing_uplift_multiplier_us"):
@@ -240,8 +240,8 @@ def meta_of(listed: Mapping[str, Any], model: Any) -> dict[str, Any]:
 
 
 def convert(litellm: Path) -> dict[str, Any]:
-    from genai_prices import __version__ as version  # noqa: PLC0415 - a build-time source, absent at run time
-    from genai_prices.data import providers  # noqa: PLC0415
+    from genai_prices import __version__ as version
+    from genai_prices.data import providers
 
     source = Source(litellm)
     theirs = {provider.id: provider for provider in providers}

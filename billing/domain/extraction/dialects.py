@@ -46,7 +46,10 @@ FREE = Dialect("free", lambda body, call: NOTHING, lambda events, call: NOTHING,
 BY_PATH = (
     ("count_tokens", FREE),
     ("counttokens", FREE),
-    ("/openai/", None),  # an OpenAI-compatible endpoint of somebody else: look at the rest of the path
+    ("/responses/input_tokens", FREE),
+    ("/v1/files", FREE),
+    ("/vector_stores", FREE),
+    ("/v1/uploads", FREE),
     ("/realtime", REALTIME),
     ("/responses", RESPONSES),
     ("/messages", MESSAGES),
@@ -72,7 +75,7 @@ def choose(call: Call, payload: Any) -> Dialect:
     path = call.endpoint.lower()
     if not call.batch or "message" in path or "generatecontent" in path:
         for part, dialect in BY_PATH:
-            if part in path and dialect is not None:
+            if part in path:
                 return dialect
     if isinstance(payload, Mapping):
         return _by_shape(payload, call)

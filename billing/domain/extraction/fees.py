@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from billing.domain.extraction import media
 from billing.domain.extraction.common import Call
-from billing.domain.extraction.record import Tally, text_of
+from billing.domain.extraction.record import Tally, UsageContext, text_of
 
 
 def chat_search_model(tally: Tally, body: Mapping[str, Any], call: Call) -> None:
@@ -31,8 +32,40 @@ def openai_tools(tally: Tally, body: Mapping[str, Any], call: Call) -> None:
         searches = sum(1 for action in actions if not isinstance(action, Mapping) or action.get("type", "search") == "search")
     tally.fee("web_search_preview" if preview else "web_search", searches)
     tally.fee("file_search", kinds.count("file_search_call"))
-    sessions = {text_of(item, "container_id") or "?" for item in items if text_of(item, "type") in ("code_interpreter_call", "shell_call")}
-    tally.fee("container_session", len(sessions))
+    _containers(tally, items, tools, call)
+    _pictures(tally, tally.section(tool_usage, "image_gen"), tools, call)
+
+
+def _containers(tally: Tally, items: list[Mapping[str, Any]], tools: list[Mapping[str, Any]], call: Call) -> None:
+    """A fee for each container session of 20 minutes. Whether a container was already running is state: without it, all count as new."""
+    used = {text_of(item, "container_id") or "?" for item in items if text_of(item, "type") in ("code_interpreter_call", "shell_call")}
+    if not used:
+        return
+    started = call.account.get("container_sessions_started")
+    if type(started) is not int:
+        tally.missing.append("container_session_state_unknown")
+        started = len(used)
+    limits = [tool["container"].get("memory_limit") for tool in tools if isinstance(tool.get("container"), Mapping)]
+    size = next((f"_{limit}" for limit in limits if limit in ("4g", "16g", "64g")), "")
+    tally.fee(f"container_session{size}", max(0, min(started, len(used))))
+
+
+def _pictures(tally: Tally, usage: Mapping[str, Any], tools: list[Mapping[str, Any]], call: Call) -> None:
+    """The image tool's tokens, at the image model's own rates. `tools` has the answer's echo first: it names the model that was used."""
+    part = Tally()
+    if not usage:
+        return
+    prompt = media.tokens_of(part, usage, plain_output="output_image")
+    if not part.buckets:
+        return
+    named = next((text_of(tool, "model") for tool in tools if tool.get("type") == "image_generation" and text_of(tool, "model")), "")
+    if not named:
+        tally.missing.append("image_model_assumed")
+    context = UsageContext(tier=call.tier(None), batch=call.batch, prompt_total=prompt, model_served=named or "gpt-image-1")
+    tally.parts.append(part.usage(context, usage))
+    tally.measured &= part.measured
+    for flag in part.flags:
+        tally.flag(flag)
 
 
 def xai(tally: Tally, usage: Mapping[str, Any], body: Mapping[str, Any], call: Call) -> None:
@@ -43,15 +76,21 @@ def xai(tally: Tally, usage: Mapping[str, Any], body: Mapping[str, Any], call: C
     tally.expect(details, frozenset(names) | {"mcp_calls", "view_image_calls", "view_x_video_calls"}, "tools.")
     for key, fee in names.items():
         tally.fee(fee, tally.count(details, key))
-    tally.fee("live_search_source", tally.count(usage, "num_sources_used"))
+    if isinstance(call.request.get("search_parameters"), Mapping):  # Live Search bills by source; the tools that followed it by call
+        tally.fee("live_search_source", tally.count(usage, "num_sources_used"))
 
 
 def perplexity(tally: Tally, usage: Mapping[str, Any], body: Mapping[str, Any], call: Call) -> None:
-    size = text_of(usage, "search_context_size") or "low"
-    tally.fee(f"request_{size}", 1)
-    tally.fee("search_query", tally.count(usage, "num_search_queries"))
-    tally.fee("citation", tally.count(usage, "citation_tokens"))
-    tally.fee("reasoning", tally.count(usage, "reasoning_tokens"))
+    """Sonar: a fee a request by search context size. Deep research: citations, reasoning and queries instead."""
+    model = text_of(body, "model") or text_of(call.request, "model")
+    if "deep-research" in model:
+        tally.fee("search_query", tally.count(usage, "num_search_queries"))
+        tally.fee("citation", tally.count(usage, "citation_tokens"))
+        tally.fee("reasoning", tally.count(usage, "reasoning_tokens"))
+    elif "sonar" in model:
+        asked = call.request.get("web_search_options")
+        size = text_of(usage, "search_context_size") or (text_of(asked, "search_context_size") if isinstance(asked, Mapping) else "")
+        tally.fee(f"request_{size or 'low'}", 1)
 
 
 def mistral(tally: Tally, usage: Mapping[str, Any], body: Mapping[str, Any], call: Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from billing.domain.extraction.common import Call, failed, unbilled, unreadable
@@ -111,4 +112,4 @@ def pages(body: Mapping[str, Any], call: Call) -> Usage:
 
 
 def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float | Decimal) and value == value // 1 else value

@@ -108,11 +108,12 @@ def completions(body: Mapping[str, Any], call: Call) -> Usage:
     if not isinstance(usage, Mapping):
         return unreadable("bad_section:usage", usage)
     tally = Tally()
-    prompt, output = _tokens(tally, usage, quirks, call, inclusive=not quirks.reasoning_outside)
+    prompt = _tokens(tally, usage, quirks, inclusive=not quirks.reasoning_outside)
+    if not tally.buckets and (body.get("choices") or call.streamed):
+        tally.unusable("zero_usage")  # an answer cannot have cost no tokens at all
     if quirks.fees is not None:
         quirks.fees(tally, usage, body, call)
     fees.chat_search_model(tally, body, call)
-    del output
     return tally.usage(_context(usage, body, call, quirks, prompt), usage)
 
 
@@ -130,7 +131,9 @@ def responses(body: Mapping[str, Any], call: Call) -> Usage:
     if not isinstance(usage, Mapping):
         return unreadable("bad_section:usage", usage)
     tally = Tally()
-    prompt, _ = _tokens(tally, usage, quirks, call, inclusive=True)
+    prompt = _tokens(tally, usage, quirks, inclusive=True)
+    if not tally.buckets and body.get("output"):
+        tally.unusable("zero_usage")
     if quirks.fees is not None:
         quirks.fees(tally, usage, body, call)
     else:
@@ -138,15 +141,16 @@ def responses(body: Mapping[str, Any], call: Call) -> Usage:
     return tally.usage(_context(usage, body, call, quirks, prompt), usage)
 
 
-def _tokens(tally: Tally, usage: Mapping[str, Any], quirks: Quirks, call: Call, *, inclusive: bool) -> tuple[int, int]:
+def _tokens(tally: Tally, usage: Mapping[str, Any], quirks: Quirks, *, inclusive: bool) -> int:
+    """Adds the tokens of one usage object; returns its prompt total."""
     tally.expect(usage, CHAT_KEYS | quirks.extra_keys)
     new = "input_tokens" in usage and "prompt_tokens" not in usage
     names = ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
     if not new:
         names = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
     prompt = tally.count(usage, names[0], required=True)
-    output = tally.count(usage, names[1])
     total = tally.count(usage, "total_tokens")
+    output = tally.count(usage, names[1], required=not total or total != prompt)  # embeddings state no output
     inside = tally.section(usage, names[2])
     outside = tally.section(usage, names[3])
     tally.expect(inside, INPUT_DETAILS, "input.")
@@ -162,7 +166,7 @@ def _tokens(tally: Tally, usage: Mapping[str, Any], quirks: Quirks, call: Call, 
     tally.add("output_audio", audio)
     tally.add("output_image", image)
     tally.add("output_text", output - audio - image)
-    return prompt, output
+    return prompt
 
 
 def _input(tally: Tally, usage: Mapping[str, Any], inside: Mapping[str, Any], prompt: int, quirks: Quirks) -> None:
