@@ -99,7 +99,7 @@ _numbers = range(_index * REDIS_NUMBERS_A_WORKER, (_index + 1) * REDIS_NUMBERS_A
 def _environment() -> dict[str, str]:
     money, broker, cache = (_redis.url(number) for number in _numbers)
     home = _home / f"home-{_worker or 'main'}"
-    home.mkdir(exist_ok=True)
+    (home / "static").mkdir(parents=True, exist_ok=True)  # whitenoise warns of a missing one
     return {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "SLUICE_MODE": "test",

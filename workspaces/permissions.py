@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import Http404
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -46,9 +47,10 @@ class RoleAllows(BasePermission):
         )
         if membership is None:
             raise Http404
-        action = view.needs.get(request.method or "")
+        method = "GET" if request.method == "HEAD" else request.method or ""
+        action = view.needs.get(method)
         if action is None:
-            return False
+            raise MethodNotAllowed(method)
         if not roles.may(membership.role, action):
             raise NotAllowed(f"Your role ({membership.role}) may not do this.", hint="Ask an owner of the workspace.")
         scope = roles.TABLE[action].scope

@@ -1,0 +1,35 @@
+"""Addresses of the REST API of workspaces, below `/api/v1/`."""
+
+from __future__ import annotations
+
+from django.urls import path
+from drf_spectacular.views import SpectacularAPIView
+
+from workspaces import api
+
+_W = "workspaces/<slug:slug>/"
+
+urlpatterns = [
+    path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
+    path("workspaces/", api.Workspaces.as_view()),
+    path(_W, api.OneWorkspace.as_view()),
+    path(_W + "virtual-keys/", api.VirtualKeys.as_view()),
+    path(_W + "virtual-keys/<uuid:key_id>/", api.OneVirtualKey.as_view()),
+    path(_W + "virtual-keys/<uuid:key_id>/revoke/", api.RevokeVirtualKey.as_view()),
+    path(_W + "virtual-keys/<uuid:key_id>/rotate/", api.RotateVirtualKey.as_view()),
+    path(_W + "credentials/", api.Credentials.as_view()),
+    path(_W + "credentials/<uuid:credential_id>/", api.OneCredential.as_view()),
+    path(_W + "credentials/<uuid:credential_id>/verify/", api.VerifyCredential.as_view()),
+    path(_W + "credentials/<uuid:credential_id>/rotate/", api.RotateCredential.as_view()),
+    path(_W + "credentials/<uuid:credential_id>/disable/", api.DisableCredential.as_view()),
+    path(_W + "credentials/<uuid:credential_id>/enable/", api.EnableCredential.as_view()),
+    path(_W + "members/", api.Members.as_view()),
+    path(_W + "invitations/", api.Invitations.as_view()),
+    path(_W + "api-tokens/", api.ApiTokens.as_view()),
+    path(_W + "api-tokens/<uuid:token_id>/revoke/", api.RevokeApiToken.as_view()),
+    path(_W + "departments/", api.Departments.as_view()),
+    path(_W + "departments/<uuid:department_id>/", api.OneDepartment.as_view()),
+    path(_W + "agents/", api.Agents.as_view()),
+    path(_W + "agents/<uuid:agent_id>/", api.OneAgent.as_view()),
+    path(_W + "audit/", api.AuditLog.as_view()),
+]

@@ -1,0 +1,121 @@
+"""What every route of the REST API is built of: it says what it needs, is inside its workspace, and lists by a stable cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db.models import Model, QuerySet
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from workspaces import tenancy
+from workspaces.audit import Actor
+from workspaces.models import ApiToken, Membership, Workspace
+from workspaces.permissions import RoleAllows
+from workspaces.roles import Action
+
+METHODS = ("get", "post", "put", "patch", "delete")
+MOST_ROWS = 200
+Row = TypeVar("Row", bound=Model)
+
+
+class Strict(serializers.Serializer[Any]):
+    """A body whose unknown fields are errors: a typo, or somebody trying `is_staff` (SECURITY.md S24), is told so."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = {name: ["There is no such field."] for name in data if name not in self.fields}
+            if unknown:
+                raise ValidationError(unknown)
+        return super().to_internal_value(data)
+
+    @classmethod
+    def read(cls, request: Request, *, partial: bool = False) -> dict[str, Any]:
+        """The checked body. Raises DRF's ValidationError."""
+        body = cls(data=request.data, partial=partial)
+        body.is_valid(raise_exception=True)
+        return body.validated_data  # type: ignore[no-any-return]
+
+
+class WorkspaceAPIView(APIView):
+    """A route under `/api/v1/workspaces/<slug>/`.
+
+    `needs` says which action each method is, for the role table; a method without an entry does not start. The handler runs inside the
+    workspace, so its queries see this tenant only.
+    """
+
+    permission_classes: ClassVar[list[type[BasePermission]]] = [RoleAllows]  # type: ignore[misc]
+    http_method_names: ClassVar[list[str]] = [*METHODS, "head"]  # type: ignore[misc]
+    needs: ClassVar[dict[str, Action]] = {}
+    membership: Membership
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        missing = [method for method in METHODS if hasattr(cls, method) and method.upper() not in cls.needs]
+        if missing:
+            raise TypeError(f"{cls.__name__}.needs says nothing about {', '.join(missing)}")
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.membership.workspace
+
+    @property
+    def actor(self) -> Actor:
+        return Actor.member(self.membership, self.request.META.get("REMOTE_ADDR", ""))
+
+    @property
+    def token(self) -> ApiToken:
+        token = self.request.auth
+        assert isinstance(token, ApiToken)  # noqa: S101 - the permission made sure
+        return token
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        with ExitStack() as self._inside:
+            return super().dispatch(request, *args, **kwargs)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._inside.enter_context(tenancy.entered(self.workspace))
+
+
+def paged(request: Request, rows: QuerySet[Row], shown: Callable[[Row], Any], *, key: str = "id") -> Response:
+    """One page of a list, newest first by `key` (unique; our ids sort by time): `{"results": [...], "next": address or null}`.
+
+    `?limit=` 1 to 200 (50), `?cursor=` the key of the last row of the page before. Rows that come or go meanwhile shift nothing.
+    """
+    limit = _limit(request.query_params.get("limit", "50"))
+    if cursor := request.query_params.get("cursor"):
+        try:
+            after = rows.model._meta.get_field(key).to_python(cursor)
+        except (DjangoValidationError, ValueError):
+            raise ValidationError({"cursor": ["Use the cursor of an earlier answer."]}) from None
+        rows = rows.filter(**{f"{key}__lt": after})
+    found = list(rows.order_by(f"-{key}")[: limit + 1])
+    following = None
+    if len(found) > limit:
+        asked = {name: value for name, value in request.query_params.items() if name != "cursor"}
+        query = urlencode({**asked, "cursor": str(getattr(found[limit - 1], key))})
+        following = f"{settings.PUBLIC_URL}{request.path}?{query}"
+    return Response({"results": [shown(row) for row in found[:limit]], "next": following})
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_ROWS):
+        raise ValidationError({"limit": [f"Write a whole number from 1 to {MOST_ROWS}."]})
+    return int(text)
+
+
+def listed(row: type[serializers.BaseSerializer[Any]]) -> Any:
+    """For the OpenAPI document: a page of rows."""
+    name = row.__name__.removesuffix("Shown") + "Page"
+    fields = {"results": row(many=True), "next": serializers.URLField(allow_null=True)}
+    return type(name, (serializers.Serializer,), fields)

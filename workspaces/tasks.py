@@ -1,0 +1,13 @@
+"""Periodic housekeeping of workspaces."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from workspaces import actions
+
+
+@shared_task(name="workspaces.purge")  # type: ignore[untyped-decorator]
+def purge() -> int:
+    """Remove what deleted workspaces left, once admission has heard of it. Hourly."""
+    return actions.purge_deleted_workspaces()
