@@ -46,7 +46,7 @@ from guardrails.limiter.wire import (
     Throttled,
     TooManyValues,
 )
-from guardrails.policy import Grant, PolicyStore
+from guardrails.policy import Grant, PolicyChanged, PolicyStore
 from workspaces.models import WorkspaceState
 
 OUTPUT_FLOOR = 256
@@ -205,7 +205,8 @@ class Admission:
         exact: Callable[[], Quote] | None = None,
         now_ms: int | None = None,
     ) -> Admitted:
-        """Hold the worst case of one attempt on every budget it meets, or raise a `refusals.Refusal` that says why not.
+        """Hold the worst case of one attempt on every budget it meets, or raise a `refusals.Refusal` that says why not, or PolicyChanged
+        when the call must be planned again (its key or a credential was edited meanwhile).
 
         `dims` are the call's dimensions, model, provider and virtual_key among them. `exact` computes the quote by counting tokens; it is only
         asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7.
@@ -239,8 +240,7 @@ class Admission:
                 standing = self._standing(attempt, index, reply.settled[index], reply.held[index])
                 raise refusals.throttled(standing, max(1, -(-retry_ms // 1000)))
             case StalePolicy():
-                attempt.grant = await self.policies.renew(attempt.grant)
-                self._compile(attempt)
+                await self._renew(attempt)
             case OtherPeriod(_, at_ms):
                 attempt.now_ms = at_ms
                 self._compile(attempt)
@@ -254,6 +254,13 @@ class Admission:
                 raise WorkspaceClosed(state)
             case _:
                 raise BudgetStoreUnavailable(_REASONS.get(type(reply), "unreachable"))
+
+    async def _renew(self, attempt: _Attempt) -> None:
+        before, after = attempt.grant, await self.policies.renew(attempt.grant)
+        if (before.key, before.policy.credentials) != (after.key, after.policy.credentials):
+            raise PolicyChanged(after)
+        attempt.grant = after
+        self._compile(attempt)
 
     def _compile(self, attempt: _Attempt) -> None:
         policy = attempt.grant.policy

@@ -5,7 +5,8 @@ class GuardrailsConfig(AppConfig):
     name = "guardrails"
 
     def ready(self) -> None:
-        from guardrails import checks, pushes  # they need the models, which exist only now
+        from guardrails import calendars, checks, pushes  # they need the models, which exist only now
 
         checks.register()
         pushes.listen()
+        calendars.listen()

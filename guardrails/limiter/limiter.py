@@ -49,6 +49,7 @@ class LedgerUnavailable(Exception):
 
 NO_ANSWER = (RedisError, OSError, asyncio.TimeoutError, LedgerUnavailable)
 HEAL_PAUSE_S = 1.0
+CLOCK_SKEW_S = 5.0
 
 
 class BudgetStoreUnavailable(Exception):
@@ -74,7 +75,7 @@ class Limiter:
         self,
         redis: store.AsyncStore,
         *,
-        lost: Callable[[int, str], None],
+        lost: Callable[[int, str], object],
         known_to_ledger: KnownToLedger,
         lease_ms: int = LEASE_MS,
         renew_s: float = RENEW_S,
@@ -179,6 +180,17 @@ class Limiter:
     @property
     def open_holds(self) -> int:
         return len(self._open)
+
+    async def ready(self) -> str:
+        """Empty when the store answers and its clock agrees with ours; else why not."""
+        try:
+            async with asyncio.timeout(self._reserve_s * 2):
+                seconds, micros = await self._redis.time()  # type: ignore[misc]
+        except NO_ANSWER as error:
+            self.failures += 1
+            return f"budget_store_unavailable: {type(error).__name__}"
+        skew_s = abs(int(seconds) + int(micros) / 1e6 - time.time())
+        return f"clock_skew: {skew_s:.1f} s" if skew_s > CLOCK_SKEW_S else ""
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until every finish is answered; False when time ran out."""

@@ -1,0 +1,81 @@
+"""The gate: admission, policies, limiter and recovery wired together for one event loop. What a gateway process opens and closes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from guardrails import actions
+from guardrails.admission import Admission, Admitted
+from guardrails.limiter import store
+from guardrails.limiter.connection import async_store
+from guardrails.limiter.limiter import Limiter
+from guardrails.policy import PolicyStore
+from guardrails.recovery import Recovery
+from guardrails.threads import DATABASE_AWAY, in_thread
+from workspaces.problems import Refused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Gate:
+    admission: Admission
+    policies: PolicyStore
+    limiter: Limiter
+    recovery: Recovery
+
+    async def ready(self) -> str:
+        """Empty when calls can be admitted, else why not (for `/readyz`)."""
+        return await self.limiter.ready()
+
+    async def close(self, timeout_s: float = 5.0) -> None:
+        """After the calls have ended: deliver what is left to finish."""
+        await self.limiter.close(timeout_s)
+        await self.recovery.close()
+
+
+def open_gate(redis: store.AsyncStore | None = None) -> Gate:
+    """Must be called inside the event loop that will use it."""
+    bars: set[asyncio.Task[None]] = set()
+
+    def seen(workspace_id: int) -> tuple[int, int]:
+        fence = limiter.seen(workspace_id)
+        return fence.epoch, fence.seq
+
+    def over(admitted: Admitted, cost_nano: int) -> None:
+        log.error(
+            "attempt %s cost %d nano, more than its hold of %d: %s is barred from hard budgets",
+            admitted.rid, cost_nano, admitted.hold_nano, admitted.context.model,
+        )  # fmt: skip
+        task = asyncio.ensure_future(_bar(admitted, cost_nano))
+        bars.add(task)
+        task.add_done_callback(bars.discard)
+
+    recovery = Recovery(seen)
+    limiter = Limiter(redis or async_store(), lost=recovery.lost, known_to_ledger=recovery.known_to_ledger)
+    policies = PolicyStore()
+    admission = Admission(limiter, policies, heal=recovery.heal, over=over, public_url=settings.PUBLIC_URL)
+    return Gate(admission, policies, limiter, recovery)
+
+
+async def _bar(admitted: Admitted, cost_nano: int) -> None:
+    context = admitted.context
+
+    def bar() -> None:
+        actions.bar_model(
+            workspace=admitted.grant.policy.workspace,
+            provider=context.provider,
+            model=context.model,
+            rid=admitted.rid,
+            held_nano=admitted.hold_nano,
+            cost_nano=cost_nano,
+        )
+
+    try:
+        await in_thread(bar)
+    except (*DATABASE_AWAY, Refused) as error:  # the entry's flag "over" still tells of it
+        log.error("model %s not barred: %s", context.model, error)
