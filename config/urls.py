@@ -1,9 +1,19 @@
-"""Addresses of pages and API. The gateway's own paths are decided before Django, in `config.asgi`."""
+"""Addresses of pages and API. The gateway's own paths are decided before Django, in `config.asgi`.
+
+Outside any workspace: entrance and account pages. Under `/w/<slug>/`: the pages of one workspace, which `WorkspaceMiddleware` enters
+before the view runs. Under `/api/v1/`: the REST API, with tokens instead of cookies.
+"""
 
 from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from billing import urls as billing
+from workspaces import urls as workspaces
+
 urlpatterns: list[URLPattern | URLResolver] = [
+    *workspaces.entrance,
     path("accounts/", include("allauth.urls")),
+    path("w/<str:slug>/", include([*billing.inside, *workspaces.inside])),
+    path("api/v1/", include("workspaces.api_urls")),
 ]

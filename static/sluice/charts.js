@@ -20,7 +20,8 @@
   function dollars(value) {
     if (value === 0) return "$0";
     if (value >= 1000) return "$" + Math.round(value).toLocaleString("en-US");
-    if (value >= 1) return "$" + value.toLocaleString("en-US", { maximumFractionDigits: 2 });
+    if (value >= 10) return "$" + value.toLocaleString("en-US", { maximumFractionDigits: 2 });
+    if (value >= 0.01) return "$" + value.toFixed(2);
     return "$" + Number(value.toPrecision(2)).toString();
   }
 

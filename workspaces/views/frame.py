@@ -21,8 +21,8 @@ from django.views.decorators.http import require_http_methods
 
 from workspaces import roles
 from workspaces.audit import Actor
-from workspaces.models import Membership, Workspace
 from workspaces.errors import NotAllowed, NotThere, Refused
+from workspaces.models import Membership, Workspace
 from workspaces.roles import Action
 from workspaces.views import reads
 
@@ -80,7 +80,6 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
     ("", (
         _Entry("overview", "Overview", "layout-dashboard", Action.SEE_SPEND),
         _Entry("calls", "Calls", "list-details", Action.SEE_CALLS),
-        _Entry("guardrails", "Guardrails", "shield-check", Action.SEE_BUDGETS),
     )),
     ("Connect", (
         _Entry("connect", "Your application", "code", Action.SEE_KEYS),

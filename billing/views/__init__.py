@@ -1,0 +1,1 @@
+"""What a person sees of the books: the overview and the call log."""
