@@ -58,7 +58,7 @@ class Snapshot:
 
 
 def reconcile(workspace: Workspace, *, now: datetime | None = None, quiet_s: float = QUIET_S) -> Report:
-    """Compare. Raises StillBehind when the books cannot catch up, RedisError and DatabaseError when a store is away."""
+    """Compare. Raises StillBehind when the books cannot catch up, StreamUnavailable and DatabaseError when a store is away."""
     store, until = sync_store(), time.monotonic() + quiet_s
     while True:
         snapshot = _snapshot(store, workspace.pk)
@@ -107,7 +107,7 @@ def _snapshot(store: SyncStore, workspace_id: int) -> Snapshot | None:
 
 def _against(snapshot: Snapshot, books: Books, rules: tuple[Budget, ...], now_ms: int) -> list[str]:
     if snapshot.meta is None:
-        # Nothing was admitted since Redis was empty: the next admit rebuilds. That is no difference, unless calls were open.
+        # Redis knows nothing of the workspace: the next admit rebuilds it from these books before anything passes.
         return []
     found = []
     if snapshot.meta.state in ("rebuilding", "corrupt"):

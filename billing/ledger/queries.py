@@ -325,7 +325,7 @@ def _next_month(day: date) -> date:
 def _values(
     model: Any, column: str, workspace: Workspace, dimension: str, first: Any, last: Any, filters: Filters
 ) -> QuerySet[Any]:
-    rows = model.objects.filter(
+    rows: QuerySet[Any] = model.objects.filter(
         workspace_id=workspace.pk, dimension=dimension, **{f"{column}__gte": first, f"{column}__lte": last}
     )
     return rows.filter(value=filters[dimension]) if dimension in filters else rows
@@ -372,8 +372,9 @@ def _moments(workspace: Workspace, days: Days) -> tuple[datetime, datetime]:
 
 
 def _inside(workspace: Workspace) -> None:
-    if connection.schema_name != workspace.schema_name:
-        raise RuntimeError(f"not inside workspace {workspace}: its rows are hidden from {connection.schema_name}")
+    entered: str = connection.schema_name  # type: ignore[attr-defined]  # django-tenants' connection
+    if entered != workspace.schema_name:
+        raise RuntimeError(f"not inside workspace {workspace}: its rows are hidden from {entered}")
 
 
 # --- Calls ------------------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def write(cursor: Any, sums: Sums, *, most_details: int = MAX_DETAIL_ROWS) -> No
     """Add the sums to the tables. Partitions must exist (`partitions.ensure`)."""
     values: list[list[str]] = []
     for grain, cells in (("h", sums.hours), ("d", sums.days), ("m", sums.months)):
-        for (workspace, name, bucket, value), vector in sorted(cells.items()):  # type: ignore[attr-defined]
+        for (workspace, name, bucket, value), vector in sorted(cells.items()):
             values.append([grain, str(workspace), text(name), str(bucket), text(value), *map(str, vector)])
     _VALUES.fill(cursor, values)
     for statement in _UPSERTS:

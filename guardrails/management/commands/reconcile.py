@@ -10,9 +10,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
-from redis.exceptions import RedisError
 
 from billing.domain.money import usd_text
+from billing.ledger.stream import StreamUnavailable
 from billing.ledger.writer import StillBehind
 from guardrails.reconciliation import Report, reconcile
 from workspaces.models import Workspace
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             report = reconcile(workspace)
         except StillBehind as error:
             raise CommandError(str(error), returncode=3) from error
-        except (RedisError, DatabaseError) as error:
+        except (StreamUnavailable, DatabaseError) as error:
             raise CommandError(f"a store does not answer: {type(error).__name__}: {error}", returncode=3) from error
         if options["json"]:
             self.stdout.write(json.dumps(asdict(report)))
