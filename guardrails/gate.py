@@ -16,7 +16,7 @@ from guardrails.limiter.limiter import Limiter
 from guardrails.policy import PolicyStore
 from guardrails.recovery import Recovery
 from guardrails.threads import DATABASE_AWAY, in_thread
-from workspaces.problems import Refused
+from workspaces.errors import Refused
 
 log = logging.getLogger(__name__)
 

@@ -1,152 +1,164 @@
-"""Books against counters: what the ledger says was settled and is held, and what the money Redis says, as integers.
+"""Books against counters: the ledger, its totals and what the money Redis says, as integers, at one event number.
 
-A difference is an alarm, never a silent fix (PROTOCOL.md, "Rebuild").
+A difference is an alarm, never silently put right (PROTOCOL.md, "Rebuild").
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
 from billing.domain import keys
-from billing.ledger import reconcile as ledger
+from billing.ledger import reconcile
 from billing.ledger.reconcile import Books
 from billing.ledger.stream import money_stream
-from billing.ledger.writer import drain_now
-from guardrails.domain.budgets import Budget
-from guardrails.domain.periods import Bounds, Era, Period, bounds_at
+from billing.ledger.writer import drain
+from guardrails.domain.budgets import WORKSPACE_SCOPE, Unit
+from guardrails.domain.budgets import Budget as BudgetRule
+from guardrails.domain.periods import Era, Period, bounds_at
 from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
-from guardrails.limiter.control import Counter, Meta
-from guardrails.limiter.store import SyncStore
+from guardrails.limiter.control import Counter
 from guardrails.policy import budget_rules
+from guardrails.recovery import RETIRED_AFTER_MS
 from workspaces import tenancy
 from workspaces.models import Workspace
 
-QUIET_S = 5.0
-"""How long to wait for a moment in which books and counters can be read as of the same event."""
+log = logging.getLogger(__name__)
+MOST_TRIES = 20
+
+
+class Busy(Exception):
+    """The workspace made calls faster than its books could be read at one moment. Try again when it is quieter."""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The contract's numbers (DESIGN section 6), and what is behind them."""
+class Gate:
+    """What the money Redis says of a workspace, at one event number."""
 
-    ledger_nano: int
-    rollup_nano: int
-    settled_nano: int
-    held_nano: int
-    entries: int
-    open_holds: int
-    assumed_nano: int
-    differences: list[str]
-    voids: int
-    corrections: int
     seq: int
-    moving: bool
-    """Calls kept coming: counters were not compared, only the books with themselves. Ask again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The counters of a workspace as of one event."""
-
-    meta: Meta | None
     counters: Mapping[str, Counter]
     open_rids: frozenset[str]
 
 
-def reconcile(workspace: Workspace, *, now: datetime | None = None, quiet_s: float = QUIET_S) -> Report:
-    """Compare. Raises StillBehind when the books cannot catch up, StreamUnavailable and DatabaseError when a store is away."""
-    store, until = sync_store(), time.monotonic() + quiet_s
-    while True:
-        snapshot = _snapshot(store, workspace.pk)
-        drain_now(money_stream(), [keys.partition_of(workspace.pk)])
-        books = ledger.books(workspace)
-        still = snapshot is not None and (snapshot.meta is None or snapshot.meta.seq == books.seq)
-        if still or time.monotonic() > until:
-            break
-        time.sleep(0.05)
-    moment = now or datetime.now(UTC)
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `manage.py reconcile` prints (DESIGN, section 6)."""
+
+    workspace: str
+    ledger_nano: int
+    rollup_nano: int
+    settled_nano: int
+    """This month: the workspace's own monthly budget, or the sum of its calls where it has none"""
+    held_nano: int
+    entries: int
+    open_holds: int
+    assumed_nano: int
+    seq: int
+    quarantined: int
+    differences: list[str]
+
+    def as_plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def report(workspace: Workspace) -> Report:
+    """Drain, read both sides at the same event number, compare. Raises Busy."""
+    now = datetime.now(UTC)
+    books, gate = _at_one_moment(workspace)
     with tenancy.entered(workspace):
-        rules = budget_rules(workspace)
+        rules = {rule.id: rule for rule in budget_rules(workspace)}
     differences = [str(difference) for difference in books.differences]
-    differences += [f"events {first} to {last} are missing" for first, last in books.gaps]
-    if books.quarantined:
-        differences.append(f"{books.quarantined} event(s) are quarantined or waiting to be tried again")
-    if snapshot is not None and still:
-        differences += _against(snapshot, books, rules, int(moment.timestamp() * 1000))
-    settled, held = _this_month(workspace, rules, snapshot, books, moment)
+    differences += _compare(books, gate, rules, int(now.timestamp() * 1000))
+    if books.gaps:
+        differences.append(f"events missing in the stream: {list(books.gaps)}")
+    settled, held = _this_month(workspace, books, gate, rules, now)
     return Report(
+        workspace=workspace.slug,
         ledger_nano=books.ledger_nano,
         rollup_nano=books.rollup_nano,
         settled_nano=settled,
         held_nano=held,
         entries=books.entries,
-        open_holds=len(snapshot.open_rids) if snapshot is not None and snapshot.meta else len(books.open_rids),
+        open_holds=len(gate.open_rids),
         assumed_nano=books.assumed_nano,
-        differences=differences,
-        voids=books.voids,
-        corrections=books.corrections,
         seq=books.seq,
-        moving=not still,
+        quarantined=books.quarantined,
+        differences=differences,
     )
 
 
-def _snapshot(store: SyncStore, workspace_id: int) -> Snapshot | None:
-    """Every change of a counter raises seq in the same script: when it is the same before and after, the reading is of one moment."""
-    before = control.read_meta(store, workspace_id)
-    counters = control.read_counters(store, workspace_id)
-    open_rids = frozenset(control.open_holds(store, workspace_id))
-    after = control.read_meta(store, workspace_id)
-    if (before.seq if before else -1) != (after.seq if after else -1):
+def _at_one_moment(workspace: Workspace) -> tuple[Books, Gate]:
+    """Both sides after the same last event."""
+    for number in range(MOST_TRIES):
+        before = _gate(workspace)
+        if before is None:  # never seeded, or lost: what Redis would say is nothing
+            drain(money_stream(), keys.partition_of(workspace.pk))
+            return reconcile.books(workspace), Gate(0, {}, frozenset())
+        drain(money_stream(), keys.partition_of(workspace.pk))
+        books = reconcile.books(workspace)
+        after = _gate(workspace)
+        if after is not None and before.seq == after.seq and books.seq >= before.seq:
+            return books, after
+        time.sleep(0.05 * (number + 1))
+    raise Busy(f"{workspace.slug} is too busy to be reconciled right now")
+
+
+def _gate(workspace: Workspace) -> Gate | None:
+    store = sync_store()
+    meta = control.read_meta(store, workspace.pk)
+    if meta is None:
         return None
-    return Snapshot(after, counters, open_rids)
+    counters = control.read_counters(store, workspace.pk)
+    return Gate(meta.seq, counters, frozenset(control.open_holds(store, workspace.pk)))
 
 
-def _against(snapshot: Snapshot, books: Books, rules: tuple[Budget, ...], now_ms: int) -> list[str]:
-    if snapshot.meta is None:
-        # Redis knows nothing of the workspace: the next admit rebuilds it from these books before anything passes.
-        return []
+def _compare(books: Books, gate: Gate, rules: Mapping[str, BudgetRule], at_ms: int) -> list[str]:
     found = []
-    if snapshot.meta.state in ("rebuilding", "corrupt"):
-        found.append(f"the workspace is {snapshot.meta.state} in the money Redis")
-    for suffix, counter in sorted(snapshot.counters.items()):
+    for suffix in sorted(gate.counters.keys() | books.settled.keys() | books.held.keys()):
+        counter = gate.counters.get(suffix)
+        if counter is None:
+            if _must_exist(suffix, books, rules, at_ms):
+                found.append(
+                    f"{suffix}: the ledger says {books.settled.get(suffix, 0)}, the money Redis has no such counter"
+                )
+            continue
         for what, booked, counted in (
             ("settled", books.settled.get(suffix, 0), counter.settled),
             ("held", books.held.get(suffix, 0), counter.held),
         ):
             if booked != counted:
-                found.append(f"{suffix} {what}: the books say {booked}, the counter says {counted}")
-    running = {rule.id: rule.bounds_at(now_ms).start_ms for rule in rules}
-    for suffix, booked in sorted(books.settled.items()):
-        if suffix in snapshot.counters or not booked:
-            continue
-        try:
-            budget_id, start_ms, _ = keys.budget_of(suffix)
-        except ValueError:
-            continue
-        if running.get(str(budget_id)) == start_ms:
-            found.append(f"{suffix} settled: the books say {booked}, the counter is missing")
-    for rid in sorted(snapshot.open_rids ^ books.open_rids):
-        where = "the money Redis" if rid in snapshot.open_rids else "the books"
-        found.append(f"attempt {rid} is open in {where} only")
+                found.append(f"{suffix} {what}: the ledger says {booked}, the money Redis {counted}")
+    for rid in sorted(gate.open_rids ^ books.open_rids):
+        found.append(f"attempt {rid} is open in {'the money Redis' if rid in gate.open_rids else 'the books'} only")
     return found
 
 
+def _must_exist(suffix: str, books: Books, rules: Mapping[str, BudgetRule], at_ms: int) -> bool:
+    """Counters of deleted budgets and of long-ended periods have left; the others must be there."""
+    if books.held.get(suffix):
+        return True
+    budget_id, start_ms, _ = keys.budget_of(suffix)
+    rule = rules.get(str(budget_id))
+    return (
+        rule is not None
+        and books.settled.get(suffix, 0) != 0
+        and rule.bounds_at(start_ms).end_ms + RETIRED_AFTER_MS > at_ms
+    )
+
+
 def _this_month(
-    workspace: Workspace, rules: tuple[Budget, ...], snapshot: Snapshot | None, books: Books, now: datetime
+    workspace: Workspace, books: Books, gate: Gate, rules: Mapping[str, BudgetRule], now: datetime
 ) -> tuple[int, int]:
-    """(settled, held) of this month in nano-dollars: of the workspace's own monthly budget, or of all its calls where it has none."""
-    now_ms = int(now.timestamp() * 1000)
-    own = [
-        rule for rule in rules if not rule.scope.by and rule.unit.counted_in == "nano" and rule.period is Period.MONTH
-    ]
-    if own and snapshot is not None and snapshot.meta is not None:
-        suffix = keys.counter_suffix(own[0].id, own[0].bounds_at(now_ms).start_ms)
-        counter = snapshot.counters.get(suffix)
-        return (counter.settled, counter.held) if counter else (0, 0)
-    month: Bounds = bounds_at(Period.MONTH, (Era(workspace.time_zone),), now_ms)
-    first, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (month.start_ms, month.end_ms))
-    return ledger.charged_between(workspace, first, end), books.held_nano
+    at_ms = int(now.timestamp() * 1000)
+    for rule in rules.values():
+        if rule.scope.by == WORKSPACE_SCOPE and rule.unit is Unit.USD and rule.period is Period.MONTH:
+            counter = gate.counters.get(keys.counter_suffix(UUID(rule.id), rule.bounds_at(at_ms).start_ms))
+            return (counter.settled, counter.held) if counter else (0, 0)
+    start_ms = bounds_at(Period.MONTH, (Era(workspace.time_zone),), at_ms).start_ms
+    return reconcile.charged_between(workspace, datetime.fromtimestamp(start_ms / 1000, UTC), now), books.held_nano

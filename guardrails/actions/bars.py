@@ -8,8 +8,8 @@ from guardrails.models import BarredModel
 from workspaces import audit, policy_signal
 from workspaces.actions.base import changing, identity
 from workspaces.audit import SYSTEM, Actor
+from workspaces.errors import NotThere
 from workspaces.models import Workspace
-from workspaces.problems import NotThere
 
 
 def bar_model(

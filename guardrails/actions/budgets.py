@@ -23,8 +23,8 @@ from guardrails.models import Budget
 from workspaces import audit, policy_signal
 from workspaces.actions.base import changing, identity, words
 from workspaces.audit import SYSTEM, Actor
+from workspaces.errors import Invalid, NotAllowed, NotThere, Taken
 from workspaces.models import Plan, Workspace, WorkspaceState
-from workspaces.problems import Invalid, NotAllowed, NotThere, Taken
 
 MOST_BUDGETS = 500
 

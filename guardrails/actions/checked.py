@@ -15,8 +15,8 @@ from billing.domain.attribution import checked as checked_value
 from billing.domain.dimensions import OTHER, Dimension
 from billing.domain.money import BadAmount, parse_cap_usd
 from guardrails.domain.budgets import MAX_CAP, TAG_PREFIX, WORKSPACE_SCOPE, Unit
+from workspaces.errors import Invalid
 from workspaces.models import VirtualKey, Workspace
-from workspaces.problems import Invalid
 
 Word = TypeVar("Word", bound=StrEnum)
 

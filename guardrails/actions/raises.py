@@ -14,8 +14,8 @@ from guardrails.models import NEXT_OF_RAISE, Budget, Raise, RaiseState
 from workspaces import audit, policy_signal, roles
 from workspaces.actions.base import changing, future, identity, words
 from workspaces.audit import Actor
+from workspaces.errors import Invalid, NotAllowed, NotThere, WrongState
 from workspaces.models import Workspace
-from workspaces.problems import Invalid, NotAllowed, NotThere, WrongState
 
 MOST_OPEN_REQUESTS = 50
 LONGEST = timedelta(days=366)

@@ -13,8 +13,8 @@ from guardrails.models import RateLimit
 from workspaces import audit, policy_signal
 from workspaces.actions.base import changing, identity, words
 from workspaces.audit import Actor
+from workspaces.errors import Invalid, NotThere, Taken
 from workspaces.models import Workspace
-from workspaces.problems import Invalid, NotThere, Taken
 
 MOST_LIMITS = 200
 HIGHEST = 1_000_000_000

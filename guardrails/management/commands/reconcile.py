@@ -1,56 +1,48 @@
-"""Compare a workspace's ledger, rollups and counters. Exit status 1 when something differs."""
+"""`manage.py reconcile --workspace SLUG --json`: books against counters; exit status 1 on a difference."""
 
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser
-from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
 
-from billing.domain.money import usd_text
-from billing.ledger.stream import StreamUnavailable
-from billing.ledger.writer import StillBehind
-from guardrails.reconciliation import Report, reconcile
-from workspaces.models import Workspace
+from billing.domain.money import show_usd
+from guardrails import reconciliation
+from workspaces.models import Workspace, WorkspaceState
 
 
 class Command(BaseCommand):
-    help = __doc__
+    help = "Compare a workspace's ledger, rollups and counters, as integers. Exit status 1 on a difference."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--workspace", required=True, metavar="SLUG")
-        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
+        parser.add_argument("--workspace", help="slug; without it, every workspace")
+        parser.add_argument("--json", action="store_true", help="print one JSON object a workspace")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        workspace = Workspace.objects.filter(slug=options["workspace"]).first()
-        if workspace is None:
-            raise CommandError(f"there is no workspace {options['workspace']!r}", returncode=2)
-        try:
-            report = reconcile(workspace)
-        except StillBehind as error:
-            raise CommandError(str(error), returncode=3) from error
-        except (StreamUnavailable, DatabaseError) as error:
-            raise CommandError(f"a store does not answer: {type(error).__name__}: {error}", returncode=3) from error
-        if options["json"]:
-            self.stdout.write(json.dumps(asdict(report)))
-        else:
-            self._tell(report)
-        if report.differences:
-            sys.exit(1)
-
-    def _tell(self, report: Report) -> None:
-        for name in ("ledger", "rollup", "settled", "held", "assumed"):
-            self.stdout.write(f"{name:>9}  {usd_text(getattr(report, f'{name}_nano')):>20} USD")
-        self.stdout.write(
-            f"{report.entries} charges, {report.corrections} corrections, {report.voids} free, {report.open_holds} open"
-        )
-        if report.moving:
-            self.stdout.write("calls kept coming: counters were not compared, ask again")
-        for difference in report.differences:
-            self.stdout.write(f"DIFFERENCE  {difference}")
-        if not report.differences:
-            self.stdout.write("no differences")
+        slug = options["workspace"]
+        workspaces = Workspace.objects.exclude(state=WorkspaceState.DELETING).order_by("slug")
+        if slug:
+            workspaces = workspaces.filter(slug=slug)
+            if not workspaces.exists():
+                raise CommandError(f"there is no workspace {slug!r}")
+        differing = 0
+        for workspace in workspaces:
+            try:
+                found = reconciliation.report(workspace)
+            except reconciliation.Busy as error:
+                raise CommandError(str(error)) from error
+            differing += bool(found.differences)
+            if options["json"]:
+                self.stdout.write(json.dumps(found.as_plain()))
+                continue
+            verdict = "equal" if not found.differences else f"{len(found.differences)} DIFFERENCES"
+            self.stdout.write(
+                f"{found.workspace}: {found.entries} entries, {show_usd(found.ledger_nano)} in the ledger, "
+                f"{found.open_holds} open holds, books and counters {verdict}"
+            )
+            for difference in found.differences:
+                self.stdout.write(f"  {difference}")
+        if differing:
+            raise SystemExit(1)
