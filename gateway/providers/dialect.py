@@ -17,6 +17,9 @@ class Wanted:
     """Ask a stream for its usage although the client did not."""
 
 
+COUNTED_BYTES = 100_000
+
+
 @dataclass(slots=True)
 class Reading:
     """What the meter saw of an answer: all that the bill and the ledger need."""
@@ -29,9 +32,18 @@ class Reading:
     """The answer came to its proper end, so nothing more can have been generated."""
     output_bytes: int = 0
     """UTF-8 bytes of generated text that arrived: at least as many as tokens, for byte-level tokenizers (BILLING.md, Bounds)."""
+    texts: list[str] = field(default_factory=list)
+    """The generated text in pieces, for counting; emptied once it is longer than `COUNTED_BYTES` (then every byte counts)."""
     error: str = ""
     """The answer carries an error of the provider: its code, or its type."""
     flags: list[str] = field(default_factory=list)
+
+    def add_text(self, text: str) -> None:
+        self.output_bytes += len(text) if text.isascii() else len(text.encode())
+        if self.output_bytes <= COUNTED_BYTES:
+            self.texts.append(text)
+        elif self.texts:
+            self.texts.clear()
 
 
 class StreamMeter(Protocol):
@@ -59,10 +71,6 @@ class Dialect(Protocol):
 
     def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
         """The body to send: the client's bytes, edited only where `wanted` says so."""
-        ...
-
-    def output_limit(self, fields: Mapping[str, Any]) -> int | None:
-        """The output limit the client set, or None. Raises ValueError when it is no sensible number, or two differ."""
         ...
 
     def stream_meter(self, fields: Mapping[str, Any]) -> StreamMeter: ...

@@ -17,7 +17,6 @@ from gateway.providers.dialect import Reading, Wanted
 from gateway.sse import Splitter, data_of, event_of
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
-MAX_OUTPUT_LIMIT = 10_000_000
 _PATHS = {"/v1/chat/completions": "/chat/completions"}
 
 
@@ -85,19 +84,6 @@ class OpenAIChat:
         if wanted.model is not None:
             raw = with_value(raw, "model", wanted.model)
         return raw
-
-    def output_limit(self, fields: Mapping[str, Any]) -> int | None:
-        limits = set()
-        for name in LIMIT_FIELDS:
-            value = fields.get(name)
-            if value is None:
-                continue
-            if type(value) is not int or not 1 <= value <= MAX_OUTPUT_LIMIT:
-                raise ValueError(name)
-            limits.add(value)
-        if len(limits) > 1:
-            raise ValueError("max_tokens")
-        return limits.pop() if limits else None
 
     def stream_meter(self, fields: Mapping[str, Any]) -> ChatStreamMeter:
         options = fields.get("stream_options")
@@ -211,7 +197,7 @@ def _note(answer: _Answer, reading: Reading) -> None:
     for choice in answer.choices or ():
         text = choice.delta or choice.message
         if text is not None:
-            reading.output_bytes += _bytes_of(text)
+            _add(text, reading)
     usage = _stated(answer.usage) or _groq_usage(answer)
     if usage:
         reading.raw_usage = usage
@@ -236,17 +222,15 @@ def _groq_usage(answer: _Answer) -> bytes:
         return b""
 
 
-def _bytes_of(text: _Text) -> int:
-    count = 0
+def _add(text: _Text, reading: Reading) -> None:
     for part in (text.content, text.refusal, text.reasoning, text.reasoning_content):
         if part:
-            count += len(part) if part.isascii() else len(part.encode())
+            reading.add_text(part)
     if text.tool_calls or text.function_call:
-        functions = [call.function for call in text.tool_calls or ()] + [text.function_call]
-        for function in functions:
+        for function in (*(call.function for call in text.tool_calls or ()), text.function_call):
             if function is not None:
-                count += len((function.name or "").encode()) + len((function.arguments or "").encode()) + 8
-    return count
+                reading.add_text((function.name or "") + (function.arguments or ""))
+                reading.output_bytes += 8  # the frame of a tool call is generated too
 
 
 def _error_code(raw: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from gateway.upstream.door import Answer, Door, Limits
 from gateway.upstream.failures import AddressRefused, Broken, NotSent, Silent, UpstreamFailure
-from gateway.upstream.guard import BadBaseUrl, Origin, parse_base_url
+from workspaces.domain.addresses import BadBaseUrl, Origin, parse_base_url
 
 __all__ = [
     "AddressRefused",

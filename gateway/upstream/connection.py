@@ -118,6 +118,14 @@ class Connection(asyncio.Protocol):
         poll.register(self._fileno, select.POLLIN | select.POLLHUP | select.POLLERR)
         return not poll.poll(0)
 
+    def hurry(self, deadline: float, named: str) -> None:
+        """Brings the deadline of a wait that is under way forward."""
+        if self._waiter is not None and deadline < self._deadline:
+            self._deadline, self._limit_named = deadline, named
+            if self._timer is not None and self._timer.when() > deadline:
+                self._timer.cancel()
+                self._timer = self._loop.call_at(deadline, self._tick)
+
     def abort(self) -> None:
         """Ends the connection at once, whatever was under way."""
         if self._timer is not None:
@@ -191,7 +199,7 @@ class Connection(asyncio.Protocol):
         elif self._buffered > HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        if self._waiter is not None and (self._parts or self._complete or self._head is not None):
+        if self._waiter is not None and self._head is not None:
             self._wake()
 
     def eof_received(self) -> None:

@@ -17,7 +17,8 @@ import certifi
 
 from gateway.upstream.connection import Connection, Head, Headers
 from gateway.upstream.failures import Broken, NotSent, Silent, UpstreamFailure
-from gateway.upstream.guard import Origin, Resolver
+from gateway.upstream.guard import Resolver
+from workspaces.domain.addresses import Origin
 
 MAX_IDLE_PER_ORIGIN = 256
 IDLE_PLAIN_S = 4.0
@@ -90,8 +91,10 @@ class Answer:
         return b"".join(chunks)
 
     def end_within(self, seconds: float) -> None:
-        """Shortens the total limit, for a drain after the client left."""
+        """Shortens the total limit, for a drain after the client left. Takes effect at once, also on a wait under way."""
         self._ends_at = min(self._ends_at, self._loop.time() + seconds)
+        if self._connection is not None:
+            self._connection.hurry(self._ends_at, "the answer took longer than the total limit")
 
     def abort(self) -> None:
         """Ends the exchange where it is; the connection is not used again."""

@@ -1,0 +1,184 @@
+"""The gateway's ASGI application: routes by the parsed path, turns every failure into one answer, carries no more calls than it can."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+import orjson
+from django.conf import settings
+
+from gateway import edge, pipeline, routing
+from gateway.answers import identity, refuse_body, send_error, send_whole
+from gateway.edge import ClientGone, Message, Receive, Scope, Send
+from gateway.errors import GatewayError, TooLarge, TooSlow, Unavailable, UnknownModel, UnknownRoute
+from gateway.runtime import Runtime
+from guardrails.domain.refusals import Refusal
+from workspaces.errors import Refused as WorkspaceRefused
+
+log = logging.getLogger(__name__)
+
+Route = Callable[[Runtime, Scope, Receive, Send, str], Awaitable[None]]
+MODELS = "/v1/models"
+_JSON = (b"content-type", b"application/json")
+
+
+class Gateway:
+    """One process's gateway. `scope["type"]` decides: lifespan starts and stops it, http is a call."""
+
+    def __init__(self) -> None:
+        self._runtime: Runtime | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:  # a WebSocket: refused before it opens
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    @property
+    def runtime(self) -> Runtime:
+        if self._runtime is None:
+            self._runtime = Runtime.start()
+        return self._runtime
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                _ = self.runtime
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def close(self) -> None:
+        """The server has closed its sockets; calls that outlast it end first, then the finishes are handed over."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.DRAIN_SECONDS):
+                await runtime.idle()
+        await runtime.close()
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call_id = edge.new_call_id()
+        outgoing = _Outgoing(send)
+        runtime = self.runtime
+        if runtime.running >= runtime.max_calls and scope["path"] in _CARRIED:
+            busy = Unavailable("The gateway carries as many calls as it can.", code="overloaded", retry_after_s=1)
+            await refuse_body(outgoing, receive, busy, call_id)
+            return
+        runtime.enter()
+        try:
+            await _route(scope)(runtime, scope, receive, outgoing, call_id)
+        except ClientGone:
+            return
+        except (GatewayError, Refusal, WorkspaceRefused) as error:
+            await _answer(_as_answer(error), outgoing, receive, call_id)
+        except Exception:  # the process edge: whatever went wrong, the client gets an answer and the log the call's id
+            log.exception("call %s failed", call_id)
+            await _answer(GatewayError("The gateway failed. The call may have been sent."), outgoing, receive, call_id)
+        finally:
+            runtime.leave()
+
+
+class _Outgoing:
+    """Remembers whether the answer has begun: after that there is no room for another."""
+
+    __slots__ = ("_send", "begun")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.begun = True
+        await self._send(message)
+
+
+async def _answer(error: GatewayError, send: _Outgoing, receive: Receive, call_id: str) -> None:
+    if send.begun:
+        log.error("call %s ended with %s after its answer had begun", call_id, error.code)
+    elif isinstance(error, TooLarge | TooSlow):
+        await refuse_body(send, receive, error, call_id)
+    else:
+        await send_error(send, error, call_id)
+
+
+def _as_answer(error: GatewayError | Refusal | WorkspaceRefused) -> GatewayError:
+    """The refusals of the other apps in the gateway's shape."""
+    if isinstance(error, GatewayError):
+        return error
+    answer = GatewayError(error.args[0] if error.args else "", code=error.code, hint=error.hint or None)
+    answer.status = int(error.status)
+    if isinstance(error, Refusal):
+        answer.type, answer.retry = error.type, error.retry
+        answer.facts, answer.retry_after_s = error.facts, error.retry_after_s
+    return answer
+
+
+async def _models(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
+    """GET /v1/models and /v1/models/{id}: what the key can use. Never blocked by a budget; a revoked key is refused."""
+    edge.require_method(scope, "GET", "HEAD")
+    request = edge.read_head(scope, call_id)
+    grant = await runtime.policies.recognise(request.secret)
+    offers = routing.offers(grant, runtime.book)
+    wanted = scope["path"].removeprefix(MODELS).lstrip("/")
+    listed = [{"id": offer.id, "object": "model", "created": 0, "owned_by": offer.owned_by} for offer in offers]
+    if not wanted:
+        await send_whole(send, 200, [_JSON, *identity(call_id)], orjson.dumps({"object": "list", "data": listed}))
+        return
+    for model in listed:
+        if wanted in (model["id"], f"{model['owned_by']}/{model['id']}"):
+            await send_whole(send, 200, [_JSON, *identity(call_id)], orjson.dumps(model))
+            return
+    raise UnknownModel(f"The model '{wanted[:200]}' does not exist, or this key may not use it.", param="model")
+
+
+async def _chat(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
+    edge.require_method(scope, "POST")
+    await pipeline.chat(runtime, scope, receive, send, call_id)
+
+
+async def _healthz(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
+    """The process is alive."""
+    edge.require_method(scope, "GET", "HEAD")
+    await send_whole(send, 200, [_JSON], b'{"status":"ok"}')
+
+
+async def _readyz(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
+    """Calls can be admitted, or 503 with the reason."""
+    edge.require_method(scope, "GET", "HEAD")
+    reason = await runtime.not_ready()
+    if reason:
+        await send_whole(
+            send, 503, [_JSON, (b"retry-after", b"2")], orjson.dumps({"status": "unavailable", "reason": reason})
+        )
+    else:
+        await send_whole(send, 200, [_JSON], b'{"status":"ready"}')
+
+
+async def _unknown(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
+    raise UnknownRoute(f"Unknown request URL: {scope['method']} {scope['path'][:200]}. Nothing was forwarded.")
+
+
+def _route(scope: Scope) -> Route:
+    """Exact paths only: whatever is spelled otherwise (//, %2e, ;) is unknown, and nothing unknown is ever forwarded (S25, S71)."""
+    path: str = scope["path"]
+    known = _ROUTES.get(path)
+    if known is not None:
+        return known if scope["raw_path"] == path.encode() else _unknown
+    return _models if path.startswith(f"{MODELS}/") else _unknown
+
+
+_ROUTES: dict[str, Route] = {"/v1/chat/completions": _chat, MODELS: _models, "/healthz": _healthz, "/readyz": _readyz}
+_CARRIED = frozenset({"/v1/chat/completions"})
+
+application = Gateway()

@@ -1,0 +1,262 @@
+"""One try of a call at one provider, from its hold to its one finish. Turns what the meter read into money.
+
+The rules are PROTOCOL.md's "Finish": usage that the provider stated is *measured*; an answer that ended without one is *counted*, at a bound;
+an answer that broke off is *assumed* at the whole hold, because nobody knows what was generated; what never left costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from billing.domain import quote as quoting
+from billing.domain.events import Basis, Outcome, PriceStatus
+from billing.domain.pricing import Priced, Rates, price
+from billing.domain.quote import Quote
+from billing.domain.tokens import count_tokens
+from billing.domain.usage import Usage, UsageContext, extract
+from gateway.providers.dialect import Reading
+
+
+class State(StrEnum):
+    HELD = "held"
+    SENT = "sent"
+    SETTLED = "settled"
+    VOIDED = "voided"
+
+
+NEXT: dict[State, frozenset[State]] = {
+    State.HELD: frozenset({State.SENT, State.VOIDED}),
+    State.SENT: frozenset({State.SETTLED, State.VOIDED}),
+    State.SETTLED: frozenset(),
+    State.VOIDED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended, for whoever carries it to the budget store."""
+
+    void: bool
+    cost_nano: int
+    tokens: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was agreed at admission: everything that a price needs later, pinned."""
+
+    provider: str
+    """As the price book names it."""
+    endpoint: str
+    fields: dict[str, Any]
+    """The body that is sent."""
+    body_bytes: int
+    streamed: bool
+    base_url: str
+    rates: Rates | None
+    quote: Quote
+    output_limit: int | None
+    """Per answer, as sent; None where nothing bounds it."""
+    held_nano: int
+    clamped: bool = False
+
+    @property
+    def most_output(self) -> int:
+        """The most output tokens that can have been generated."""
+        limit = self.quote.output_tokens_cap if self.output_limit is None else self.output_limit
+        return limit * self.quote.outputs
+
+
+_DECIMALS = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class Attempt:
+    """Must end in `settle`, `assume` or `void`; the first of them counts, `close` ends what nobody ended."""
+
+    __slots__ = ("_carry", "first_byte_at", "flags", "request_id", "sent_at", "started", "state", "terms")
+
+    def __init__(self, terms: Terms, started: float, carry: Callable[[Settlement], None]) -> None:
+        """`carry` hands a settlement to the budget store; it returns at once and does not fail."""
+        self.terms = terms
+        self.started = started
+        self.state = State.HELD
+        self.sent_at = 0.0
+        self.first_byte_at = 0.0
+        self.request_id = ""
+        self.flags: list[str] = ["clamped"] if terms.clamped else []
+        self._carry = carry
+
+    def sending(self) -> None:
+        """From here on an end that nobody can explain is assumed, not void."""
+        self._move(State.SENT)
+        self.sent_at = time.perf_counter()
+
+    def void(self, error: str, http_status: int = 0) -> None:
+        """Nothing was sent, or the provider does not bill what it answered."""
+        self._end(
+            State.VOIDED,
+            0,
+            0,
+            Outcome(**self._facts(http_status, error), basis=Basis.MEASURED, price_status=PriceStatus.EXACT),
+        )
+
+    def assume(self, error: str, http_status: int = 0, reading: Reading | None = None) -> None:
+        """Sent, and nobody knows what it cost: the hold becomes the charge until the truth arrives."""
+        terms = self.terms
+        status = (
+            PriceStatus.ESTIMATED
+            if terms.rates is not None and terms.quote.amount_nano is not None
+            else PriceStatus.UNPRICED
+        )
+        buckets = {
+            "input_uncached": terms.quote.input_tokens_bound,
+            "output_text": terms.quote.output_tokens_cap * terms.quote.outputs,
+        }
+        outcome = Outcome(
+            **self._facts(http_status, error, reading),
+            basis=Basis.ASSUMED,
+            price_status=status,
+            buckets={name: count for name, count in buckets.items() if count},
+        )
+        self._end(State.SETTLED, terms.held_nano, terms.quote.input_tokens_bound + terms.most_output, outcome)
+
+    def settle(self, reading: Reading, http_status: int = 200, error: str = "") -> int | None:
+        """The answer came to its end (or stated its usage). Returns the cost in nano-USD, None when it has no price."""
+        usage = self._usage(reading)
+        basis = Basis.MEASURED
+        if usage is None or not usage.measured or (usage.total_tokens == 0 and reading.output_bytes > 0):
+            if usage is not None:
+                self.flags.extend(usage.flags or ("zero_usage",))
+            if not reading.ended:
+                self.assume(error or "answer_incomplete", http_status, reading)
+                return self.terms.held_nano
+            usage, basis = self._counted(reading), Basis.COUNTED
+        priced = price(usage, self.terms.rates)
+        cost = self._charged(priced, basis)
+        self.flags.extend(flag for flag in priced.flags if flag not in self.flags)
+        if cost > self.terms.held_nano and self.terms.quote.amount_nano is not None:
+            self.flags.append("over")
+        outcome = Outcome(
+            **self._facts(http_status, error, reading),
+            basis=basis,
+            price_status=priced.status,
+            buckets=dict(usage.buckets),
+            fees=dict(usage.fees),
+            breakdown=priced.breakdown,
+            context=usage.context.as_plain(),
+        )
+        self._end(State.SETTLED, cost, usage.total_tokens, outcome)
+        return cost if priced.cost_nano is not None else None
+
+    def close(self, error: str) -> None:
+        """Ends an attempt that something unexpected left open: void before sending, assumed after."""
+        if self.state is State.HELD:
+            self.void(error)
+        elif self.state is State.SENT:
+            self.assume(error)
+
+    # --- Inside -------------------------------------------------------------------------------------------------------
+
+    def _usage(self, reading: Reading) -> Usage | None:
+        """What the answer itself says it consumed, or None when it says nothing usable."""
+        if not reading.raw_usage:
+            return None
+        try:
+            stated = _DECIMALS.decode(reading.raw_usage)
+        except (msgspec.DecodeError, ArithmeticError):
+            return None
+        payload = {**reading.said, "usage": stated}
+        terms = self.terms
+        return extract(
+            terms.provider,
+            terms.endpoint,
+            payload,
+            request=terms.fields,
+            streamed=terms.streamed,
+            base_url=terms.base_url,
+        )
+
+    def _counted(self, reading: Reading) -> Usage:
+        """A bound on an answer that ended without usage: the input counted, every byte of text a token unless a vocabulary counts it.
+
+        A model that thinks unseen may have generated up to its limit, hence the limit is what counts for it.
+        """
+        terms = self.terms
+        quote = terms.quote
+        most = terms.most_output
+        output = reading.output_bytes + 8 * quote.outputs
+        bound_in = quote.input_tokens_bound
+        if terms.rates is not None:
+            family = terms.rates.meta.tokenizer
+            counted, exact = count_tokens("".join(reading.texts), family) if reading.texts else (0, False)
+            if exact:
+                output = counted + 8 * quote.outputs
+                bound_in = min(bound_in, self._counted_input())
+            if terms.rates.meta.reasoning:
+                output = most
+        if most:
+            output = min(output, most)
+        buckets = {"input_uncached": bound_in, "output_text": output}
+        context = UsageContext(prompt_total=bound_in, model_served=str(reading.said.get("model", "")))
+        return Usage(buckets={name: count for name, count in buckets.items() if count}, context=context, counted=True)
+
+    def _counted_input(self) -> int:
+        terms = self.terms
+        exact = quoting.quote(
+            terms.provider,
+            terms.endpoint,
+            terms.fields,
+            terms.body_bytes,
+            terms.rates,
+            exact=True,
+            base_url=terms.base_url,
+        )
+        return exact.input_tokens_bound
+
+    def _charged(self, priced: Priced, basis: Basis) -> int:
+        """What goes on the books. A price that cannot be known is charged as held, never as zero; a count never above the hold."""
+        held = self.terms.held_nano
+        if priced.cost_nano is None:
+            return max(priced.known_nano, held)
+        if basis is Basis.COUNTED and self.terms.quote.amount_nano is not None:
+            return min(priced.cost_nano, held)
+        return priced.cost_nano
+
+    def _facts(self, http_status: int, error: str, reading: Reading | None = None) -> dict[str, Any]:
+        """The fields that every outcome has."""
+        now = time.perf_counter()
+        facts: dict[str, Any] = {
+            "http_status": http_status,
+            "error": error,
+            "provider_request_id": self.request_id,
+            "first_byte_ms": round((self.first_byte_at - self.sent_at) * 1000) if self.first_byte_at else -1,
+            "duration_ms": round((now - self.sent_at) * 1000) if self.sent_at else -1,
+            "overhead_us": round((self.sent_at - self.started) * 1e6) if self.sent_at else -1,
+            "flags": self.flags,
+        }
+        if reading is not None:
+            facts["error"] = error or reading.error
+            facts["model_served"] = str(reading.said.get("model", ""))
+            facts["flags"] = [*self.flags, *reading.flags]
+            if reading.raw_usage:
+                facts["raw_usage"] = msgspec.Raw(reading.raw_usage)
+        return facts
+
+    def _end(self, state: State, cost_nano: int, tokens: int, outcome: Outcome) -> None:
+        if not NEXT[self.state]:
+            return  # already ended: the first end counts
+        self._move(state)
+        self._carry(Settlement(state is State.VOIDED, cost_nano, tokens, outcome))
+
+    def _move(self, state: State) -> None:
+        if state not in NEXT[self.state]:
+            raise RuntimeError(f"an attempt cannot go from {self.state} to {state}")
+        self.state = state

@@ -1,0 +1,277 @@
+"""The edge: an ASGI request -> a `Call`, or a refusal. Reads the head first, so that nobody without a key makes us read a body.
+
+Decisions use the parsed path alone, never Host or the query (SECURITY.md S25). The body is kept as the bytes that came: what is forwarded is
+those bytes, edited only where it must differ (`gateway.jsonbody`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from gateway import jsonbody
+from gateway.errors import BadRequest, HeadersTooLarge, InvalidKey, MethodNotAllowed, TooLarge, TooSlow, Unsupported
+from workspaces.ids import uuid7
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_HEADER_BYTES = 16 * 1024
+MAX_HEADERS = 100
+MAX_MESSAGES = 2000
+MAX_MODEL_CHARS = 200
+MAX_CHOICES = 128
+BODY_DEADLINE_S = 30.0
+
+_KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
+_FORWARDED = frozenset({b"openai-beta", b"idempotency-key"})
+"""Client headers that reach the provider; every other one stays here (SECURITY.md S33)."""
+_KEY_PARAMETERS = frozenset({"api_key", "api-key", "apikey", "key", "token", "access_token", "authorization"})
+_FORBIDDEN_FIELDS = (
+    "api_base",
+    "base_url",
+    "api_key",
+    "organization",
+    "extra_headers",
+    "extra_body",
+    "extra_query",
+    "proxy",
+)
+"""Settings of client libraries that some gateways obey when they find them in a body: an SSRF (SECURITY.md S30)."""
+_CHARSET = re.compile(r"application/json(\s*;\s*charset=\"?utf-?8\"?)?\s*;?", re.IGNORECASE)
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole. Nobody is there to answer."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A request whose body is not read yet."""
+
+    call_id: str
+    started: float
+    """`time.perf_counter()` when it arrived."""
+    endpoint: str
+    secret: str
+    """The virtual key that was presented, unverified; empty when there was none."""
+    sluice: dict[str, str]
+    """Sluice-* headers, names in lower case."""
+    forwarded: list[tuple[bytes, bytes]]
+    content_length: int | None
+
+
+@dataclass(slots=True)
+class Call:
+    """A well-formed call: who asks (unverified), for what, in which words."""
+
+    request: Request
+    body: bytes
+    fields: dict[str, Any]
+    model: str
+    streamed: bool
+
+    @property
+    def id(self) -> str:
+        return self.request.call_id
+
+
+def new_call_id() -> str:
+    return str(uuid7())
+
+
+def read_head(scope: Scope, call_id: str) -> Request:
+    """Everything about a request but its body. Raises GatewayError."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    if len(headers) > MAX_HEADERS:
+        raise HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers")
+    size = 0
+    found: dict[bytes, bytes] = {}
+    sluice: dict[str, str] = {}
+    forwarded = []
+    for name, value in headers:
+        size += len(name) + len(value) + 4
+        if name[:7] == b"sluice-":
+            _take_sluice(name, value, sluice)
+        elif name in _FORWARDED:
+            forwarded.append((name, value))
+        elif name == b"authorization" and name in found:
+            raise InvalidKey("the request has two Authorization headers")
+        else:
+            found[name] = value
+    if size > MAX_HEADER_BYTES:
+        raise HeadersTooLarge(f"the request's headers are longer than {MAX_HEADER_BYTES} bytes")
+    query = scope["query_string"]
+    if query:
+        _refuse_key_in(query)
+    return Request(
+        call_id=call_id,
+        started=time.perf_counter(),
+        endpoint=scope["path"],
+        secret=_secret(found),
+        sluice=sluice,
+        forwarded=forwarded,
+        content_length=_content_length(found),
+    )
+
+
+def check_media_type(scope: Scope) -> None:
+    """The body must be plain JSON: no compression (a bomb), no form. Raises Unsupported."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise Unsupported("a compressed request body is not accepted", code="unsupported_content_encoding")
+        if (
+            name == b"content-type"
+            and value != b"application/json"
+            and not _CHARSET.fullmatch(value.decode("latin-1").strip())
+        ):
+            raise Unsupported("the request body must be application/json in UTF-8")
+
+
+async def read_body(request: Request, receive: Receive, limit: int) -> bytes:
+    """The request's body. Raises TooLarge as soon as the limit is passed, TooSlow after the deadline, ClientGone."""
+    if request.content_length is not None and request.content_length > limit:
+        raise TooLarge(f"the request body is larger than {limit:,} bytes")
+    message = await _first_message(receive)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > limit:
+            raise TooLarge(f"the request body is larger than {limit:,} bytes")
+        return body
+    parts, size = [body], len(body)
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            while message.get("more_body", False):
+                message = await _next_message(receive)
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise TooLarge(f"the request body is larger than {limit:,} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise TooSlow(f"the request body did not arrive within {BODY_DEADLINE_S:.0f} seconds") from None
+    return b"".join(parts)
+
+
+def read_chat(request: Request, body: bytes) -> Call:
+    """A chat completion's body -> a call. Checks only what the gateway itself relies on; the rest is the provider's to judge."""
+    try:
+        fields = jsonbody.loads(body)
+    except jsonbody.BadJson as error:
+        raise BadRequest(_sentence(str(error)), code="invalid_json") from None
+    for name in _FORBIDDEN_FIELDS:
+        if name in fields:
+            raise BadRequest(f"The field '{name}' is not accepted in a call.", param=name, code="field_not_allowed")
+    model = fields.get("model")
+    if type(model) is not str or not model:
+        raise BadRequest("You must provide a model parameter.", param="model", code="missing_model")
+    if len(model) > MAX_MODEL_CHARS or not model.isprintable() or not model.isascii() or " " in model:
+        raise BadRequest(
+            "The model's name has characters or a length that no model has.", param="model", code="invalid_model"
+        )
+    messages = fields.get("messages")
+    if type(messages) is not list or not messages:
+        raise BadRequest(
+            "'messages' must be a list with at least one message.", param="messages", code="invalid_messages"
+        )
+    if len(messages) > MAX_MESSAGES:
+        raise BadRequest(
+            f"'messages' has more than {MAX_MESSAGES:,} messages.", param="messages", code="too_many_messages"
+        )
+    streamed = fields.get("stream")
+    if streamed is not None and type(streamed) is not bool:
+        raise BadRequest("'stream' must be true or false.", param="stream", code="invalid_type")
+    _check_choices(fields)
+    return Call(request, body, fields, model, streamed is True)
+
+
+def _check_choices(fields: dict[str, Any]) -> None:
+    choices = fields.get("n")
+    if choices is not None and (type(choices) is not int or not 1 <= choices <= MAX_CHOICES):
+        raise BadRequest(f"'n' must be a whole number from 1 to {MAX_CHOICES}.", param="n", code="invalid_value")
+    options = fields.get("stream_options")
+    if options is None:
+        return
+    if type(options) is not dict or type(options.get("include_usage", False)) is not bool:
+        raise BadRequest(
+            "'stream_options' must be an object like {\"include_usage\": true}.",
+            param="stream_options",
+            code="invalid_type",
+        )
+
+
+def require_method(scope: Scope, *allowed: str) -> None:
+    if scope["method"] not in allowed:
+        raise MethodNotAllowed(
+            f"{scope['path']} answers to {' and '.join(allowed)} only.",
+            headers=[(b"allow", ", ".join(allowed).encode())],
+        )
+
+
+async def _first_message(receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            return await _next_message(receive)
+    except TimeoutError:
+        raise TooSlow(f"the request body did not arrive within {BODY_DEADLINE_S:.0f} seconds") from None
+
+
+async def _next_message(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientGone
+    return message
+
+
+def _secret(headers: dict[bytes, bytes]) -> str:
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, secret = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return ""
+        return secret.strip().decode("latin-1")
+    for name in _KEY_HEADERS:
+        if name in headers:
+            return headers[name].strip().decode("latin-1")
+    return ""
+
+
+def _content_length(headers: dict[bytes, bytes]) -> int | None:
+    value = headers.get(b"content-length")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 18:
+        raise BadRequest("The Content-Length header is not a number.", code="invalid_header")
+    return int(value)
+
+
+def _take_sluice(name: bytes, value: bytes, sluice: dict[str, str]) -> None:
+    header = name.decode("latin-1")
+    if header in sluice:
+        raise BadRequest(f"The header {header} is there twice.", param=header, code="invalid_attribution")
+    try:
+        sluice[header] = value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest(f"The header {header} is not UTF-8.", param=header, code="invalid_attribution") from None
+
+
+def _refuse_key_in(query: bytes) -> None:
+    """An address ends up in logs and histories: a key there is a leaked key (SECURITY.md S13)."""
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name.lower() in _KEY_PARAMETERS or value.startswith(("slk_", "slt_", "sk-", "Bearer ")):
+            raise BadRequest(
+                "A key must not be part of the address.",
+                code="key_in_url",
+                hint="Send the key in the Authorization header, and replace this one: addresses end up in logs.",
+            )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."

@@ -1,0 +1,161 @@
+"""The life of a call, on one page (DESIGN, "The life of a call"). Read this first; each step is one module.
+
+1 edge         HTTP request -> Call                              400 408 413 415 431
+2 policy       virtual key -> Grant (key and compiled policy)    401 503
+3 attribution  key, headers, body -> dimensions and tags         400
+4 routing      model -> provider, credential, rates              403 404
+5 quote        the worst case in money                           400
+6 admission    rates, budgets, policy version: one round trip    402 403 429 503
+7 forward      the one door to the provider                      502 504
+8 metering     as bytes pass (providers/)
+9 settlement   exactly once, whatever happens (attempt)
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from gateway import crash, edge
+from gateway.answers import facts, identity, send_whole, stream_headers
+from gateway.attempt import Attempt, Settlement
+from gateway.edge import Call, Receive, Scope, Send
+from gateway.errors import ProviderBadResponse
+from gateway.forward import failed
+from gateway.planning import Planned, plan
+from gateway.provider_errors import refusal, safe_headers
+from gateway.routing import Route
+from gateway.runtime import Runtime
+from gateway.streaming import Relay
+from gateway.upstream import Answer, UpstreamFailure
+from guardrails.admission import Admitted
+from guardrails.policy import Grant
+from workspaces.ids import uuid7
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+async def chat(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
+    """POST /v1/chat/completions. Raises GatewayError or a guardrails Refusal while no answer has begun."""
+    request = edge.read_head(scope, call_id)
+    grant = await runtime.policies.recognise(request.secret)
+    edge.check_media_type(scope)
+    call = edge.read_chat(request, await edge.read_body(request, receive, runtime.max_body_bytes))
+    planned, admitted = await _admit(runtime, call, grant)
+    attempt = Attempt(planned.terms(admitted), request.started, partial(_carry, runtime, admitted))
+    try:
+        await _forward(runtime, planned, admitted, attempt, receive, send)
+    finally:
+        attempt.close("gateway_failed")
+
+
+async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, Admitted]:
+    """Steps 3 to 6. A policy that turned out old is planned with anew, because the credential or the allowed models may have changed."""
+    while True:
+        planned = plan(call, grant, runtime.book)
+        crash.point("before_admit")
+        admitted = await runtime.admission.admit(
+            grant,
+            planned.dimensions(),
+            planned.who.tags,
+            planned.quote,
+            planned.context(),
+            rid=str(uuid7()),
+            exact=planned.exact_quote,
+        )
+        crash.point("after_admit")
+        if admitted.grant.policy is grant.policy or plan(call, admitted.grant, runtime.book).route == planned.route:
+            return planned, admitted
+        Attempt(planned.terms(admitted), call.request.started, partial(_carry, runtime, admitted)).void(
+            "policy_changed"
+        )
+        grant = admitted.grant
+
+
+async def _forward(
+    runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, receive: Receive, send: Send
+) -> None:
+    call, route = planned.call, planned.route
+    secret = await runtime.policies.secret(admitted.grant.policy, route.credential)
+    async with await runtime.forwarder.send(call, route, admitted, secret, attempt) as answer:
+        try:
+            if answer.status != 200:
+                await _refused(answer, route, secret, attempt)
+            elif call.streamed:
+                await _stream(runtime, planned, admitted, attempt, answer, receive, send)
+            else:
+                await _whole(planned, admitted, attempt, answer, send)
+        except UpstreamFailure as failure:
+            raise failed(failure, route.provider.name, attempt) from failure
+
+
+async def _refused(answer: Answer, route: Route, secret: str, attempt: Attempt) -> None:
+    error = await refusal(answer, route.provider.name, secret)
+    if 200 <= answer.status < 300 or (answer.status >= 400 and route.provider.bills_errors):
+        attempt.assume(error.code, answer.status)
+    else:
+        attempt.void(error.code, answer.status)
+    raise error
+
+
+async def _stream(
+    runtime: Runtime,
+    planned: Planned,
+    admitted: Admitted,
+    attempt: Attempt,
+    answer: Answer,
+    receive: Receive,
+    send: Send,
+) -> None:
+    call = planned.call
+    if b"text/event-stream" not in (answer.get(b"content-type") or b""):
+        raise _no_answer(planned, attempt)
+    relay = Relay(
+        call.id,
+        answer,
+        planned.route.provider.dialect.stream_meter(call.fields),
+        attempt,
+        runtime.drains,
+        send,
+        receive,
+    )
+    first = await relay.first()
+    attempt.first_byte_at = time.perf_counter()
+    if not first:
+        raise _no_answer(planned, attempt)
+    await relay.run(first, stream_headers(call.id, [*safe_headers(answer), *facts(admitted, attempt)]))
+
+
+async def _whole(planned: Planned, admitted: Admitted, attempt: Attempt, answer: Answer, send: Send) -> None:
+    body = await answer.read(MAX_ANSWER_BYTES)
+    attempt.first_byte_at = time.perf_counter()
+    content_type = (answer.get(b"content-type") or b"").decode("latin-1")
+    reading = planned.route.provider.dialect.read_whole(body, content_type)
+    crash.point("after_last_byte")
+    if reading is None:
+        raise _no_answer(planned, attempt)
+    cost = attempt.settle(reading)
+    crash.point("after_finish")
+    shown = facts(admitted, attempt, cost)
+    await send_whole(
+        send,
+        200,
+        [(b"content-type", content_type.encode()), *identity(planned.call.id), *safe_headers(answer), *shown],
+        body,
+    )
+
+
+def _no_answer(planned: Planned, attempt: Attempt) -> ProviderBadResponse:
+    """The provider said 200 and then nothing that is an answer (F8). Its body is not shown; what it cost is not known."""
+    attempt.assume("provider_bad_response", 200)
+    name = planned.route.provider.name
+    return ProviderBadResponse(
+        f"{name} answered with something that is not a chat completion.", facts={"provider": name}
+    )
+
+
+def _carry(runtime: Runtime, admitted: Admitted, settlement: Settlement) -> None:
+    if settlement.void:
+        runtime.admission.void(admitted, settlement.outcome)
+    else:
+        runtime.admission.settle(admitted, settlement.cost_nano, settlement.tokens, settlement.outcome)

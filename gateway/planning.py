@@ -1,0 +1,107 @@
+"""Steps 3 to 5 of a call: whom it is for, where it goes, what it costs at worst. Nothing is reserved and nothing is sent here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from billing.domain.attribution import Attribution, BadAttribution, attribute
+from billing.domain.book import PriceBook
+from billing.domain.dimensions import Dimension
+from billing.domain.events import CallContext
+from billing.domain.quote import BadLimit, Quote, quote
+from gateway import routing
+from gateway.attempt import Terms
+from gateway.edge import Call
+from gateway.errors import BadRequest
+from gateway.routing import Route
+from guardrails.admission import Admitted
+from guardrails.policy import Grant
+
+EDIT_BYTES = 128
+"""The most that our edits add to a body: the quote counts what is sent."""
+
+
+@dataclass(slots=True)
+class Planned:
+    """A call that is ready to be admitted."""
+
+    call: Call
+    grant: Grant
+    who: Attribution
+    route: Route
+    quote: Quote
+
+    def exact_quote(self) -> Quote:
+        """The worst case with the input counted, for when the bound by bytes did not fit."""
+        return _quote(self.call, self.grant, self.route, exact=True)
+
+    def dimensions(self) -> dict[str, str]:
+        """Everything that a budget can be on."""
+        return {
+            **self.who.dims,
+            Dimension.MODEL.value: self.route.model,
+            Dimension.PROVIDER.value: self.route.provider.name,
+            Dimension.VIRTUAL_KEY.value: self.grant.key.id,
+        }
+
+    def context(self) -> CallContext:
+        call, route = self.call, self.route
+        return CallContext(
+            call=call.id,
+            key=self.grant.key.id,
+            provider=route.provider.name,
+            credential=route.credential.id,
+            model=route.model,
+            model_requested=call.model if call.model != route.model else "",
+            endpoint=call.request.endpoint,
+            streamed=call.streamed,
+            dims=self.who.dims,
+            tags=self.who.tags,
+            price_version=route.rates.book.version if route.rates is not None else "",
+        )
+
+    def terms(self, admitted: Admitted) -> Terms:
+        call, route = self.call, self.route
+        return Terms(
+            provider=route.provider.name,
+            endpoint=call.request.endpoint,
+            fields=call.fields,
+            body_bytes=len(call.body) + EDIT_BYTES,
+            streamed=call.streamed,
+            base_url=routing.base_url_of(route),
+            rates=route.rates,
+            quote=admitted.quote,
+            output_limit=admitted.output_limit,
+            held_nano=admitted.hold_nano,
+            clamped=admitted.clamped,
+        )
+
+
+def plan(call: Call, grant: Grant, book: PriceBook) -> Planned:
+    """Raises BadRequest, UnknownModel, NotAllowed."""
+    try:
+        who = attribute(grant.key.pins, grant.key.may_override, call.request.sluice, call.fields)
+    except BadAttribution as error:
+        raise BadRequest(
+            f"The attribution of this call cannot be accepted: {error}.", code="invalid_attribution", param=error.source
+        ) from None
+    environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
+    route = routing.plan(grant, call.model, environment, book, int(time.time()))
+    return Planned(call, grant, who, route, _quote(call, grant, route))
+
+
+def _quote(call: Call, grant: Grant, route: Route, *, exact: bool = False) -> Quote:
+    try:
+        return quote(
+            route.provider.name,
+            call.request.endpoint,
+            call.fields,
+            len(call.body) + EDIT_BYTES,
+            route.rates,
+            exact=exact,
+            default_limit=grant.key.output_limit,
+            base_url=routing.base_url_of(route),
+        )
+    except BadLimit as error:
+        raise BadRequest(f"{error}.", param=error.param, code="invalid_value") from None

@@ -1,0 +1,106 @@
+"""What a provider answers instead of an answer: its errors, passed on with its status, named, and never echoing a key."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from gateway.errors import GatewayError, Headers, ProviderBadResponse
+from gateway.upstream import Answer
+
+MAX_ERROR_BYTES = 256 * 1024
+MAX_RETRY_AFTER_S = 3600
+_RETRY_SAFE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|slk|slt|gsk|xai|pplx|r8|hf|AIza|key)[-_][A-Za-z0-9*._-]{6,}")
+_MASK = "[key removed]"
+
+
+class ProviderRefused(GatewayError):
+    """The provider answered with an error status. Its own message, type and code pass on."""
+
+    type = "provider_error"
+    code = "provider_error"
+
+    def __init__(self, status: int, provider: str, answer: Answer, body: bytes, secret: str) -> None:
+        stated = _stated_error(body, secret)
+        super().__init__(
+            stated.get("message") or f"{provider} answered with status {status}.",
+            code=stated.get("code") or f"provider_{status}",
+            param=stated.get("param"),
+            hint=_hint(status, provider),
+            facts={"provider": provider},
+            retry_after_s=_retry_after(answer),
+        )
+        self.status = status
+        self.type = stated.get("type") or self.type
+        self.retry = status in _RETRY_SAFE
+
+
+async def refusal(answer: Answer, provider: str, secret: str) -> GatewayError:
+    """Reads an error answer of a provider -> what to tell the client. Raises what reading raises."""
+    if 300 <= answer.status < 400:
+        return ProviderBadResponse(
+            f"{provider} answered with a redirect, which is never followed.",
+            code="redirect_refused",
+            hint="Correct the base URL of the provider credential.",
+            facts={"provider": provider},
+        )
+    body = await answer.read(MAX_ERROR_BYTES)
+    return ProviderRefused(answer.status, provider, answer, body, secret)
+
+
+def safe_headers(answer: Answer) -> Headers:
+    """The few of a provider's headers that pass on (SECURITY.md S34)."""
+    return [(name, value) for name, value in answer.headers if name in _PASSED]
+
+
+_PASSED = frozenset({b"openai-processing-ms", b"openai-version", b"openai-model"})
+
+
+def _stated_error(body: bytes, secret: str) -> dict[str, str]:
+    """The string fields of an OpenAI-shaped error, keys masked; {} when the body has another shape (it is then not shown at all)."""
+    try:
+        plain = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    error: Any = plain.get("error") if type(plain) is dict else None
+    if type(error) is str:
+        error = {"message": error}
+    if type(error) is not dict:
+        return {}
+    return {
+        name: masked(str(value), secret)[:2000]
+        for name in ("message", "type", "code", "param")
+        if type(value := error.get(name)) in (str, int)
+    }
+
+
+def masked(text: str, secret: str) -> str:
+    """The text without the provider key, and without anything that looks like one ("Incorrect API key provided: sk-...", S57)."""
+    if secret:
+        text = text.replace(secret, _MASK)
+    return _LOOKS_LIKE_A_KEY.sub(_MASK, text)
+
+
+def _retry_after(answer: Answer) -> int | None:
+    """The provider's Retry-After in seconds, at most an hour; None when it has none that is a number."""
+    value = (answer.get(b"retry-after") or b"").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return max(0, min(MAX_RETRY_AFTER_S, int(-(-seconds // 1)))) if seconds == seconds else None
+
+
+def _hint(status: int, provider: str) -> str:
+    if status in (401, 403):
+        return (
+            f"The workspace's credential for {provider} was refused; an administrator should check it under Providers."
+        )
+    if status == 429:
+        return f"{provider} limits the workspace's own account; wait and try again."
+    if status >= 500:
+        return f"{provider} failed; nothing was charged and the call can be repeated."
+    return f"This is {provider}'s own answer; correct the request."

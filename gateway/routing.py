@@ -1,0 +1,154 @@
+"""Which provider a model is asked of, with which credential: from the name the client wrote and what the workspace has.
+
+1. `provider/model` names its provider. 2. Otherwise the first provider (in the registry's order) whose price list knows the model. 3. Otherwise
+the workspace's only credential for a server of its own kind (openai_compatible, ollama), whose models nobody lists. 4. Otherwise 404.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from billing.domain.book import PriceBook, Rates
+from gateway.errors import NotAllowed, ProviderUnreachable, UnknownModel
+from gateway.providers.registry import PROVIDERS, Provider
+from gateway.upstream import BadBaseUrl, Origin, parse_base_url
+from guardrails.policy import Credential, Grant, Policy
+
+UNLISTED = ("openai_compatible", "ollama")
+MAX_SUGGESTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one attempt goes."""
+
+    provider: Provider
+    credential: Credential
+    model: str
+    """As the provider knows it."""
+    rates: Rates | None
+    """Pinned: a price that changes while the call runs does not change this call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model in the list that a client sees."""
+
+    id: str
+    owned_by: str
+
+
+def plan(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int) -> Route:
+    """The route of a call. Raises UnknownModel, NotAllowed."""
+    policy = grant.policy
+    provider_name, _, rest = model.partition("/")
+    if rest and provider_name in PROVIDERS:
+        route = _to(policy, PROVIDERS[provider_name], rest, environment, book, now_s)
+        if route is None:
+            raise UnknownModel(
+                f"The workspace has no credential for {provider_name}.",
+                param="model",
+                code="provider_not_configured",
+                hint="An administrator can add one under Providers.",
+            )
+    else:
+        route = _listed(policy, model, environment, book, now_s) or _unlisted(policy, model, environment, book, now_s)
+    if route is None:
+        raise _unknown(grant, model, environment, book)
+    if not _allowed(grant, route.provider.name, route.model, model):
+        raise NotAllowed(
+            f"This key may not use the model '{model}'.",
+            param="model",
+            code="model_not_allowed",
+            hint="Use one of the models of this key (GET /v1/models), or ask an administrator to allow it.",
+        )
+    return route
+
+
+def offers(grant: Grant, book: PriceBook) -> list[Offer]:
+    """The models a key can use, each once, under the provider that would serve it."""
+    found: dict[str, Offer] = {}
+    environment = grant.key.pins.get("environment", "")
+    for name in PROVIDERS:
+        if grant.policy.credential_for(name, environment) is None:
+            continue
+        for model in book.models(name):
+            meta = book.meta(name, model)
+            if (
+                model not in found
+                and meta is not None
+                and meta.mode in ("", "chat")
+                and _allowed(grant, name, model, model)
+            ):
+                found[model] = Offer(model, name)
+    return sorted(found.values(), key=lambda offer: offer.id)
+
+
+def target(route: Route) -> tuple[Origin, str]:
+    """The origin and path prefix of a route. Raises ProviderUnreachable when the credential's base URL may not be used."""
+    base_url = base_url_of(route)
+    try:
+        return parse_base_url(base_url, allow_private=settings.ALLOW_PRIVATE_UPSTREAMS)
+    except BadBaseUrl as error:
+        raise ProviderUnreachable(
+            f"The base URL of the credential for {route.provider.name} cannot be used. {error}",
+            code="base_url_refused",
+            hint="An administrator can correct it under Providers.",
+        ) from None
+
+
+def base_url_of(route: Route) -> str:
+    default = settings.SIMULATOR_URL if route.provider.name == "simulator" else route.provider.access.base_url
+    return route.credential.base_url or default
+
+
+def _listed(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int) -> Route | None:
+    for name, provider in PROVIDERS.items():
+        if name in policy.credentials and name not in UNLISTED and book.rates_at(name, model, now_s) is not None:
+            return _to(policy, provider, model, environment, book, now_s)
+    return None
+
+
+def _unlisted(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int) -> Route | None:
+    own = [name for name in UNLISTED if policy.credential_for(name, environment) is not None]
+    return _to(policy, PROVIDERS[own[0]], model, environment, book, now_s) if len(own) == 1 else None
+
+
+def _to(policy: Policy, provider: Provider, model: str, environment: str, book: PriceBook, now_s: int) -> Route | None:
+    credential = policy.credential_for(provider.name, environment)
+    if credential is None:
+        return None
+    return Route(provider, credential, model, book.rates_at(provider.name, model, now_s))
+
+
+def _allowed(grant: Grant, provider: str, model: str, asked: str) -> bool:
+    allowed = grant.key.allowed_models
+    return not allowed or not allowed.isdisjoint((asked, model, f"{provider}/{model}"))
+
+
+def _unknown(grant: Grant, model: str, environment: str, book: PriceBook) -> UnknownModel:
+    known = _names(grant.policy, environment, book)
+    near = difflib.get_close_matches(model.lower(), known, MAX_SUGGESTIONS, 0.6)
+    if not known:
+        return UnknownModel(
+            f"The model '{model}' cannot be reached: the workspace has no provider credential that lists models.",
+            param="model",
+            code="provider_not_configured",
+            hint="An administrator can add a provider key under Providers.",
+        )
+    guess = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    return UnknownModel(
+        f"The model '{model}' does not exist for this workspace's providers.{guess}",
+        param="model",
+        facts={"near": near},
+        hint="GET /v1/models lists what this key can use; write provider/model to ask a provider for a model that has no price yet.",
+    )
+
+
+def _names(policy: Policy, environment: str, book: PriceBook) -> list[str]:
+    providers: Iterable[str] = (name for name in PROVIDERS if policy.credential_for(name, environment) is not None)
+    return [model for name in providers for model in book.models(name)]

@@ -1,0 +1,155 @@
+"""A streamed answer on its way to the client: chunks pass as they come, the meter reads along, and the end is always settled.
+
+When the client hangs up the answer is drained (bounded in time, bytes and number) so that it is billed by its real usage: hanging up early
+never dodges the bill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from gateway import crash
+from gateway.attempt import Attempt
+from gateway.edge import Receive, Send
+from gateway.errors import GatewayError, Headers, ProviderBadResponse, ProviderTimeout, Restarting
+from gateway.providers.dialect import StreamMeter
+from gateway.upstream import Answer, Silent, UpstreamFailure
+
+DRAIN_S = 120.0
+DRAIN_BYTES = 16 * 1024 * 1024
+MAX_DRAINS = 500
+STALL_S = 60.0
+"""A client that takes no byte for so long has left."""
+
+
+@dataclass(slots=True)
+class Drains:
+    """Shared by the streams of one process."""
+
+    running: int = 0
+    """Answers without a client that this process is reading to their end."""
+
+
+class Relay:
+    """One stream from provider to client. `run` returns when the attempt is settled and the client has its end, or has left."""
+
+    def __init__(
+        self,
+        call_id: str,
+        answer: Answer,
+        meter: StreamMeter,
+        attempt: Attempt,
+        drains: Drains,
+        send: Send,
+        receive: Receive,
+    ) -> None:
+        self._call_id = call_id
+        self._answer = answer
+        self._meter = meter
+        self._attempt = attempt
+        self._drains = drains
+        self._send = send
+        self._receive = receive
+        self._gone = False
+        self._aligned = True
+        """The client has whole events only: an event of ours can follow."""
+        self._drained = 0
+        self._settled = False
+
+    async def first(self) -> bytes:
+        """The first bytes for the client; until they are here an error can still be a plain JSON answer. Raises UpstreamFailure."""
+        while chunk := await self._answer.chunk():
+            if passed := self._meter.feed(chunk):
+                return passed
+        return self._finish()
+
+    async def run(self, first: bytes, headers: Headers) -> None:
+        await self._tell({"type": "http.response.start", "status": 200, "headers": headers})
+        watcher = asyncio.ensure_future(self._watch())
+        try:
+            await self._pass(first)
+            await self._relay()
+        except UpstreamFailure as failure:
+            await self._break_off(_as_error(failure))
+        except asyncio.CancelledError:  # the server's grace is over
+            await self._break_off(Restarting("The gateway restarts and cut this answer off."))
+            raise
+        finally:
+            self._drains.running -= self._gone
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+
+    async def _relay(self) -> None:
+        while chunk := await self._answer.chunk():
+            passed = self._meter.feed(chunk)
+            if self._gone:
+                self._drained += len(chunk)
+                if self._drained > DRAIN_BYTES:
+                    raise Silent("the client left and the rest of the answer is too long to read")
+            elif passed:
+                await self._pass(passed)
+        rest = self._finish()
+        if rest and not self._gone:
+            await self._pass(rest)
+        await self._tell({"type": "http.response.body", "body": b""})
+
+    def _finish(self) -> bytes:
+        """The provider's side is complete: settle now, whatever the client still does."""
+        rest = self._meter.finish()
+        crash.point("after_last_byte")
+        self._settle("")
+        return rest
+
+    def _settle(self, error: str) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        self._attempt.settle(self._meter.reading, 200, "client_closed" if self._gone else error)
+        crash.point("after_finish")
+
+    async def _pass(self, passed: bytes) -> None:
+        self._aligned = passed[-1:] in (b"\n", b"\r")
+        await self._tell({"type": "http.response.body", "body": passed, "more_body": True})
+        crash.point("after_chunk")
+
+    async def _tell(self, message: dict[str, object]) -> None:
+        if self._gone:
+            return
+        try:
+            async with asyncio.timeout(STALL_S):
+                await self._send(message)
+        except (TimeoutError, OSError):
+            self._leave()
+
+    async def _watch(self) -> None:
+        """Waits for the client to hang up."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._leave()
+                return
+
+    def _leave(self) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        self._answer.end_within(DRAIN_S if self._drains.running < MAX_DRAINS else 0)
+        self._drains.running += 1
+
+    async def _break_off(self, error: GatewayError) -> None:
+        self._answer.abort()
+        self._settle(error.code)
+        payload = self._meter.error_event(error.payload(self._call_id))
+        await self._tell(
+            {"type": "http.response.body", "body": payload if self._aligned else b"\n\n" + payload, "more_body": True}
+        )
+        await self._tell({"type": "http.response.body", "body": b""})
+
+
+def _as_error(failure: UpstreamFailure) -> GatewayError:
+    if isinstance(failure, Silent):
+        return ProviderTimeout("The provider went silent in the middle of its answer.")
+    return ProviderBadResponse("The provider broke off in the middle of its answer.")
