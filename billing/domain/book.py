@@ -94,7 +94,20 @@ class _Row:
 class Rates:
     """All rates of one model that are valid at one moment: tiers, thresholds and uplifts. Pinned at admission, used at settlement."""
 
-    __slots__ = ("_compiled", "_tables", "_thresholds", "at", "book", "discount", "flags", "free", "meta", "model", "provider", "regional")
+    __slots__ = (
+        "_compiled",
+        "_tables",
+        "_thresholds",
+        "at",
+        "book",
+        "discount",
+        "flags",
+        "free",
+        "meta",
+        "model",
+        "provider",
+        "regional",
+    )
 
     def __init__(
         self,
@@ -114,7 +127,8 @@ class Rates:
         self.regional, self.free, self.discount, self.flags = regional, free, discount, flags
         self._tables = tables
         self._thresholds = {
-            tier: sorted(above for named, above in tables if named == tier and above >= 0) for tier in {named for named, _ in tables}
+            tier: sorted(above for named, above in tables if named == tier and above >= 0)
+            for tier in {named for named, _ in tables}
         }
         self._compiled: dict[tuple[str, int, bool], Compiled | None] = {}
 
@@ -222,7 +236,14 @@ class _Model:
             released=raw.get("released", ""),
         )
         self._rows = [
-            _Row(r["tier"], r.get("above", -1), _epoch(r.get("from"), 0), _epoch(r.get("to"), 1 << 62), r.get("window", ""), r["units"])
+            _Row(
+                r["tier"],
+                r.get("above", -1),
+                _epoch(r.get("from"), 0),
+                _epoch(r.get("to"), 1 << 62),
+                r.get("window", ""),
+                r["units"],
+            )
             for r in raw.get("rows", ())
         ]
         edges = {row.starts for row in self._rows} | {row.ends for row in self._rows}
@@ -280,7 +301,9 @@ class PriceBook:
         record, snapshot_from, home = found
         if record is None or snapshot_from > at:
             return None
-        windows = frozenset(name for name in record.windows if self._open(home, name, at)) if record.windows else _NO_WINDOWS
+        windows = (
+            frozenset(name for name in record.windows if self._open(home, name, at)) if record.windows else _NO_WINDOWS
+        )
         key = (provider, model, record.period(at), windows)
         rates = self._rates.get(key)
         if rates is None:
@@ -385,7 +408,11 @@ class _OverriddenBook(PriceBook):
         listed = super()._find(provider, model)
         wanted = model.strip().lower()
         own = [
-            row for row in self._own if ("units" in row or row.get("free")) and row["provider"] == provider and row["model"].lower() in (wanted, "*")
+            row
+            for row in self._own
+            if ("units" in row or row.get("free"))
+            and row["provider"] == provider
+            and row["model"].lower() in (wanted, "*")
         ]
         exact = [row for row in own if row["model"].lower() == wanted] or own
         if not exact:
@@ -406,7 +433,12 @@ class _OverriddenBook(PriceBook):
         return rates
 
     def rates_at(self, provider: str, model: str, at: int) -> Rates | None:
-        edges = tuple(bound for row in self._own if "discount" in row for bound in (_epoch(row.get("from"), 0), _epoch(row.get("to"), 1 << 62)))
+        edges = tuple(
+            bound
+            for row in self._own
+            if "discount" in row
+            for bound in (_epoch(row.get("from"), 0), _epoch(row.get("to"), 1 << 62))
+        )
         if edges:  # discounts are dated apart from the model's own rows
             slot = bisect_right(sorted(edges), at)
             if slot != getattr(self, "_slot", slot):

@@ -33,7 +33,11 @@ _COMPLETIONS = Shape((("max_tokens",),), (("n",), ("best_of",)))
 _RESPONSES = Shape((("max_output_tokens",),))
 _MESSAGES = Shape((("max_tokens",),))
 _GEMINI = Shape(
-    (("generationConfig", "maxOutputTokens"), ("generation_config", "max_output_tokens"), ("generationConfig", "max_output_tokens")),
+    (
+        ("generationConfig", "maxOutputTokens"),
+        ("generation_config", "max_output_tokens"),
+        ("generationConfig", "max_output_tokens"),
+    ),
     (("generationConfig", "candidateCount"), ("generation_config", "candidate_count")),
 )
 _OLLAMA = Shape((("options", "num_predict"),))
@@ -87,7 +91,9 @@ def client_limit(provider: str, endpoint: str, body: Mapping[str, Any]) -> int |
             continue
         limit = _whole(value, name, MAX_LIMIT)
         if found is not None and limit != found:
-            raise BadLimit(f"{where} is {found} but {name} is {limit}: send one of them, or the same number in both", name)
+            raise BadLimit(
+                f"{where} is {found} but {name} is {limit}: send one of them, or the same number in both", name
+            )
         found, where = limit, name
     return found
 

@@ -26,7 +26,16 @@ TEXT_PARTS = frozenset(
 )  # fmt: skip
 
 CLIENT_TOOLS = frozenset({"function", "custom", "namespace", "tool_search"})
-CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "str_replace_", "apply_patch", "local_shell", "tool_search_")
+CLIENT_TOOL_PREFIXES = (
+    "bash_",
+    "text_editor_",
+    "computer_",
+    "memory_",
+    "str_replace_",
+    "apply_patch",
+    "local_shell",
+    "tool_search_",
+)
 TOOL_OVERHEAD_TOKENS = {"bash_": 400, "text_editor_": 1000, "computer_": 5000, "browser_": 7000, "memory_": 2000}
 
 
@@ -109,7 +118,18 @@ def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 
 
 
 CONVERSATION = frozenset(
-    {"messages", "input", "contents", "system", "instructions", "prompt", "prediction", "systemInstruction", "system_instruction", "suffix"}
+    {
+        "messages",
+        "input",
+        "contents",
+        "system",
+        "instructions",
+        "prompt",
+        "prediction",
+        "systemInstruction",
+        "system_instruction",
+        "suffix",
+    }
 )
 """The top-level fields that hold what is said; media counts as media only inside them."""
 FREE_FORM = frozenset({"arguments", "args", "input_schema", "parameters", "schema", "json_schema", "metadata"})
@@ -129,20 +149,23 @@ def _walk(node: Any, key: str, found: Contents, rule: ImageRule, depth: int, tex
         if media and _media(node, found, rule):
             return
         for name, value in node.items():
-            if isinstance(value, str | Mapping | list):
-                if texts:
-                    found.texts.append(str(name))
-                free = name in FREE_FORM or (name in ("input", "response") and isinstance(value, Mapping))
-                _walk(value, str(name), found, rule, depth + 1, texts, media and not free)
-        return
-    if isinstance(node, list):
-        in_content = key in ("content", "parts")
+            if texts:
+                found.texts.append(str(name))
+            free = name in FREE_FORM or (name in ("input", "response") and isinstance(value, Mapping))
+            _walk(value, str(name), found, rule, depth + 1, texts, media and not free)
+    elif isinstance(node, list):
         for item in node:
-            if in_content and media and isinstance(item, Mapping):
-                kind = item.get("type")
-                if isinstance(kind, str) and kind not in TEXT_PARTS and kind not in MEDIA:
-                    found.refuse(f"content of type {kind[:40]!r}")
+            if media and key in ("content", "parts"):
+                _known_part(item, found)
             _walk(item, "", found, rule, depth + 1, texts, media)
+    elif texts and node is not None:
+        found.texts.append(str(node))
+
+
+def _known_part(item: Any, found: Contents) -> None:
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    if isinstance(kind, str) and kind not in TEXT_PARTS and kind not in MEDIA:
+        found.refuse(f"content of type {kind[:40]!r}")
 
 
 def _cache_control(node: Mapping[str, Any], found: Contents) -> None:
@@ -154,8 +177,13 @@ def _cache_control(node: Mapping[str, Any], found: Contents) -> None:
 def _media(node: Mapping[str, Any], found: Contents, rule: ImageRule) -> bool:
     """Handles a node that carries media; False when it is none."""
     kind = node.get("type")
+    if kind == "item_reference":
+        found.stateful = True
     if isinstance(kind, str) and kind in MEDIA:
         return MEDIA[kind](node, found, rule)
+    spoken = node.get("audio")
+    if isinstance(spoken, Mapping) and "id" in spoken:
+        found.refuse("audio stored at the provider")
     inline = node.get("inlineData") or node.get("inline_data")
     if isinstance(inline, Mapping):
         _by_mime(str(inline.get("mimeType") or inline.get("mime_type") or ""), inline.get("data"), node, found, rule)
@@ -179,6 +207,8 @@ def _by_mime(mime: str, encoded: Any, node: Mapping[str, Any], found: Contents, 
         found.image_tokens += image_tokens(encoded, "", rule)
     elif mime.startswith("audio/"):
         found.audio_tokens += 32 * seconds_at_most(raw_bytes)
+    elif mime.startswith("video/"):
+        found.video_tokens += VIDEO_TOKENS_PER_S * (raw_bytes // SLOWEST_VIDEO_BYTES_PER_S + 1)
     elif mime == "application/pdf":
         found.document_tokens += pdf_tokens(raw_bytes)
     elif mime.startswith("text/") or mime == "application/json":
@@ -245,6 +275,7 @@ MEDIA = {
     "image_url": _image,
     "input_image": _image,
     "image": _image,
+    "computer_screenshot": _image,
     "input_audio": _audio,
     "audio": _audio,
     "file": _document,
@@ -311,6 +342,8 @@ def _jpeg(head: bytes) -> tuple[int, int] | None:
     return None
 
 
+VIDEO_TOKENS_PER_S = 295  # 263 a second of picture, 32 of sound
+SLOWEST_VIDEO_BYTES_PER_S = 1_000
 SLOWEST_AUDIO_BYTES_PER_S = 500
 """No speech codec in use is under 4 kbit/s: what a file of unknown length can hold at most."""
 

@@ -32,7 +32,11 @@ class Line:
     def as_plain(self) -> dict[str, str | int]:
         per = PER.get(self.unit, PER_THOUSAND)
         rate_name = "rate_per_m_usd" if per == 1_000_000 else "rate_usd"
-        plain: dict[str, str | int] = {"unit": self.unit, "quantity": self.quantity, rate_name: self.rates.printed[self.unit]}
+        plain: dict[str, str | int] = {
+            "unit": self.unit,
+            "quantity": self.quantity,
+            rate_name: self.rates.printed[self.unit],
+        }
         if per != 1_000_000:
             plain["per"] = per
         if self.model:
@@ -56,14 +60,23 @@ class Priced:
     def breakdown(self) -> list[dict[str, str | int]]:
         """The lines as plain values for the ledger (made on demand: the hot path does not pay for it)."""
         if self.stated_usd:
-            return [{"unit": "provider_stated", "quantity": 1, "rate_usd": self.stated_usd, "cost_usd": self.stated_usd}]
+            return [
+                {"unit": "provider_stated", "quantity": 1, "rate_usd": self.stated_usd, "cost_usd": self.stated_usd}
+            ]
         return [line.as_plain() for line in self.lines]
 
 
 def price(usage: Usage, rates: Rates | None) -> Priced:
     """Prices one usage at pinned rates. Never raises for what a provider may send."""
     context = usage.context
-    if context.stated_cost_usd is None and not usage.parts and not usage.unknowable and not usage.missing and usage.measured and not usage.counted:
+    if (
+        context.stated_cost_usd is None
+        and not usage.parts
+        and not usage.unknowable
+        and not usage.missing
+        and usage.measured
+        and not usage.counted
+    ):
         served = context.model_served
         chosen = rates if rates is None or not served or served == rates.model else rates.served(served)
         if chosen is not None:
@@ -119,7 +132,13 @@ def _with_care(usage: Usage, rates: Rates | None) -> Priced:
     if usage.unknowable:
         whole = "priority_tier" in usage.unknowable
         flags.extend(usage.unknowable)
-        return Priced(None, PriceStatus.UNPRICED if whole else PriceStatus.PARTIAL, 0 if whole else known, tuple(flags), tuple(lines))
+        return Priced(
+            None,
+            PriceStatus.UNPRICED if whole else PriceStatus.PARTIAL,
+            0 if whole else known,
+            tuple(flags),
+            tuple(lines),
+        )
     if holes:
         return Priced(None, PriceStatus.PARTIAL if lines else PriceStatus.UNPRICED, known, tuple(flags), tuple(lines))
     if usage.missing:
@@ -128,7 +147,9 @@ def _with_care(usage: Usage, rates: Rates | None) -> Priced:
     return Priced(known, PriceStatus.ESTIMATED if estimated else PriceStatus.EXACT, known, tuple(flags), tuple(lines))
 
 
-def _price_part(part: Usage, rates: Rates | None, lines: list[Line], holes: list[str], flags: list[str], *, asked: bool) -> bool:
+def _price_part(
+    part: Usage, rates: Rates | None, lines: list[Line], holes: list[str], flags: list[str], *, asked: bool
+) -> bool:
     """Adds the lines of one part; names in `holes` what has no price. True when a rate had to be assumed."""
     if not part.buckets and not part.fees:
         return False

@@ -62,6 +62,12 @@ class Quote:
         return ceil_ratio(self._fixed + limit * self._per_output, self._denominator)
 
 
+HIDDEN_PROMPT_TOKENS = {"xai": 1_000, "groq": 256, "perplexity": 256}
+"""System prompts that providers put before ours and bill; 64 for the others."""
+TOOL_PROMPT_TOKENS = 1_000
+"""What Anthropic's tool-use and output-format instructions cost at most beside the schemas."""
+
+
 @dataclass(slots=True)
 class _Parts:
     """The pieces of a bound while it is put together."""
@@ -149,21 +155,39 @@ def _input(
     if "/audio/" in path:
         _audio(path, body, meta, parts)
         return parts
+    if "/realtime" in path:
+        parts.refusals.append("input_unbounded: a realtime session has no end")
+    if "batch" in path and not any(key in body for key in ("messages", "contents", "input", "prompt")):
+        parts.refusals.append("input_unbounded: a batch's calls are not in its body")
     text = tokens.bound_bytes(max(body_bytes - contents.media_bytes, 0), family)
     if exact:
-        rest = {key: value for key, value in body.items() if key in ("tools", "functions", "response_format", "text", "output_config", "tool_choice")}
+        rest = {
+            key: value
+            for key, value in body.items()
+            if key in ("tools", "functions", "response_format", "text", "output_config", "tool_choice")
+        }
         counted = sum(tokens.count_tokens(piece, family)[0] for piece in contents.texts)
-        counted += tokens.bound(json.dumps(rest, separators=(",", ":"), ensure_ascii=False, default=str), family) if rest else 0
+        counted += (
+            tokens.bound(json.dumps(rest, separators=(",", ":"), ensure_ascii=False, default=str), family)
+            if rest
+            else 0
+        )
         text = min(text, counted)
-    text += tokens.per_message(family) * (contents.messages + 1) + 64 + tools.overhead_tokens + contents.document_tokens
+    text += tokens.per_message(family) * (contents.messages + 1) + HIDDEN_PROMPT_TOKENS.get(provider, 64)
+    text += tools.overhead_tokens + contents.document_tokens
+    if family == "claude" and (contents.tools or "output_config" in body):
+        text += TOOL_PROMPT_TOKENS
     window = meta.context_window * 11 // 10
+    media = [contents.image_tokens, contents.audio_tokens, contents.video_tokens]
     if contents.stateful or tools.rounds:
         if not window:
             parts.refusals.append("input_unbounded: the context window is not known")
         text = window * (tools.rounds + 1)
-    elif window and text > window:  # a longer prompt is refused by the provider, unbilled
-        text = window
-    parts.text, parts.image, parts.audio, parts.video = text, contents.image_tokens, contents.audio_tokens, contents.video_tokens
+        media = [tokens_of * (tools.rounds + 1) for tokens_of in media]
+    elif window:  # a longer prompt is refused by the provider, unbilled
+        text = min(text, window)
+        media = [min(tokens_of, window) for tokens_of in media]
+    parts.text, (parts.image, parts.audio, parts.video) = text, media
     return parts
 
 
@@ -188,7 +212,13 @@ def _audio(path: str, body: Mapping[str, Any], meta: ModelMeta, parts: _Parts) -
 
 
 def _output(
-    endpoint: str, body: Mapping[str, Any], meta: ModelMeta, asked: int | None, default: int | None, provider: str, rates: Rates
+    endpoint: str,
+    body: Mapping[str, Any],
+    meta: ModelMeta,
+    asked: int | None,
+    default: int | None,
+    provider: str,
+    rates: Rates,
 ) -> tuple[int, str]:
     shape = shape_of(provider, endpoint)
     if not shape.has_output:
@@ -254,56 +284,83 @@ def _rates(
 
 
 def _amounts(
-    compiled: Compiled, rates: Rates, parts: _Parts, contents: Contents, tools: ToolBound, body: Mapping[str, Any], endpoint: str
+    compiled: Compiled,
+    rates: Rates,
+    parts: _Parts,
+    contents: Contents,
+    tools: ToolBound,
+    body: Mapping[str, Any],
+    endpoint: str,
 ) -> tuple[int, int, str]:
     """(cost that does not depend on the output limit, cost of one output token, what has no price)."""
-    numerators = compiled.numerators
     if rates.free:
         return 0, 0, ""
-    writes = ["input_uncached", "cache_write_30m", "tool_input"]
-    if contents.cache_write or (rates.provider not in ("anthropic", "bedrock") and "cache_write_5m" in numerators):
-        writes.append("cache_write_5m")
-    if contents.cache_write == "1h":
-        writes.append("cache_write_1h")
-    if body.get("prompt_cache_retention") not in (None, "in_memory") or isinstance(body.get("prompt_cache_options"), Mapping):
-        writes.append("cache_write_12h")
-    token_rates = [numerators[unit] for unit in writes if unit in numerators]
-    fixed = 0
-    for quantity, units in (
-        (parts.image, ("input_image", "input_uncached", *writes)),
-        (parts.audio, ("input_audio",)),
-        (parts.video, ("input_video", "input_uncached")),
-        (parts.characters if "characters" in numerators else 0, ("characters",)),
-        (parts.audio_ms if "audio_milliseconds" in numerators else 0, ("audio_milliseconds",)),
-    ):
-        if not quantity or (units == ("input_audio",) and "audio_milliseconds" in numerators):
-            continue
-        usable = [numerators[unit] for unit in units if unit in numerators]
-        if not usable:
-            return 0, 0, f"{units[0]} has no rate"
-        fixed += quantity * max(usable)
-    by_unit = "characters" in numerators or "audio_milliseconds" in numerators
-    if parts.text and not token_rates and not by_unit:
-        return 0, 0, "input_uncached has no rate"
-    fixed += parts.text * max(token_rates, default=0)
+    fixed, hole = _input_cost(compiled.numerators, rates, parts, contents, body)
+    if hole:
+        return 0, 0, hole
     for fee, quantity in tools.fees.items():
-        if fee not in numerators:
+        if fee not in compiled.numerators:
             return 0, 0, f"the fee {fee} has no rate"
-        fixed += quantity * numerators[fee]
-    fixed += max((numerators[unit] for unit in numerators if unit.startswith("request")), default=0)
-    outputs = ["output_text"]
-    if _wants(body, "audio") or "/audio/speech" in endpoint.lower():
-        outputs.append("output_audio")
-    if _wants(body, "image") or "output_image" in numerators:
-        outputs.append("output_image")
-    if "output_video" in numerators:
-        outputs.append("output_video")
-    out_rates = [numerators[unit] for unit in outputs if unit in numerators]
-    if not out_rates and shape_of(rates.provider, endpoint).has_output and not by_unit:
-        return 0, 0, "output_text has no rate"
-    if _wants(body, "audio") and "output_audio" not in numerators:
-        return 0, 0, "output_audio has no rate"
-    return fixed, max(out_rates, default=0), ""
+        fixed += quantity * compiled.numerators[fee]
+    fixed += max((rate for unit, rate in compiled.numerators.items() if unit.startswith("request")), default=0)
+    per_output, hole = _output_rate(compiled.numerators, rates, body, endpoint)
+    return fixed, per_output, hole
+
+
+BY_UNIT = frozenset({"characters", "audio_milliseconds"})
+"""Units that price a whole call, so that a model need not have a token rate."""
+
+
+def _input_cost(
+    numerators: Mapping[str, int], rates: Rates, parts: _Parts, contents: Contents, body: Mapping[str, Any]
+) -> tuple[int, str]:
+    text = _text_units(numerators, rates, contents, body)
+    cost = 0
+    for quantity, units in (
+        (parts.text, text),
+        (parts.image, ("input_image", "input_image_cached", *text)),
+        (parts.audio, () if "audio_milliseconds" in numerators else ("input_audio", "input_audio_cached")),
+        (parts.video, ("input_video", "input_audio", *text)),
+        (parts.characters, ("characters",)),
+        (parts.audio_ms, ("audio_milliseconds",)),
+    ):
+        usable = [numerators[unit] for unit in units if unit in numerators]
+        if usable:
+            cost += quantity * max(usable)
+        elif quantity and units and not set(units) <= BY_UNIT and not BY_UNIT & numerators.keys():
+            return 0, f"{units[0]} has no rate"
+    return cost, ""
+
+
+def _text_units(
+    numerators: Mapping[str, int], rates: Rates, contents: Contents, body: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The units that a prompt token of this request can be billed as: the dearest of them bounds it."""
+    units = ["input_uncached", "cache_read", "cache_write_30m", "tool_input"]
+    asks_anthropic_to_write = rates.provider in ("anthropic", "bedrock") or "claude" in rates.model
+    if contents.cache_write or not asks_anthropic_to_write:
+        units.append("cache_write_5m")
+    if contents.cache_write == "1h":
+        units.append("cache_write_1h")
+    if body.get("prompt_cache_retention") not in (None, "in_memory") or isinstance(
+        body.get("prompt_cache_options"), Mapping
+    ):
+        units.append("cache_write_12h")
+    return tuple(units)
+
+
+def _output_rate(
+    numerators: Mapping[str, int], rates: Rates, body: Mapping[str, Any], endpoint: str
+) -> tuple[int, str]:
+    units = ["output_text", "output_image", "output_video"]
+    if "output_audio" in numerators:
+        units.append("output_audio")
+    elif _wants(body, "audio"):
+        return 0, "output_audio has no rate"
+    usable = [numerators[unit] for unit in units if unit in numerators]
+    if not usable and shape_of(rates.provider, endpoint).has_output and not BY_UNIT & numerators.keys():
+        return 0, "output_text has no rate"
+    return max(usable, default=0), ""
 
 
 def _wants(body: Mapping[str, Any], medium: str) -> bool:
@@ -338,8 +395,14 @@ def counted_usage(
     """
     family = rates.meta.tokenizer
     contents = survey(body, provider, rates.model, rates.meta.image_tokens_cap, texts=True)
-    text = sum(tokens.likely_tokens(piece, family) for piece in contents.texts) + tokens.per_message(family) * (contents.messages + 1)
+    text = sum(tokens.likely_tokens(piece, family) for piece in contents.texts) + tokens.per_message(family) * (
+        contents.messages + 1
+    )
     prompt = text + contents.image_tokens + contents.audio_tokens + contents.document_tokens
-    output = max(-(-tokens.likely_tokens(delivered_text, family) * safety_percent // 100) if delivered_text else 0, output_floor)
+    output = max(
+        -(-tokens.likely_tokens(delivered_text, family) * safety_percent // 100) if delivered_text else 0, output_floor
+    )
     buckets = {"input_uncached": prompt, "output_text": output}
-    return Usage(buckets={k: v for k, v in buckets.items() if v}, context=UsageContext(prompt_total=prompt), counted=True)
+    return Usage(
+        buckets={k: v for k, v in buckets.items() if v}, context=UsageContext(prompt_total=prompt), counted=True
+    )

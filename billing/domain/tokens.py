@@ -1,7 +1,8 @@
 """Token counts without a network: proven upper bounds by tokenizer family, and exact counts where a vocabulary is at hand.
 
 Bounds (BILLING.md, "Bounds"): byte-level BPE never makes more tokens than UTF-8 bytes; Gemini's SentencePiece at most one more; Claude's
-up to 1.18 an ASCII byte and 1.95 a raw byte as measured, newer ones a third more, hence 2 and 3; after an NFC normaliser bytes can grow threefold, after an NFKC one elevenfold.
+up to 1.18 an ASCII byte and 1.95 a raw byte as measured, newer ones a third more, hence 2 and 3; after an NFC normaliser bytes can grow
+threefold, after an NFKC one elevenfold.
 Vocabularies are files, so whoever reads files hands a loader in (`use_vocabularies`); without one, exact counting falls back to the bound.
 """
 

@@ -27,7 +27,10 @@ HERE = Path(__file__).parent
 PROVIDERS = {  # our name -> (genai-prices id, litellm providers)
     "openai": ("openai", {"openai", "text-completion-openai"}),
     "anthropic": ("anthropic", {"anthropic"}),
-    "google": ("google", {"gemini", "vertex_ai-language-models", "vertex_ai-embedding-models", "vertex_ai-anthropic_models"}),
+    "google": (
+        "google",
+        {"gemini", "vertex_ai-language-models", "vertex_ai-embedding-models", "vertex_ai-anthropic_models"},
+    ),
     "azure": ("azure", {"azure", "azure_ai", "azure_text"}),
     "bedrock": ("aws", {"bedrock", "bedrock_converse"}),
     "deepseek": ("deepseek", {"deepseek"}),
@@ -69,7 +72,12 @@ UNITS = {  # genai-prices price key -> (our unit, factor from its "per" to ours)
     "input_text_messages_kcount": "text_message",
 }
 WRITES = {"anthropic": ("cache_write_5m", "cache_write_1h"), "openai": ("cache_write_30m", "cache_write_12h")}
-TIERS = {("service_tier", "flex"): "flex", ("service_tier", "priority"): "priority", ("processing", "batch"): "batch", ("speed", "fast"): "fast"}
+TIERS = {
+    ("service_tier", "flex"): "flex",
+    ("service_tier", "priority"): "priority",
+    ("processing", "batch"): "batch",
+    ("speed", "fast"): "fast",
+}
 
 LITELLM_UNITS = {
     "input_cost_per_token": "input_uncached",
@@ -101,8 +109,28 @@ class Source:
     @staticmethod
     def _bare(name: str) -> str:
         head, slash, rest = name.partition("/")
-        prefixes = {"gemini", "vertex_ai", "azure", "azure_ai", "bedrock", "xai", "groq", "mistral", "fireworks_ai", "together_ai", "perplexity",
-                    "openrouter", "deepseek", "cerebras", "moonshot", "voyage", "zai", "minimax", "cohere", "anthropic"}
+        prefixes = {
+            "gemini",
+            "vertex_ai",
+            "azure",
+            "azure_ai",
+            "bedrock",
+            "xai",
+            "groq",
+            "mistral",
+            "fireworks_ai",
+            "together_ai",
+            "perplexity",
+            "openrouter",
+            "deepseek",
+            "cerebras",
+            "moonshot",
+            "voyage",
+            "zai",
+            "minimax",
+            "cohere",
+            "anthropic",
+        }
         return rest if slash and head in prefixes else name
 
     def names(self, provider: str) -> Mapping[str, dict[str, Any]]:
@@ -121,11 +149,17 @@ def price_units(provider: str, model_price: Any) -> tuple[dict[str, str], dict[i
     """A genai-prices ModelPrice -> (base units, {threshold: units above it})."""
     base: dict[str, str] = {}
     above: dict[int, dict[str, str]] = {}
-    short, long = WRITES["anthropic"] if provider in ("anthropic", "google", "bedrock", "openrouter", "azure") else WRITES["openai"]
+    short, long = (
+        WRITES["anthropic"]
+        if provider in ("anthropic", "google", "bedrock", "openrouter", "azure")
+        else WRITES["openai"]
+    )
     for key, value in vars(model_price).items():
         if value is None or key.startswith("_"):
             continue
-        unit = {"cache_write_mtok": short, "cache_write_5m_mtok": short, "cache_write_1h_mtok": long}.get(key) or UNITS.get(key)
+        unit = {"cache_write_mtok": short, "cache_write_5m_mtok": short, "cache_write_1h_mtok": long}.get(
+            key
+        ) or UNITS.get(key)
         scale = Decimal(1)
         if key == "audio_hours" or (key == "input_audio_hours" and not hasattr(model_price, "audio_hours")):
             unit = "audio_milliseconds"  # priced per hour, like the source
@@ -180,15 +214,31 @@ def rows_of(provider: str, model: Any) -> list[dict[str, Any]]:
         later = [r for r in rows if r["tier"] == tier and r.get("from") == start]
         if later:
             continue
-        if tier == "batch" and provider == "google":  # batch leaves what it does not name (cache reads) at the standard rate
-            standard = next(r for r in rows if r["tier"] == "standard" and r.get("from") == start and "above" not in r)["units"]
-            base = {**{u: p for u, p in standard.items() if u.startswith("cache_read") or u.endswith("_cached")}, **base}
+        if (
+            tier == "batch" and provider == "google"
+        ):  # batch leaves what it does not name (cache reads) at the standard rate
+            standard = next(r for r in rows if r["tier"] == "standard" and r.get("from") == start and "above" not in r)[
+                "units"
+            ]
+            base = {
+                **{u: p for u, p in standard.items() if u.startswith("cache_read") or u.endswith("_cached")},
+                **base,
+            }
         rows.append(row(tier, {**fees, **base}, **{"from": start, "to": end}))
         rows.extend(row(tier, {**fees, **units}, above=at, **{"from": start, "to": end}) for at, units in above.items())
     return rows
 
 
-FEE_UNITS = {"web_search", "file_search", "request", "grounding_prompt", "grounding_query", "text_message"}
+FEE_UNITS = {
+    "web_search",
+    "web_search_preview",
+    "file_search",
+    "request",
+    "grounding_prompt",
+    "grounding_query",
+    "grounding_maps",
+    "text_message",
+}
 
 
 def litellm_tiers(rows: list[dict[str, Any]], listed: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -204,32 +254,58 @@ def litellm_tiers(rows: list[dict[str, Any]], listed: Mapping[str, Any]) -> list
     for tier, suffix in LITELLM_TIERS.items():
         if any(r["tier"] == tier for r in rows):
             continue
-        units = {unit: text(Decimal(listed[key + suffix]) * 10**6) for key, unit in LITELLM_UNITS.items() if listed.get(key + suffix) is not None}
+        units = {
+            unit: text(Decimal(listed[key + suffix]) * 10**6)
+            for key, unit in LITELLM_UNITS.items()
+            if listed.get(key + suffix) is not None
+        }
         if "input_uncached" in units and "output_text" in units:
-            found.append(row(tier, {**{u: p for u, p in base["units"].items() if u in FEE_UNITS}, **units}, **{"from": base.get("from")}))
+            found.append(
+                row(
+                    tier,
+                    {**{u: p for u, p in base["units"].items() if u in FEE_UNITS}, **units},
+                    **{"from": base.get("from")},
+                )
+            )
             long = {}
             for key, value in listed.items():
                 hit = re.fullmatch(rf"(\w+)_above_(\d+)k_tokens{suffix}", key)
                 if hit and hit[1] in LITELLM_UNITS:
                     long.setdefault(int(hit[2]) * 1000, {})[LITELLM_UNITS[hit[1]]] = text(Decimal(value) * 10**6)
-            found.extend(row(tier, {**found[-1]["units"], **u}, above=at, **{"from": base.get("from")}) for at, u in long.items())
+            found.extend(
+                row(tier, {**found[-1]["units"], **u}, above=at, **{"from": base.get("from")}) for at, u in long.items()
+            )
     return found
 
 
 def meta_of(listed: Mapping[str, Any], model: Any) -> dict[str, Any]:
     meta: dict[str, Any] = {}
-    context = getattr(model, "context_window", None) or listed.get("max_input_tokens")
-    if context:
-        meta["context"] = int(context)
-    output = listed.get("max_output_tokens") or (listed.get("max_tokens") if listed.get("mode") in ("chat", "responses", "completion") else None)
+    windows = [
+        size
+        for size in (getattr(model, "context_window", None), listed.get("max_input_tokens"))
+        if isinstance(size, int)
+    ]
+    if windows:  # the larger: a bound must not believe the smaller of two stories
+        meta["context"] = max(windows)
+    output = listed.get("max_output_tokens") or (
+        listed.get("max_tokens") if listed.get("mode") in ("chat", "responses", "completion") else None
+    )
     if isinstance(output, int):
         meta["max_output"] = output
     if listed.get("mode"):
         meta["mode"] = listed["mode"]
     if listed.get("supports_reasoning"):
         meta["reasoning"] = True
-    flags = {"image": "supports_vision", "pdf": "supports_pdf_input", "audio": "supports_audio_input", "video": "supports_video_input"}
-    modalities = sorted({m for m in listed.get("supported_modalities", ()) if m != "text"} | {m for m, f in flags.items() if listed.get(f)})
+    flags = {
+        "image": "supports_vision",
+        "pdf": "supports_pdf_input",
+        "audio": "supports_audio_input",
+        "video": "supports_video_input",
+    }
+    modalities = sorted(
+        {m for m in listed.get("supported_modalities", ()) if m != "text"}
+        | {m for m, f in flags.items() if listed.get(f)}
+    )
     if modalities:
         meta["input"] = modalities
     if listed.get("regional_processing_uplift_multiplier_us"):
@@ -253,7 +329,11 @@ def convert(litellm: Path) -> dict[str, Any]:
         for model in theirs[their_id].models:
             taken.update(exact_names(model.match))
         for model in theirs[their_id].models:
-            names = set(exact_names(model.match)) | {model.id.lower()} if model.id.lower() not in taken else set(exact_names(model.match))
+            names = (
+                set(exact_names(model.match)) | {model.id.lower()}
+                if model.id.lower() not in taken
+                else set(exact_names(model.match))
+            )
             names |= {name for name in listed if name not in taken and model.match.is_match(name)}
             names.discard("")
             taken |= names
@@ -270,63 +350,64 @@ def overlay(table: dict[str, Any], changes: Mapping[str, Any]) -> None:
     """Applies `overlay.json`: see its own "about" for the shape."""
     for provider, change in changes["providers"].items():
         home = table["providers"].setdefault(provider, {"models": {}})
-        for key in ("aliases", "fallback", "windows", "regional", "wildcard", "stated_cost", "fees"):
-            if key in change:
-                home[key] = change[key]
+        home.update({key: change[key] for key in ("aliases", "fallback", "windows", "wildcard") if key in change})
         for model_id, patch in change.get("models", {}).items():
-            model = home["models"].setdefault(model_id, {"names": [model_id], "rows": []})
-            if "copy" in patch:
-                base = home["models"][patch["copy"]]
-                model.update({k: v for k, v in json.loads(json.dumps(base)).items() if k != "names"})
-            for other in home["models"].values():  # a name belongs to one model
-                if other is not model and "names" in patch:
-                    other["names"] = [n for n in other["names"] if n not in patch["names"]]
-            model["names"] = sorted(set(model["names"]) | set(patch.get("names", ())))
-            model.update({k: v for k, v in patch.items() if k not in ("names", "rows", "copy", "set", "scale")})
-            if "rows" in patch:
-                model["rows"] = patch["rows"]
-            for tier, units in patch.get("set", {}).items():
-                kept = [r for r in model["rows"] if r["tier"] == tier and "above" not in r]
-                for kept_row in kept:
-                    kept_row["units"].update(units)
-                if not kept:
-                    model["rows"].append(row(tier, units))
+            patch_model(home["models"], model_id, patch)
         for rule in change.get("rules", ()):
             for model_id, model in home["models"].items():
-                if re.fullmatch(rule["match"], model_id) and not ("unless" in rule and re.fullmatch(rule["unless"], model_id)):
+                if re.fullmatch(rule["match"], model_id) and not (
+                    "unless" in rule and re.fullmatch(rule["unless"], model_id)
+                ):
                     apply_rule(model, rule)
 
 
+def patch_model(models: dict[str, Any], model_id: str, patch: Mapping[str, Any]) -> None:
+    """Adds or changes one model as the overlay says; a name it claims leaves the model that had it."""
+    model = models.setdefault(model_id, {"names": [model_id], "rows": []})
+    if "copy" in patch:
+        model.update({k: v for k, v in json.loads(json.dumps(models[patch["copy"]])).items() if k != "names"})
+    claimed = set(patch.get("names", ()))
+    for other in models.values():
+        if other is not model:
+            other["names"] = [name for name in other["names"] if name not in claimed]
+    model["names"] = sorted(set(model["names"]) | claimed)
+    model.update({k: v for k, v in patch.items() if k not in ("names", "copy", "set")})
+    for tier, units in patch.get("set", {}).items():
+        kept = [r for r in model["rows"] if r["tier"] == tier and "above" not in r]
+        for kept_row in kept:
+            kept_row["units"].update(units)
+        if not kept:
+            model["rows"].append(row(tier, units))
+
+
 def apply_rule(model: dict[str, Any], rule: Mapping[str, Any]) -> None:
-    """One overlay rule on one model: meta keys, units set on every row, or units derived from another unit by a factor."""
-    for key, value in rule.get("meta", {}).items():
-        if rule.get("keep") and key in model:
-            continue
-        model[key] = value
+    """One overlay rule on one model: its keys, its units, then its tiers."""
+    model.update({key: value for key, value in rule.get("meta", {}).items() if not (rule.get("keep") and key in model)})
     for rates in model["rows"]:
         units = rates["units"]
-        for unit, amount in rule.get("units", {}).items():
-            if rates["tier"] in rule.get("tiers", (rates["tier"],)):
-                units[unit] = amount
+        units.update(rule.get("units", {}))
         for unit, (base, factor) in rule.get("derive", {}).items():
-            if base in units and unit not in units:
-                units[unit] = text(Decimal(units[base]) * Decimal(factor))
-    if "drop_tiers" in rule:
-        model["rows"] = [r for r in model["rows"] if r["tier"] not in rule["drop_tiers"]]
-    if "end_above" in rule:
-        for rates in model["rows"]:
-            if "above" in rates:
-                rates["to"] = rule["end_above"]
-    for tier, (base_tier, factor) in rule.get("tier_from", {}).items():
-        if any(r["tier"] == tier for r in model["rows"]):
-            continue
-        model["rows"] += [
-            {**r, "tier": tier, "units": {u: p if u in FEE_UNITS else text(Decimal(p) * Decimal(factor)) for u, p in r["units"].items()}}
-            for r in list(model["rows"]) if r["tier"] == base_tier
-        ]
-    for rates in model["rows"]:
+            if base in units:
+                units.setdefault(unit, text(Decimal(units[base]) * Decimal(factor)))
         for unit in rule.get("drop", ()):
-            rates["units"].pop(unit, None)
+            units.pop(unit, None)
+        if "end_above" in rule and "above" in rates:
+            rates["to"] = rule["end_above"]
+    model["rows"] = [r for r in model["rows"] if r["tier"] not in rule.get("drop_tiers", ())]
+    for tier, (base_tier, factor) in rule.get("tier_from", {}).items():
+        if not any(r["tier"] == tier for r in model["rows"]):
+            model["rows"] += [
+                {**r, "tier": tier, "units": scaled(r["units"], factor)}
+                for r in model["rows"]
+                if r["tier"] == base_tier
+            ]
+
+
+def scaled(units: Mapping[str, str], factor: str) -> dict[str, str]:
+    """Token rates times a factor; fees stay."""
+    return {
+        unit: price if unit in FEE_UNITS else text(Decimal(price) * Decimal(factor)) for unit, price in units.items()
+    }
 
 
 def check(table: Mapping[str, Any]) -> None:
@@ -344,14 +425,18 @@ def check(table: Mapping[str, Any]) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--litellm", type=Path, required=True, help="model_prices_and_context_window_backup.json from litellm's wheel")
+    options.add_argument(
+        "--litellm", type=Path, required=True, help="model_prices_and_context_window_backup.json from litellm's wheel"
+    )
     options.add_argument("--out", type=Path, default=HERE / "table.json")
     args = options.parse_args()
     table = convert(args.litellm)
     changes = json.loads((HERE / "overlay.json").read_text())
     table["version"] = changes["version"]
     overlay(table, changes)
-    for home in table["providers"].values():  # a model of the source without any price is free there by omission: ours must say so
+    for home in table[
+        "providers"
+    ].values():  # a model of the source without any price is free there by omission: ours must say so
         for model in home["models"].values():
             model["rows"] = [r for r in model["rows"] if r["units"]]
     check(table)
@@ -361,8 +446,15 @@ def main() -> None:
     lines.append('"providers":{')
     chunks = []
     for provider, home in sorted(table["providers"].items()):
-        models = ",\n".join(f"{json.dumps(i)}:{json.dumps(m, separators=(',', ':'), sort_keys=True)}" for i, m in sorted(home["models"].items()))
-        rest = "".join(f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))},\n" for k, v in sorted(home.items()) if k != "models")
+        models = ",\n".join(
+            f"{json.dumps(i)}:{json.dumps(m, separators=(',', ':'), sort_keys=True)}"
+            for i, m in sorted(home["models"].items())
+        )
+        rest = "".join(
+            f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))},\n"
+            for k, v in sorted(home.items())
+            if k != "models"
+        )
         chunks.append(f'{json.dumps(provider)}:{{\n{rest}"models":{{\n{models}\n}}}}')
     lines.append(",\n".join(chunks))
     lines.append("}}")

@@ -10,14 +10,27 @@ from billing.domain.extraction.common import Call, failed, unbilled, unreadable
 from billing.domain.extraction.record import Tally, Usage, UsageContext, text_of
 
 COUNTS = frozenset(
-    {"input_tokens", "cache_creation_input_tokens", "cache_creation", "cache_read_input_tokens", "output_tokens", "output_tokens_details"}
+    {
+        "input_tokens",
+        "cache_creation_input_tokens",
+        "cache_creation",
+        "cache_read_input_tokens",
+        "output_tokens",
+        "output_tokens_details",
+    }
 )
 USAGE_KEYS = COUNTS | {"server_tool_use", "service_tier", "inference_geo", "speed", "iterations", "fallback_credit"}
 ITERATION_KEYS = COUNTS | {"type", "model", "service_tier", "speed", "inference_geo"}
 ITERATION_TYPES = frozenset({"message", "compaction", "advisor_message", "fallback_message"})
 WRITE_KEYS = frozenset({"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"})
 TOOL_KEYS = frozenset(
-    {"web_search_requests", "web_fetch_requests", "code_execution_requests", "tool_search_requests", "bash_code_execution_requests"}
+    {
+        "web_search_requests",
+        "web_fetch_requests",
+        "code_execution_requests",
+        "tool_search_requests",
+        "bash_code_execution_requests",
+    }
     | {"text_editor_code_execution_requests"}
 )
 CODE_EXECUTION = frozenset({"code_execution", "bash_code_execution", "text_editor_code_execution"})
@@ -68,8 +81,14 @@ def stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
         tally.unusable("stream_without_usage")
     split = merged.get("cache_creation")
     written = merged.get("cache_creation_input_tokens")
-    if isinstance(split, Mapping) and type(written) is int and sum(v for v in split.values() if type(v) is int) != written:
-        merged["cache_creation"] = None  # the split is the start's, the total the delta's: what grew since is a five-minute write
+    if (
+        isinstance(split, Mapping)
+        and type(written) is int
+        and sum(v for v in split.values() if type(v) is int) != written
+    ):
+        merged["cache_creation"] = (
+            None  # the split is the start's, the total the delta's: what grew since is a five-minute write
+        )
         _grown_split(merged, split, written)
     return _usage(merged, {**(start or {}), "content": content}, call, tally)
 
@@ -158,7 +177,9 @@ def _iterations(tally: Tally, iterations: Iterable[Any], usage: Mapping[str, Any
         tally.measured &= part.measured
         for flag in part.flags:
             tally.flag(flag)
-    if not seen_message and not any(text_of(i, "type") == "fallback_message" for i in iterations if isinstance(i, Mapping)):
+    if not seen_message and not any(
+        text_of(i, "type") == "fallback_message" for i in iterations if isinstance(i, Mapping)
+    ):
         return _counts(tally, usage)
     top = Tally()
     _counts(top, usage)
@@ -176,7 +197,13 @@ def _tools(tally: Tally, usage: Mapping[str, Any], body: Mapping[str, Any], call
     ran = sum(tally.count(used, key) for key in used if str(key).endswith("code_execution_requests"))
     blocks = body.get("content")
     if isinstance(blocks, list):
-        ran += sum(1 for block in blocks if isinstance(block, Mapping) and block.get("name") in CODE_EXECUTION and block.get("type") == "server_tool_use")
+        ran += sum(
+            1
+            for block in blocks
+            if isinstance(block, Mapping)
+            and block.get("name") in CODE_EXECUTION
+            and block.get("type") == "server_tool_use"
+        )
     if ran and not _code_execution_free(call.request, searches + fetches > 0):
         tally.unknowable.append("container_time")
 
@@ -185,7 +212,11 @@ def _code_execution_free(request: Mapping[str, Any], used_web: bool) -> bool:
     tools = request.get("tools")
     if not isinstance(tools, list) or not tools:
         return used_web
-    versions = [re.fullmatch(r"web_(?:search|fetch)_(\d{8})", text_of(tool, "type")) for tool in tools if isinstance(tool, Mapping)]
+    versions = [
+        re.fullmatch(r"web_(?:search|fetch)_(\d{8})", text_of(tool, "type"))
+        for tool in tools
+        if isinstance(tool, Mapping)
+    ]
     return any(version is not None and int(version[1]) >= FREE_CODE_EXECUTION_SINCE for version in versions)
 
 

@@ -74,7 +74,12 @@ def unwrap(payload: Any) -> tuple[Any, bool, bool]:
 
 def failed(body: Mapping[str, Any]) -> bool:
     """An error body: nothing was billed."""
-    return bool(body.get("error")) or body.get("type") == "error" or body.get("object") == "error" or body.get("status") == "failed"
+    return (
+        bool(body.get("error"))
+        or body.get("type") == "error"
+        or body.get("object") == "error"
+        or body.get("status") == "failed"
+    )
 
 
 def unbilled(why: str) -> Usage:

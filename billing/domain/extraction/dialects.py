@@ -79,7 +79,9 @@ def choose(call: Call, payload: Any) -> Dialect:
                 return dialect
     if isinstance(payload, Mapping):
         return _by_shape(payload, call)
-    first = next((event for event in payload if isinstance(event, Mapping)), {}) if isinstance(payload, Sequence) else {}
+    first = (
+        next((event for event in payload if isinstance(event, Mapping)), {}) if isinstance(payload, Sequence) else {}
+    )
     return _by_shape(first, call, streamed=True)
 
 
@@ -88,7 +90,11 @@ def _by_shape(body: Event, call: Call, *, streamed: bool = False) -> Dialect:
     kind = str(body.get("type") or body.get("object") or "")
     if "usageMetadata" in body or "usage_metadata" in body or "promptTokenCount" in body:
         return GENERATE
-    if kind in ("message", "message_start") or (isinstance(usage, Mapping) and "cache_read_input_tokens" in usage) or "cache_read_input_tokens" in body:
+    if (
+        kind in ("message", "message_start")
+        or (isinstance(usage, Mapping) and "cache_read_input_tokens" in usage)
+        or "cache_read_input_tokens" in body
+    ):
         return MESSAGES
     if kind.startswith("response"):
         return RESPONSES

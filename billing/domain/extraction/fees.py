@@ -18,7 +18,11 @@ def chat_search_model(tally: Tally, body: Mapping[str, Any], call: Call) -> None
 
 def openai_tools(tally: Tally, body: Mapping[str, Any], call: Call) -> None:
     """Responses' server tools: the provider's own count where it gives one, else the output items that it bills."""
-    items = [item for item in body.get("output") or () if isinstance(item, Mapping)] if isinstance(body.get("output"), list) else []
+    items = (
+        [item for item in body.get("output") or () if isinstance(item, Mapping)]
+        if isinstance(body.get("output"), list)
+        else []
+    )
     kinds = [text_of(item, "type") for item in items]
     tools = [tool for tool in _list(body.get("tools")) + _list(call.request.get("tools")) if isinstance(tool, Mapping)]
     preview = any(text_of(tool, "type").startswith("web_search_preview") for tool in tools)
@@ -29,7 +33,9 @@ def openai_tools(tally: Tally, body: Mapping[str, Any], call: Call) -> None:
         searches = tally.count(stated, "num_requests")
     else:  # open_page and find_in_page are free; an item without an action is an older search
         actions = [item.get("action") for item in items if text_of(item, "type") == "web_search_call"]
-        searches = sum(1 for action in actions if not isinstance(action, Mapping) or action.get("type", "search") == "search")
+        searches = sum(
+            1 for action in actions if not isinstance(action, Mapping) or action.get("type", "search") == "search"
+        )
     tally.fee("web_search_preview" if preview else "web_search", searches)
     tally.fee("file_search", kinds.count("file_search_call"))
     _containers(tally, items, tools, call)
@@ -38,7 +44,11 @@ def openai_tools(tally: Tally, body: Mapping[str, Any], call: Call) -> None:
 
 def _containers(tally: Tally, items: list[Mapping[str, Any]], tools: list[Mapping[str, Any]], call: Call) -> None:
     """A fee for each container session of 20 minutes. Whether a container was already running is state: without it, all count as new."""
-    used = {text_of(item, "container_id") or "?" for item in items if text_of(item, "type") in ("code_interpreter_call", "shell_call")}
+    used = {
+        text_of(item, "container_id") or "?"
+        for item in items
+        if text_of(item, "type") in ("code_interpreter_call", "shell_call")
+    }
     if not used:
         return
     started = call.account.get("container_sessions_started")
@@ -58,10 +68,15 @@ def _pictures(tally: Tally, usage: Mapping[str, Any], tools: list[Mapping[str, A
     prompt = media.tokens_of(part, usage, plain_output="output_image")
     if not part.buckets:
         return
-    named = next((text_of(tool, "model") for tool in tools if tool.get("type") == "image_generation" and text_of(tool, "model")), "")
+    named = next(
+        (text_of(tool, "model") for tool in tools if tool.get("type") == "image_generation" and text_of(tool, "model")),
+        "",
+    )
     if not named:
         tally.missing.append("image_model_assumed")
-    context = UsageContext(tier=call.tier(None), batch=call.batch, prompt_total=prompt, model_served=named or "gpt-image-1")
+    context = UsageContext(
+        tier=call.tier(None), batch=call.batch, prompt_total=prompt, model_served=named or "gpt-image-1"
+    )
     tally.parts.append(part.usage(context, usage))
     tally.measured &= part.measured
     for flag in part.flags:
@@ -71,12 +86,22 @@ def _pictures(tally: Tally, usage: Mapping[str, Any], tools: list[Mapping[str, A
 def xai(tally: Tally, usage: Mapping[str, Any], body: Mapping[str, Any], call: Call) -> None:
     """Server-side tools, by name, as xAI counts them."""
     details = tally.section(usage, "server_side_tool_usage_details")
-    names = {"web_search_calls": "web_search", "x_search_calls": "x_search", "code_interpreter_calls": "code_interpreter"}
-    names |= {"file_search_calls": "file_search", "document_search_calls": "file_search", "collections_search_calls": "file_search"}
+    names = {
+        "web_search_calls": "web_search",
+        "x_search_calls": "x_search",
+        "code_interpreter_calls": "code_interpreter",
+    }
+    names |= {
+        "file_search_calls": "file_search",
+        "document_search_calls": "file_search",
+        "collections_search_calls": "file_search",
+    }
     tally.expect(details, frozenset(names) | {"mcp_calls", "view_image_calls", "view_x_video_calls"}, "tools.")
     for key, fee in names.items():
         tally.fee(fee, tally.count(details, key))
-    if isinstance(call.request.get("search_parameters"), Mapping):  # Live Search bills by source; the tools that followed it by call
+    if isinstance(
+        call.request.get("search_parameters"), Mapping
+    ):  # Live Search bills by source; the tools that followed it by call
         tally.fee("live_search_source", tally.count(usage, "num_sources_used"))
 
 
@@ -89,7 +114,9 @@ def perplexity(tally: Tally, usage: Mapping[str, Any], body: Mapping[str, Any], 
         tally.fee("reasoning", tally.count(usage, "reasoning_tokens"))
     elif "sonar" in model:
         asked = call.request.get("web_search_options")
-        size = text_of(usage, "search_context_size") or (text_of(asked, "search_context_size") if isinstance(asked, Mapping) else "")
+        size = text_of(usage, "search_context_size") or (
+            text_of(asked, "search_context_size") if isinstance(asked, Mapping) else ""
+        )
         tally.fee(f"request_{size or 'low'}", 1)
 
 

@@ -18,7 +18,12 @@ KNOWN = frozenset(
 )  # fmt: skip
 MEDIA = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
 TEXT = frozenset({"TEXT", "DOCUMENT", "MODALITY_UNSPECIFIED"})
-TRAFFIC = {"ON_DEMAND": "standard", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex", "TRAFFIC_TYPE_UNSPECIFIED": "standard"}
+TRAFFIC = {
+    "ON_DEMAND": "standard",
+    "ON_DEMAND_PRIORITY": "priority",
+    "ON_DEMAND_FLEX": "flex",
+    "TRAFFIC_TYPE_UNSPECIFIED": "standard",
+}
 FREE_GROUNDED_PROMPTS_A_DAY = 1_500
 FREE_GROUNDED_PROMPTS_A_DAY_PRO = 10_000
 FREE_GROUNDED_QUERIES_A_MONTH = 5_000
@@ -46,7 +51,9 @@ def stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
     body: dict[str, Any] = {}
     candidates: list[Any] = []
     for event in events:
-        inner = event.get("response") if isinstance(event.get("response"), Mapping) and "candidates" not in event else event
+        inner = (
+            event.get("response") if isinstance(event.get("response"), Mapping) and "candidates" not in event else event
+        )
         usage = inner.get("usageMetadata", inner.get("usage_metadata"))
         if isinstance(usage, Mapping):
             if last:
@@ -58,10 +65,18 @@ def stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
             if inner.get(key):
                 body[key] = inner[key]
         if isinstance(inner.get("candidates"), list):
-            candidates += [c for c in inner["candidates"] if isinstance(c, Mapping) and (c.get("groundingMetadata") or c.get("grounding_metadata"))]
+            candidates += [
+                c
+                for c in inner["candidates"]
+                if isinstance(c, Mapping) and (c.get("groundingMetadata") or c.get("grounding_metadata"))
+            ]
             body.setdefault("answered", True)
     if last is None:
-        return unbilled("provider_error") if body.get("error") and not body.get("answered") else unreadable("stream_without_usage")
+        return (
+            unbilled("provider_error")
+            if body.get("error") and not body.get("answered")
+            else unreadable("stream_without_usage")
+        )
     if _sum(last) != last.get("totalTokenCount"):
         filled = {**earlier, **{key: value for key, value in last.items() if value is not None}}
         if _sum(filled) == filled.get("totalTokenCount"):
@@ -71,7 +86,13 @@ def stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
 
 
 def _sum(usage: Mapping[str, Any]) -> int:
-    keys = ("promptTokenCount", "candidatesTokenCount", "responseTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
+    keys = (
+        "promptTokenCount",
+        "candidatesTokenCount",
+        "responseTokenCount",
+        "thoughtsTokenCount",
+        "toolUsePromptTokenCount",
+    )
     return sum(value for value in (usage.get(key) for key in keys) if type(value) is int)
 
 
@@ -117,7 +138,9 @@ def _input(tally: Tally, usage: Mapping[str, Any], prompt: int, cached: int) -> 
     if stated > prompt:
         tally.unusable("subset_exceeds_total:promptTokensDetails")
         by_medium, stated = {}, 0
-    if not by_cached and cached > prompt - stated:  # more than the text there is: the rest of what was cached must be media
+    if (
+        not by_cached and cached > prompt - stated
+    ):  # more than the text there is: the rest of what was cached must be media
         left = cached - (prompt - stated)
         for medium, quantity in by_medium.items():
             by_cached[medium] = min(quantity, left)
@@ -156,7 +179,11 @@ def _grounding(tally: Tally, body: Mapping[str, Any], model: str, call: Call) ->
     grounded = False
     candidates = body.get("candidates")
     for candidate in candidates if isinstance(candidates, list) else ():
-        meta = candidate.get("groundingMetadata", candidate.get("grounding_metadata")) if isinstance(candidate, Mapping) else None
+        meta = (
+            candidate.get("groundingMetadata", candidate.get("grounding_metadata"))
+            if isinstance(candidate, Mapping)
+            else None
+        )
         if not isinstance(meta, Mapping):
             continue
         asked = meta.get("webSearchQueries", meta.get("web_search_queries"))
@@ -180,8 +207,17 @@ def _grounding(tally: Tally, body: Mapping[str, Any], model: str, call: Call) ->
 def _after_quota(tally: Tally, fee: str, quantity: int, free: int, call: Call, *, charge_unknown: bool) -> None:
     if not quantity:
         return
-    used = next((value for key, value in call.account.items() if str(key).startswith(("grounded_", "grounding_")) and type(value) is int), None)
-    if used is None:  # the quota is the account's, over many calls: without its state the line is a guess either way, and says so
+    used = next(
+        (
+            value
+            for key, value in call.account.items()
+            if str(key).startswith(("grounded_", "grounding_")) and type(value) is int
+        ),
+        None,
+    )
+    if (
+        used is None
+    ):  # the quota is the account's, over many calls: without its state the line is a guess either way, and says so
         tally.missing.append(f"free_quota_unknown:{fee}")
         if charge_unknown:
             tally.fee(fee, quantity)
@@ -209,4 +245,7 @@ def _asked(call: Call) -> str:
 
 def _camel(usage: Mapping[str, Any]) -> dict[str, Any]:
     """snake_case keys, as SDKs print them, to the wire's camelCase."""
-    return {re.sub(r"_([a-z])", lambda hit: hit[1].upper(), key) if isinstance(key, str) else str(key): value for key, value in usage.items()}
+    return {
+        re.sub(r"_([a-z])", lambda hit: hit[1].upper(), key) if isinstance(key, str) else str(key): value
+        for key, value in usage.items()
+    }

@@ -68,7 +68,11 @@ def images(body: Mapping[str, Any], call: Call) -> Usage:
 
 
 def images_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
-    done = [event for event in events if str(event.get("type", "")).endswith(".completed") and event.get("usage") is not None]
+    done = [
+        event
+        for event in events
+        if str(event.get("type", "")).endswith(".completed") and event.get("usage") is not None
+    ]
     if not done:
         return _no_end(events)
     return images(done[-1], call)
@@ -168,7 +172,9 @@ def realtime_events(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
             raw.append(usage)
         elif kind == "conversation.item.input_audio_transcription.completed" and isinstance(usage, Mapping):
             part = _audio(usage, {}, call, plain_output="output_text")
-            context = UsageContext(tier=part.context.tier, model_served=transcriber or "input transcription (model not stated)")
+            context = UsageContext(
+                tier=part.context.tier, model_served=transcriber or "input transcription (model not stated)"
+            )
             tally.parts.append(Usage(buckets=part.buckets, context=context, raw=usage, measured=part.measured))
             tally.measured &= part.measured
             raw.append(usage)
@@ -202,5 +208,3 @@ def _context(body: Mapping[str, Any], call: Call, prompt: int) -> UsageContext:
         model_served=text_of(body, "model"),
         response_id=text_of(body, "id"),
     )
-
-

@@ -34,7 +34,11 @@ def cohere(body: Mapping[str, Any], call: Call) -> Usage:
     if not isinstance(units, Mapping):
         return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
     tally = Tally()
-    tally.expect(units, frozenset({"input_tokens", "output_tokens", "search_units", "classifications", "images", "image_tokens"}), "billed_units.")
+    tally.expect(
+        units,
+        frozenset({"input_tokens", "output_tokens", "search_units", "classifications", "images", "image_tokens"}),
+        "billed_units.",
+    )
     counts = {key: _whole(units.get(key)) for key in units}  # Cohere writes whole numbers as 12.0
     prompt = tally.count(counts, "input_tokens")
     tally.add("input_uncached", prompt)
@@ -59,7 +63,14 @@ def bedrock(body: Mapping[str, Any], call: Call) -> Usage:
     if not isinstance(usage, Mapping):
         return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
     tally = Tally()
-    known = {"inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "cacheDetails"}
+    known = {
+        "inputTokens",
+        "outputTokens",
+        "totalTokens",
+        "cacheReadInputTokens",
+        "cacheWriteInputTokens",
+        "cacheDetails",
+    }
     tally.expect(usage, frozenset(known | {"cacheReadInputTokenCount", "cacheWriteInputTokenCount", "serverToolUsage"}))
     fresh = tally.count(usage, "inputTokens", required=True)
     read = tally.count(usage, "cacheReadInputTokens")
@@ -76,7 +87,12 @@ def bedrock(body: Mapping[str, Any], call: Call) -> Usage:
     tally.add("output_text", tally.count(usage, "outputTokens", required=True))
     tier = body.get("serviceTier")
     served = text_of(tier, "type") if isinstance(tier, Mapping) else ""
-    return tally.usage(UsageContext(tier=call.tier(served), batch=call.batch, regional=call.region, prompt_total=fresh + read + written), usage)
+    return tally.usage(
+        UsageContext(
+            tier=call.tier(served), batch=call.batch, regional=call.region, prompt_total=fresh + read + written
+        ),
+        usage,
+    )
 
 
 def bedrock_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
@@ -95,7 +111,10 @@ def only_total(body: Mapping[str, Any], call: Call) -> Usage:
     tally = Tally()
     prompt = tally.count(usage, "total_tokens", required=True)
     tally.add("input_uncached", prompt)
-    return tally.usage(UsageContext(tier=call.tier(None), batch=call.batch, prompt_total=prompt, model_served=text_of(body, "model")), usage)
+    return tally.usage(
+        UsageContext(tier=call.tier(None), batch=call.batch, prompt_total=prompt, model_served=text_of(body, "model")),
+        usage,
+    )
 
 
 def pages(body: Mapping[str, Any], call: Call) -> Usage:
@@ -106,9 +125,16 @@ def pages(body: Mapping[str, Any], call: Call) -> Usage:
     tally = Tally()
     tally.expect(usage, frozenset({"pages_processed", "doc_size_bytes"}))
     tally.add("pages", tally.count(usage, "pages_processed", required=True))
-    if body.get("document_annotation") or call.request.get("document_annotation_format") or call.request.get("bbox_annotation_format"):
+    if (
+        body.get("document_annotation")
+        or call.request.get("document_annotation_format")
+        or call.request.get("bbox_annotation_format")
+    ):
         tally.fee("annotated_pages", tally.buckets.pop("pages", 0))
-    return tally.usage(UsageContext(tier=call.tier(None), batch=call.batch, regional=call.region, model_served=text_of(body, "model")), usage)
+    return tally.usage(
+        UsageContext(tier=call.tier(None), batch=call.batch, regional=call.region, model_served=text_of(body, "model")),
+        usage,
+    )
 
 
 def _whole(value: Any) -> Any:

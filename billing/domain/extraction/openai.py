@@ -20,11 +20,26 @@ CHAT_KEYS = frozenset(
     | {"input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details"}
 )
 INPUT_DETAILS = frozenset(
-    {"cached_tokens", "cache_write_tokens", "cache_write_tokens_details", "audio_tokens", "image_tokens", "text_tokens", "video_tokens"}
+    {
+        "cached_tokens",
+        "cache_write_tokens",
+        "cache_write_tokens_details",
+        "audio_tokens",
+        "image_tokens",
+        "text_tokens",
+        "video_tokens",
+    }
     | {"cached_tokens_details", "orchestration_input_cached_tokens", "orchestration_input_tokens", "file_tokens"}
 )
 OUTPUT_DETAILS = frozenset(
-    {"reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens", "text_tokens", "image_tokens"}
+    {
+        "reasoning_tokens",
+        "audio_tokens",
+        "accepted_prediction_tokens",
+        "rejected_prediction_tokens",
+        "text_tokens",
+        "image_tokens",
+    }
     | {"orchestration_output_tokens"}
 )
 WRITE_DETAILS = frozenset({"ttl_30m_tokens", "ttl_12h_tokens"})
@@ -67,23 +82,35 @@ QUIRKS: Mapping[str, Quirks] = {
         stated_cost=_ticks,
         fees=fees.xai,
         extra_keys=frozenset(
-            {"cost_in_usd_ticks", "num_sources_used", "num_server_side_tools_used", "context_details", "server_side_tool_usage_details"}
+            {
+                "cost_in_usd_ticks",
+                "num_sources_used",
+                "num_server_side_tools_used",
+                "context_details",
+                "server_side_tool_usage_details",
+            }
         ),
     ),
     "openrouter": Quirks(
         stated_cost=_openrouter_cost,
         write_bucket="cache_write_5m",
-        extra_keys=frozenset({"cost", "is_byok", "cost_details", "server_tool_use", "server_tool_use_details", "cache_discount"}),
+        extra_keys=frozenset(
+            {"cost", "is_byok", "cost_details", "server_tool_use", "server_tool_use_details", "cache_discount"}
+        ),
     ),
     "perplexity": Quirks(
         stated_cost=_perplexity_cost,
         fees=fees.perplexity,
-        extra_keys=frozenset({"cost", "search_context_size", "citation_tokens", "num_search_queries", "reasoning_tokens"}),
+        extra_keys=frozenset(
+            {"cost", "search_context_size", "citation_tokens", "num_search_queries", "reasoning_tokens"}
+        ),
     ),
     "deepseek": Quirks(extra_keys=frozenset({"prompt_cache_hit_tokens", "prompt_cache_miss_tokens"})),
     "groq": Quirks(extra_keys=_TIMES),
     "cerebras": Quirks(extra_keys=_TIMES),
-    "mistral": Quirks(extra_keys=frozenset({"prompt_audio_seconds", "service_tier", "num_cached_tokens"}), fees=fees.mistral),
+    "mistral": Quirks(
+        extra_keys=frozenset({"prompt_audio_seconds", "service_tier", "num_cached_tokens"}), fees=fees.mistral
+    ),
     "together": Quirks(extra_keys=frozenset({"cached_tokens"})),
     "moonshot": Quirks(extra_keys=frozenset({"cached_tokens"})),
     "fireworks": Quirks(extra_keys=frozenset({"cached_tokens"})),
@@ -173,7 +200,11 @@ def _input(tally: Tally, usage: Mapping[str, Any], inside: Mapping[str, Any], pr
     """Splits the inclusive prompt count: every token is uncached, cached *or* written; audio has rates of its own."""
     cached = tally.count(inside, "cached_tokens")
     if "cached_tokens" not in inside:
-        cached = tally.count(usage, "prompt_cache_hit_tokens") or tally.count(usage, "cached_tokens") or tally.count(usage, "num_cached_tokens")
+        cached = (
+            tally.count(usage, "prompt_cache_hit_tokens")
+            or tally.count(usage, "cached_tokens")
+            or tally.count(usage, "num_cached_tokens")
+        )
     cached = tally.part_of(prompt, cached, "cached_tokens")
     if "prompt_cache_miss_tokens" in usage and cached + tally.count(usage, "prompt_cache_miss_tokens") != prompt:
         tally.flag("provider_total_differs")
@@ -196,7 +227,9 @@ def _input(tally: Tally, usage: Mapping[str, Any], inside: Mapping[str, Any], pr
     tally.add("cache_write_12h", long)
 
 
-def _context(usage: Mapping[str, Any], body: Mapping[str, Any], call: Call, quirks: Quirks, prompt: int) -> UsageContext:
+def _context(
+    usage: Mapping[str, Any], body: Mapping[str, Any], call: Call, quirks: Quirks, prompt: int
+) -> UsageContext:
     served = body.get("service_tier")
     if served is None and call.provider == "mistral":
         served = usage.get("service_tier")

@@ -78,11 +78,15 @@ class Usage:
 
     @property
     def input_tokens(self) -> int:
-        return sum(n for name, n in self.buckets.items() if name in INPUT_BUCKETS) + sum(part.input_tokens for part in self.parts)
+        return sum(n for name, n in self.buckets.items() if name in INPUT_BUCKETS) + sum(
+            part.input_tokens for part in self.parts
+        )
 
     @property
     def output_tokens(self) -> int:
-        return sum(n for name, n in self.buckets.items() if name in OUTPUT_BUCKETS) + sum(part.output_tokens for part in self.parts)
+        return sum(n for name, n in self.buckets.items() if name in OUTPUT_BUCKETS) + sum(
+            part.output_tokens for part in self.parts
+        )
 
     @property
     def total_tokens(self) -> int:

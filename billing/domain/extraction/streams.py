@@ -35,7 +35,11 @@ def completions(events: Sequence[Event], call: Call) -> Usage:
 
 
 def responses(events: Sequence[Event], call: Call) -> Usage:
-    final = [event["response"] for event in events if event.get("type") in FINAL_RESPONSES and isinstance(event.get("response"), Mapping)]
+    final = [
+        event["response"]
+        for event in events
+        if event.get("type") in FINAL_RESPONSES and isinstance(event.get("response"), Mapping)
+    ]
     if final:
         return openai.responses(final[-1], call)
     if any(str(event.get("type", "")).endswith(".delta") for event in events):
