@@ -50,12 +50,10 @@ def every_workspace(reason: str) -> Iterator[None]:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('sluice.every_workspace', 'on', true)")
-        try:
-            yield
-        finally:
-            if not connection.needs_rollback:
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT set_config('sluice.every_workspace', '', true)")
+        yield
+        # After an error the rollback takes the setting back; a statement here would only hide what went wrong.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('sluice.every_workspace', '', true)")
 
 
 async def run(
