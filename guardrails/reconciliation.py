@@ -134,8 +134,10 @@ def _compare(books: Books, gate: Gate, rules: Mapping[str, BudgetRule], at_ms: i
         ):
             if booked != counted:
                 found.append(f"{suffix} {what}: the ledger says {booked}, the money Redis {counted}")
-    for rid in sorted(gate.open_rids ^ books.open_rids):
-        found.append(f"attempt {rid} is open in {'the money Redis' if rid in gate.open_rids else 'the books'} only")
+    found.extend(
+        f"attempt {rid} is open in {'the money Redis' if rid in gate.open_rids else 'the books'} only"
+        for rid in sorted(gate.open_rids ^ books.open_rids)
+    )
     return found
 
 
