@@ -57,11 +57,3 @@ def call_sync(store: SyncStore, script: Script, key: str, arguments: Sequence[by
         return store.execute_command("EVALSHA", script.sha, 1, key, *arguments)
     except NoScriptError:
         return store.execute_command("EVAL", script.text, 1, key, *arguments)
-
-
-def answers(store: SyncStore) -> bool:
-    """Whether the money Redis answers at all (a full disk answers MISCONF, which is a no)."""
-    try:
-        return bool(store.ping())
-    except (redis.RedisError, OSError):
-        return False
