@@ -207,6 +207,9 @@ def grouped(
     single = _single(dimensions, filters)
     if single is None:
         rows, names = _details(workspace, days, dimensions, filters)
+        if not names:  # `values()` of nothing would group by everything
+            whole = rows.aggregate(**_sums())
+            return [Row((), _totals([whole[name] for name in _SUM_NAMES]))]
         found = rows.values(*names).annotate(**_sums()).order_by(F(f"sum_{rank_by}").desc(), *names)
         read = found.values_list(*names, *_SUM_NAMES)[:limit]
         return [Row(tuple(v or "" for v in row[: len(names)]), _totals(row[len(names) :])) for row in read]
