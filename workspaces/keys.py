@@ -22,7 +22,7 @@ from workspaces.domain.keytext import KeyKind, KeyText, MalformedKey
 from workspaces.models import ApiToken, VirtualKey
 
 __all__ = [
-    "KeyKind", "KeyText", "MalformedKey", "Stored", "find_key", "find_token", "mint", "parse", "recognise_token", "seal_digest", "verify",
+    "KeyKind", "KeyText", "MalformedKey", "Stored", "derive", "find_key", "find_token", "mint", "parse", "recognise_token", "seal_digest", "verify",
 ]  # fmt: skip
 
 
@@ -74,6 +74,19 @@ def mint(kind: KeyKind) -> KeyText:
     """A new key of 256 random bits. Its text is shown once and never kept: store `seal_digest(key)`."""
     locator = secrets.randbelow(62**keytext.LOCATOR_LENGTH)
     return keytext.build(kind, locator_random=locator, secret=secrets.token_bytes(keytext.SECRET_BYTES))
+
+
+def derive(kind: KeyKind, label: str) -> KeyText:
+    """The key that belongs to a label on this installation: the same each time, for commands that must be idempotent.
+
+    Whoever can compute it holds the pepper, and so runs the installation. `mint` is for everything else.
+    """
+    pepper = peppers().current
+    secret = hmac.new(pepper, b"sluice derived secret\0" + label.encode(), "sha256").digest()
+    locator = hmac.new(pepper, b"sluice derived locator\0" + label.encode(), "sha256").digest()
+    return keytext.build(
+        kind, locator_random=int.from_bytes(locator, "big") % 62**keytext.LOCATOR_LENGTH, secret=secret
+    )
 
 
 def parse(text: str, kind: KeyKind = KeyKind.VIRTUAL_KEY) -> KeyText:

@@ -4,7 +4,7 @@ Each function says `by` whom; what a role may do at all is decided before, by pa
 see raises the policy version in the same transaction.
 """
 
-from workspaces.actions.api_tokens import create_api_token, revoke_api_token
+from workspaces.actions.api_tokens import create_api_token, operators_token, revoke_api_token
 from workspaces.actions.base import Minted
 from workspaces.actions.credentials import (
     add_credential,
@@ -58,6 +58,7 @@ __all__ = [
     "enable_credential",
     "find_invitation",
     "invite",
+    "operators_token",
     "purge_deleted_workspaces",
     "remove_agent",
     "remove_department",

@@ -50,6 +50,33 @@ def create_api_token(
         return Minted(token, key.text)
 
 
+def operators_token(*, workspace: Workspace, by: Actor, membership: Membership) -> Minted[ApiToken]:
+    """The token that `manage.py provision` prints: made once, and derived again each time until somebody revokes it."""
+    name, scopes = "provision", sorted(roles.scopes_of(membership.role))
+    with changing(workspace):
+        generation = 0
+        while True:
+            key = keys.derive(keys.KeyKind.API_TOKEN, f"{workspace.pk} {membership.user_id} {generation}")
+            token = ApiToken.objects.filter(locator=key.locator).first()
+            if token is None or token.revoked_at is None:
+                break
+            generation += 1
+        if token is None:
+            stored = keys.seal_digest(key)
+            token = ApiToken.objects.create(
+                workspace=workspace, user=membership.user, locator=key.locator, digest=stored.digest, pepper_version=stored.pepper_version,
+                last_four=key.last_four, name=name, scopes=scopes,
+            )  # fmt: skip
+            audit.record(
+                workspace=workspace,
+                by=by,
+                action="api_token.create",
+                target=str(token.id),
+                after={"name": name, "scopes": scopes},
+            )
+        return Minted(token, key.text)
+
+
 def revoke_api_token(*, workspace: Workspace, by: Actor, token_id: UUID | str) -> None:
     """One's own, or anybody's for those who manage people. Refuses from the next request on."""
     with changing(workspace):

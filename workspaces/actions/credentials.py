@@ -71,20 +71,32 @@ def add_credential(
 
 
 def rotate_credential(
-    *, workspace: Workspace, by: Actor, credential_id: UUID | str, secret: str, verify: bool = True
+    *,
+    workspace: Workspace,
+    by: Actor,
+    credential_id: UUID | str,
+    secret: str,
+    base_url: str | None = None,
+    verify: bool = True,
 ) -> ProviderCredential:
-    """Replace the provider key; calls use the new one from the next one on."""
+    """Replace the provider key; calls use the new one from the next one on.
+
+    The base URL changes only together with the key: whoever could move it alone could have the old key sent to a place of their own.
+    """
     with changing(workspace):
         credential = _found(credential_id, lock=True)
-        secret = _checked_secret(_access(credential.provider), secret)
-        before = {"last_four": credential.last_four}
+        access = _access(credential.provider)
+        secret = _checked_secret(access, secret)
+        before = {"last_four": credential.last_four, "base_url": credential.base_url}
+        if base_url is not None:
+            credential.base_url = _checked_base_url(access, base_url)
         _put_secret(workspace, credential, secret)
         credential.state, credential.checked_at, credential.check_message = CredentialState.UNVERIFIED, None, ""
         credential.save()
         policy_signal.bump(workspace)
         audit.record(
             workspace=workspace, by=by, action="credential.rotate", target=str(credential.id),
-            before=before, after={"last_four": credential.last_four},
+            before=before, after={"last_four": credential.last_four, "base_url": credential.base_url},
         )  # fmt: skip
     if verify:
         return verify_credential(workspace=workspace, by=by, credential_id=credential.id)
