@@ -16,10 +16,8 @@ from typing import Any, Final
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 import django
-import django
 from celery import Celery, shared_task
 from celery.signals import beat_embedded_init, worker_process_init, worker_ready
-from django.apps import apps
 from django.apps import apps
 from django.conf import settings
 from redis import Redis
@@ -60,8 +58,6 @@ def _configuration() -> dict[str, Any]:
 
 def _schedule() -> dict[str, dict[str, Any]]:
     if not apps.models_ready:  # the worker's command line asks for settings before Celery has set Django up
-        django.setup()
-    if not apps.ready:  # the command line asks for the configuration before it sets Django up
         django.setup()
     every: dict[str, float] = {"config.heartbeat": HEARTBEAT_EVERY_S}
     for app_name in APPS_WITH_TASKS:

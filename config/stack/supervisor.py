@@ -37,6 +37,7 @@ CHECK_EVERY_S: Final = 5.0
 DEAF_AFTER_S: Final = 30.0
 WORKER_HAS_S: Final = 45.0  # to say its first word after a start
 WEB_HAS_S: Final = 120.0
+WORKER_PROCESSES: Final = 3  # the ledger writer keeps one busy; the sweeper and the rest share the others
 OPEN_FILES: Final = 65_536  # two sockets a call; not more, since forking code walks over all of them
 
 
@@ -171,7 +172,7 @@ class Supervisor:
             "worker",
             "--beat",
             f"--schedule={schedule}",
-            "--concurrency=2",
+            f"--concurrency={WORKER_PROCESSES}",
         )
         quiet = ("--loglevel=INFO", "--without-gossip", "--without-mingle", f"--hostname=sluice-{self.port}@%h")
         yield Part(
