@@ -128,7 +128,7 @@ async def _models(runtime: Runtime, scope: Scope, receive: Receive, send: Send, 
     """GET /v1/models and /v1/models/{id}: what the key can use. Never blocked by a budget; a revoked key is refused."""
     edge.require_method(scope, "GET", "HEAD")
     request = edge.read_head(scope, call_id)
-    grant = await runtime.policies.recognise(request.secret)
+    grant = await runtime.gate.policies.recognise(request.secret)
     offers = routing.offers(grant, runtime.book)
     wanted = scope["path"].removeprefix(MODELS).lstrip("/")
     listed = [{"id": offer.id, "object": "model", "created": 0, "owned_by": offer.owned_by} for offer in offers]

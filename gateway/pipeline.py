@@ -38,7 +38,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 async def chat(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
     """POST /v1/chat/completions. Raises GatewayError or a guardrails Refusal while no answer has begun."""
     request = edge.read_head(scope, call_id)
-    grant = await runtime.policies.recognise(request.secret)
+    grant = await runtime.gate.policies.recognise(request.secret)
     edge.check_media_type(scope)
     call = edge.read_chat(request, await edge.read_body(request, receive, runtime.max_body_bytes))
     planned, admitted = await _admit(runtime, call, grant)
@@ -54,7 +54,7 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, A
     while True:
         planned = plan(call, grant, runtime.book)
         crash.point("before_admit")
-        admitted = await runtime.admission.admit(
+        admitted = await runtime.gate.admission.admit(
             grant,
             planned.dimensions(),
             planned.who.tags,
@@ -76,7 +76,7 @@ async def _forward(
     runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, receive: Receive, send: Send
 ) -> None:
     call, route = planned.call, planned.route
-    secret = await runtime.policies.secret(admitted.grant.policy, route.credential)
+    secret = await runtime.gate.policies.secret(admitted.grant.policy, route.credential)
     async with await runtime.forwarder.send(call, route, admitted, secret, attempt) as answer:
         try:
             if answer.status != 200:
@@ -156,6 +156,6 @@ def _no_answer(planned: Planned, attempt: Attempt) -> ProviderBadResponse:
 
 def _carry(runtime: Runtime, admitted: Admitted, settlement: Settlement) -> None:
     if settlement.void:
-        runtime.admission.void(admitted, settlement.outcome)
+        runtime.gate.admission.void(admitted, settlement.outcome)
     else:
-        runtime.admission.settle(admitted, settlement.cost_nano, settlement.tokens, settlement.outcome)
+        runtime.gate.admission.settle(admitted, settlement.cost_nano, settlement.tokens, settlement.outcome)

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
-from psycopg_pool import PoolTimeout
+from django.db import connection
 
 from billing.domain.book import PriceBook
 from billing.prices import default_book
 from gateway.forward import Forwarder
 from gateway.streaming import Drains
 from gateway.upstream import Door, Limits
-from guardrails.admission import Admission
-from guardrails.limiter import store
-from guardrails.limiter.connection import async_store, sync_store
-from guardrails.limiter.limiter import Limiter
-from guardrails.policy import PolicyStore
-from guardrails.recovery import Recovery
+from guardrails.gate import Gate, open_gate
+from guardrails.threads import DATABASE_AWAY, in_thread
 
 DATABASE_CHECK_S = 2.0
-DATABASE_AWAY = (DatabaseError, InterfaceError, PoolTimeout)
 
 
 @dataclass(slots=True)
@@ -34,10 +26,7 @@ class Runtime:
 
     door: Door
     forwarder: Forwarder
-    limiter: Limiter
-    recovery: Recovery
-    policies: PolicyStore
-    admission: Admission
+    gate: Gate
     book: PriceBook
     max_body_bytes: int
     max_calls: int
@@ -51,14 +40,6 @@ class Runtime:
     def start(cls) -> Runtime:
         """Inside the event loop that will serve."""
         door = Door()
-        limiter: Limiter
-        recovery = Recovery(lambda workspace_id: _seen(limiter, workspace_id))
-        limiter = Limiter(
-            async_store(),
-            lost=lambda workspace_id, reason: _lost(recovery, workspace_id, reason),
-            known_to_ledger=recovery.known_to_ledger,
-        )
-        policies = PolicyStore()
         limits = Limits(
             first_byte_s=settings.UPSTREAM_FIRST_BYTE_S,
             idle_s=settings.UPSTREAM_IDLE_S,
@@ -67,10 +48,7 @@ class Runtime:
         return cls(
             door=door,
             forwarder=Forwarder(door, limits),
-            limiter=limiter,
-            recovery=recovery,
-            policies=policies,
-            admission=Admission(limiter, policies, heal=recovery.heal, public_url=settings.PUBLIC_URL),
+            gate=open_gate(),
             book=default_book(),
             max_body_bytes=settings.MAX_BODY_BYTES,
             max_calls=settings.MAX_CONCURRENT_CALLS,
@@ -92,54 +70,29 @@ class Runtime:
 
     async def close(self) -> None:
         """After the last call ended: hand every finish to the budget store, then let go of connections."""
-        await self.limiter.close()
-        await self.recovery.close()
+        await self.gate.close()
         await self.door.close()
 
     async def not_ready(self) -> str:
         """Why calls cannot be admitted now; empty when they can. PostgreSQL is only needed for what is not in memory."""
-        if not await _within(2.0, _ask_store):
-            return "the budget store does not answer"
-        if not await self._database():
-            return "" if self.policies.holds_any else "the database does not answer and no policy is in memory"
-        return ""
+        reason = await self.gate.ready()
+        if not reason and not self.gate.policies.holds_any and not await self._database():
+            reason = "the database does not answer and no policy is in memory"
+        return reason
 
     async def _database(self) -> bool:
         now = time.monotonic()
         if now - self._database_checked_at > DATABASE_CHECK_S:
             self._database_checked_at = now
-            self._database_answers = await _within(2.0, _ask_database)
+            try:
+                async with asyncio.timeout(2):
+                    self._database_answers = await in_thread(_ask_database)
+            except (TimeoutError, *DATABASE_AWAY):
+                self._database_answers = False
         return self._database_answers
 
 
-def _seen(limiter: Limiter, workspace_id: int) -> tuple[int, int]:
-    fence = limiter.seen(workspace_id)
-    return fence.epoch, fence.seq
-
-
-def _lost(recovery: Recovery, workspace_id: int, reason: str) -> None:
-    recovery.lost(workspace_id, reason)
-
-
-async def _within(seconds: float, ask: Callable[[], bool]) -> bool:
-    """A blocking question asked in a thread; no answer in time is a no."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await sync_to_async(ask, thread_sensitive=False)()
-    except TimeoutError:
-        return False
-
-
-def _ask_store() -> bool:
-    return store.answers(sync_store())
-
-
 def _ask_database() -> bool:
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        return True
-    except DATABASE_AWAY:
-        return False
-    finally:
-        connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return True
