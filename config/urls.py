@@ -9,11 +9,12 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 
 from billing import urls as billing
+from guardrails import urls as guardrails
 from workspaces import urls as workspaces
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *workspaces.entrance,
     path("accounts/", include("allauth.urls")),
-    path("w/<str:slug>/", include([*billing.inside, *workspaces.inside])),
+    path("w/<str:slug>/", include([*billing.inside, *guardrails.inside, *workspaces.inside])),
     path("api/v1/", include("workspaces.api_urls")),
 ]

@@ -101,8 +101,13 @@ def bar(part: int, whole: int, held: int = 0, tone: str = "", label: str = "", l
 
 
 @register.inclusion_tag("parts/field.html")
-def field(bound: BoundField, label: str = "", prefix: str = "", help_text: str = "", **attributes: str) -> dict[str, Any]:
-    """A form field with its label, help and errors beside it. Other attributes go to the control (`data_x` becomes `data-x`)."""
+def field(
+    bound: BoundField, label: str = "", prefix: str = "", help_text: str = "", mark: bool = True, **attributes: str
+) -> dict[str, Any]:
+    """A form field with its label, help and errors beside it. Other attributes go to the control (`data_x` becomes `data-x`).
+
+    `mark=False` leaves out the word "Optional", for fields that the page requires in another way.
+    """
     widget = bound.field.widget
     control = "form-select" if isinstance(widget, Select) and not isinstance(widget, RadioSelect) else "form-control"
     attrs: dict[str, Any] = {name.replace("_", "-"): value for name, value in attributes.items()}
@@ -126,7 +131,7 @@ def field(bound: BoundField, label: str = "", prefix: str = "", help_text: str =
         "prefix": prefix,
         "help": shown_help,
         "is_check": is_check,
-        "optional": not bound.field.required and not is_check,
+        "optional": mark and not bound.field.required and not is_check,
     }
 
 

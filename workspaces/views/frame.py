@@ -80,6 +80,7 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
     ("", (
         _Entry("overview", "Overview", "layout-dashboard", Action.SEE_SPEND),
         _Entry("calls", "Calls", "list-details", Action.SEE_CALLS),
+        _Entry("guardrails", "Guardrails", "shield-check", Action.SEE_BUDGETS),
     )),
     ("Connect", (
         _Entry("connect", "Your application", "code", Action.SEE_KEYS),

@@ -19,6 +19,9 @@ from workspaces.vault.models import CredentialState, ProviderCredential
 from workspaces.views import reads
 from workspaces.views.frame import actor, page, refuse, url, workspace_of, workspace_page
 
+# The order people look for them in; the others follow. What `/v1` cannot speak to yet is not offered here.
+_FIRST = ("openai", "simulator", "openai_compatible")
+_NOT_SPOKEN = ("anthropic", "gemini")
 _NOTES = {
     "simulator": "No key, no bill. To try things out.",
     "openai_compatible": "vLLM, LiteLLM, your own: any base URL.",
@@ -56,7 +59,7 @@ def credential_new(request: HttpRequest) -> HttpResponse:
     chosen = form["provider"].value() or "openai"
     context = {
         "form": form,
-        "providers": [_offered(name, chosen) for name in PROVIDERS if name != "simulator" or settings.SIMULATOR_URL],
+        "providers": [_offered(name, chosen) for name in _names()],
         "with_key": " ".join(name for name in PROVIDERS if name != "simulator"),
         "with_base_url": " ".join(_with_base_url()),
         "new_url": url(request, "credential_new"),
@@ -109,9 +112,20 @@ def _tell(request: HttpRequest, credential: ProviderCredential) -> None:
         messages.warning(request, credential.check_message or f"The key for {title} is sealed; it could not be checked.")
 
 
+def _names() -> list[str]:
+    """The providers that this installation offers."""
+    absent = set(_NOT_SPOKEN)
+    if not settings.SIMULATOR_URL:
+        absent.add("simulator")
+    if not settings.ALLOW_PRIVATE_UPSTREAMS:
+        absent.add("ollama")
+    ordered = [*_FIRST, *(name for name in PROVIDERS if name not in _FIRST)]
+    return [name for name in ordered if name not in absent]
+
+
 def _with_base_url() -> list[str]:
     """The providers whose address a person gives."""
-    return [name for name, access in PROVIDERS.items() if name in ("openai_compatible", "ollama") or (not access.base_url and name != "simulator")]
+    return [name for name, access in PROVIDERS.items() if name == "ollama" or (not access.base_url and name != "simulator")]
 
 
 def _offered(name: str, chosen: str) -> dict[str, Any]:
