@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 MAX_LIMIT = 10_000_000
@@ -49,6 +50,7 @@ MODERN_FIELD = frozenset({"openai", "azure", "simulator", "groq", "cerebras", "x
 """Providers whose chat completions read `max_completion_tokens`; the others read `max_tokens`."""
 
 
+@lru_cache(maxsize=256)
 def shape_of(provider: str, endpoint: str) -> Shape:
     path = endpoint.lower()
     if "count_tokens" in path or "counttokens" in path:

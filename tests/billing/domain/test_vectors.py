@@ -23,7 +23,9 @@ def test_a_shared_sample_costs_what_was_worked_out_by_hand(sample: dict[str, Any
     answer = evaluate(sample, default_book(), now=NOW)
 
     expected = sample["expected_cost_usd"]
-    assert answer["cost_usd"] == (None if expected is None else str(expected).rstrip("0").rstrip(".") if "." in expected else expected), answer
+    assert answer["cost_usd"] == (
+        None if expected is None else str(expected).rstrip("0").rstrip(".") if "." in expected else expected
+    ), answer
     if expected and Decimal(expected) and "provider_stated" not in str(answer["breakdown"]):
         assert sum(Decimal(line["cost_usd"]) for line in answer["breakdown"]) == Decimal(expected)
 
@@ -37,7 +39,9 @@ def test_an_answer_costs_what_was_worked_out_by_hand(case: own.Case) -> None:
         assert answer["status"] in ("partial", "unpriced")
     else:
         assert answer["cost_usd"] is not None, answer
-        assert 0 <= Decimal(answer["cost_usd"]) - case.cost < Decimal("1e-9"), answer  # rounded up once, to the nano-dollar
+        assert 0 <= Decimal(answer["cost_usd"]) - case.cost < Decimal("1e-9"), (
+            answer
+        )  # rounded up once, to the nano-dollar
     if case.status:
         assert answer["status"] == case.status, answer
     assert not [flag for flag in answer["flags"] if flag.startswith("schema_drift")], answer

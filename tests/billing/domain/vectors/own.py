@@ -50,7 +50,9 @@ CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messag
 GENERATE = "/v1beta/models/{m}:generateContent"
 
 
-def chat(model: str, prompt: int, output: int, *, cached: int = 0, tier: str | None = None, **details: Any) -> dict[str, Any]:
+def chat(
+    model: str, prompt: int, output: int, *, cached: int = 0, tier: str | None = None, **details: Any
+) -> dict[str, Any]:
     body: dict[str, Any] = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -72,22 +74,37 @@ def chat(model: str, prompt: int, output: int, *, cached: int = 0, tier: str | N
 
 def message(model: str, fresh: int, output: int, **usage: Any) -> dict[str, Any]:
     counts = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "service_tier": "standard", **usage}
-    return {"id": "msg_1", "type": "message", "model": model, "content": [], "usage": {"input_tokens": fresh, "output_tokens": output, **counts}}
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "model": model,
+        "content": [],
+        "usage": {"input_tokens": fresh, "output_tokens": output, **counts},
+    }
 
 
-def gemini(model: str, prompt: int, output: int, *, grounding: dict[str, Any] | None = None, **usage: Any) -> dict[str, Any]:
+def gemini(
+    model: str, prompt: int, output: int, *, grounding: dict[str, Any] | None = None, **usage: Any
+) -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": "ok"}]}, "finishReason": "STOP"}
     if grounding:
         candidate["groundingMetadata"] = grounding
     total = prompt + output + usage.get("thoughtsTokenCount", 0) + usage.get("toolUsePromptTokenCount", 0)
     return {
         "candidates": [candidate],
-        "usageMetadata": {"promptTokenCount": prompt, "candidatesTokenCount": output, "totalTokenCount": total, **usage},
+        "usageMetadata": {
+            "promptTokenCount": prompt,
+            "candidatesTokenCount": output,
+            "totalTokenCount": total,
+            **usage,
+        },
         "modelVersion": model,
     }
 
 
-def response(model: str, prompt: int, output: int, *, items: list[dict[str, Any]] | None = None, cached: int = 0, **more: Any) -> dict[str, Any]:
+def response(
+    model: str, prompt: int, output: int, *, items: list[dict[str, Any]] | None = None, cached: int = 0, **more: Any
+) -> dict[str, Any]:
     return {
         "id": "resp_1",
         "object": "response",
@@ -110,7 +127,13 @@ def web_search(kind: str = "search") -> dict[str, Any]:
 
 
 def chunk(model: str, **more: Any) -> dict[str, Any]:
-    return {"object": "chat.completion.chunk", "model": model, "choices": [{"index": 0, "delta": {"content": "Hi"}}], "usage": None, **more}
+    return {
+        "object": "chat.completion.chunk",
+        "model": model,
+        "choices": [{"index": 0, "delta": {"content": "Hi"}}],
+        "usage": None,
+        **more,
+    }
 
 
 USAGE = {"prompt_tokens": 1200, "completion_tokens": 345, "total_tokens": 1545}
