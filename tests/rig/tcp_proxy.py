@@ -139,7 +139,7 @@ class TcpProxy:
             upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
             link.upstream = upstream_writer
             await asyncio.gather(self._pump(reader, upstream_writer, "up"), self._pump(upstream_reader, writer, "down"))
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.CancelledError):  # cancelled: the proxy is being stopped
             pass
         finally:
             self._links.discard(link)

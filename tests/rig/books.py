@@ -1,0 +1,178 @@
+"""The three books, read without the application's code: the provider's invoice, the money Redis, PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import redis
+from redis.exceptions import RedisError
+
+from gateway.simulator.invoice import InvoiceLine
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One ledger line."""
+
+    rid: str
+    leg: int
+    workspace: int
+    state: str
+    basis: str
+    price_status: str
+    cost: int
+    hold: int
+    counters: tuple[tuple[str, str, int], ...]
+    flags: tuple[str, ...]
+    call: str
+    http_status: int
+    error: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    rows: list[Row]
+    totals: dict[tuple[int, str], int]
+    """(workspace, counter) -> settled, as a rebuild would seed it."""
+    open: dict[str, int]
+    """rid -> held nano, of attempts that have not ended."""
+    rollups: dict[str, dict[int, int]]
+    """hour | day | month | detail -> workspace -> cost, over the workspace's total rows."""
+    gaps: dict[int, list[Any]]
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The money Redis at one moment."""
+
+    settled: dict[tuple[int, str], int]
+    held: dict[tuple[int, str], int]
+    open: list[str]
+    states: dict[int, str]
+
+
+def read_ledger(url: str) -> Ledger:
+    """As the writer sees it: all workspaces, at one moment. `url` is the application's role: its row-level security applies."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute("SELECT set_config('sluice.workspace', '*', true)")
+        rows = [
+            Row(
+                str(rid), leg, workspace, state, basis, price_status, cost, hold,
+                tuple((c, u, int(a)) for c, u, a in counters), tuple(flags), str(call or ""), http_status, error, seq,
+            )
+            for rid, leg, workspace, state, basis, price_status, cost, hold, counters, flags, call, http_status, error, seq in connection.execute(
+                "SELECT rid, leg, workspace_id, state, basis, price_status, cost_nano, hold_nano, counters, flags, call_id, http_status, error, seq "
+                "FROM billing_entry ORDER BY at, rid, leg"
+            )
+        ]  # fmt: skip
+        totals = {
+            (workspace, counter): settled
+            for workspace, counter, settled in connection.execute(
+                "SELECT workspace_id, counter, settled FROM billing_budget_total"
+            )
+        }
+        held = {str(rid): nano for rid, nano in connection.execute("SELECT rid, hold_nano FROM billing_open_attempt")}
+        rollups: dict[str, dict[int, int]] = {}
+        for grain in ("hour", "day", "month", "detail"):
+            only_totals = "" if grain == "detail" else "WHERE dimension = ''"
+            query = f"SELECT workspace_id, sum(cost_nano)::bigint FROM billing_rollup_{grain} {only_totals} GROUP BY 1"
+            rollups[grain] = dict(connection.execute(query).fetchall())
+        gaps = {w: g for w, g in connection.execute("SELECT workspace_id, gaps FROM billing_sequence_mark") if g}
+        letters = connection.execute("SELECT count(*) FROM billing_dead_letter").fetchone()
+    return Ledger(rows, totals, held, rollups, gaps, letters[0] if letters else 0)
+
+
+def read_counters(client: redis.Redis) -> Counters:
+    settled: dict[tuple[int, str], int] = {}
+    held: dict[tuple[int, str], int] = {}
+    states: dict[int, str] = {}
+    opened: list[str] = []
+    for key in _scan(client, "sl:{p*}:w:*"):
+        _, _, rest = key.partition(":w:")
+        workspace, _, suffix = rest.partition(":")
+        if suffix.startswith("b:"):
+            pair: Any = client.hmget(key, ["s", "h"])
+            settled[int(workspace), suffix], held[int(workspace), suffix] = int(pair[0] or 0), int(pair[1] or 0)
+        elif suffix == "meta":
+            states[int(workspace)] = _text(client.hget(key, "state"))
+    for key in _scan(client, "sl:{p*}:open"):
+        members: Any = client.zrange(key, 0, -1)
+        opened += [_text(member) for member in members]
+    return Counters(settled, held, opened, states)
+
+
+def _scan(client: redis.Redis, pattern: str) -> list[str]:
+    return sorted(_text(key) for key in client.scan_iter(match=pattern, count=1000))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def invoice_by_attempt(lines: Iterable[InvoiceLine]) -> dict[str, list[InvoiceLine]]:
+    grouped: dict[str, list[InvoiceLine]] = defaultdict(list)
+    for line in lines:
+        grouped[line.attempt or ""].append(line)
+    return dict(grouped)
+
+
+@dataclass
+class CapWatch:
+    """Looks every 50 ms whether settled + held is above a cap, for I1 while the load runs. Each look is atomic (one script)."""
+
+    client: redis.Redis
+    workspace: int
+    partition_prefix: str
+    caps: Mapping[str, int]
+    """Budget id -> cap (never lowered while watched)."""
+    looks: int = 0
+    highest: dict[str, int] = field(default_factory=dict)
+    """Counter -> highest settled + held seen."""
+    breaches: list[str] = field(default_factory=list)
+
+    _LOOK = """
+    local found = {}
+    for _, suffix in ipairs(redis.call('HKEYS', KEYS[1] .. 'idx')) do
+      local pair = redis.call('HMGET', KEYS[1] .. suffix, 's', 'h')
+      found[#found + 1] = suffix
+      found[#found + 1] = string.format('%.0f', (tonumber(pair[1]) or 0) + (tonumber(pair[2]) or 0))
+    end
+    return found
+    """
+
+    def __enter__(self) -> CapWatch:
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(10)
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.05):
+            try:
+                self.look()
+            except RedisError:
+                time.sleep(0.2)  # it is down: that is what the test wanted
+
+    def look(self) -> None:
+        prefix = f"{self.partition_prefix}w:{self.workspace}:"
+        found: Any = self.client.eval(self._LOOK, 1, prefix)
+        self.looks += 1
+        for suffix, total in zip(found[::2], found[1::2], strict=True):
+            counter, used = _text(suffix), int(total)
+            self.highest[counter] = max(used, self.highest.get(counter, 0))
+            cap = self.caps.get(counter.split(":")[1])
+            if cap is not None and used > cap:
+                self.breaches.append(f"{counter}: {used} > {cap}")
