@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from django.conf import settings
@@ -36,6 +36,8 @@ class Answer:
     status: int
     body: bytes
     """At most the first 256 KiB."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Names in lower case."""
 
 
 def get(base_url: str, path: str, *, headers: Mapping[str, str], timeout_s: float) -> Answer:
@@ -66,7 +68,8 @@ def request(
                 method, url, headers=sent, content=content, extensions={"sni_hostname": origin.host}
             ) as response,
         ):
-            return Answer(response.status_code, _read(response, ends_at))
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, _read(response, ends_at), headers)
     except httpx.TimeoutException:
         raise OutboundFailed(f"{origin.host} did not answer within {timeout_s:g} seconds.") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
