@@ -336,10 +336,10 @@ def _text_units(
     numerators: Mapping[str, int], rates: Rates, contents: Contents, body: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """The units that a prompt token of this request can be billed as: the dearest of them bounds it."""
-    units = ["input_uncached", "cache_read", "cache_write_30m", "tool_input"]
-    asks_anthropic_to_write = rates.provider in ("anthropic", "bedrock") or "claude" in rates.model
-    if contents.cache_write or not asks_anthropic_to_write:
-        units.append("cache_write_5m")
+    units = ["input_uncached", "cache_read", "tool_input"]
+    writes_only_when_asked = rates.provider in ("anthropic", "bedrock") or "claude" in rates.model
+    if contents.cache_write or not writes_only_when_asked:
+        units += ["cache_write_5m", "cache_write_30m"]
     if contents.cache_write == "1h":
         units.append("cache_write_1h")
     if body.get("prompt_cache_retention") not in (None, "in_memory") or isinstance(

@@ -9,13 +9,13 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from tests.billing.domain.vectors.own import GENERATE, chat, gemini, message
 
 from billing.domain.events import PriceStatus
 from billing.domain.extraction.record import NOTHING, Usage, UsageContext
 from billing.domain.pricing import PriceBook, Rates, price
 from billing.domain.usage import extract
 from billing.prices import default_book
+from tests.billing.domain.vectors.own import GENERATE, chat, gemini, message
 
 CHAT = "/v1/chat/completions"
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.billing.domain.vectors.own import GENERATE, MESSAGES, chat, gemini, message
 
 from billing.domain.usage import extract
+from tests.billing.domain.vectors.own import GENERATE, MESSAGES, chat, gemini, message
 
 CHAT = "/v1/chat/completions"
 GARBAGE = [-1, 1.5, "12", True, 10**18, float("inf"), [], {}, None]
