@@ -1,0 +1,46 @@
+"""Prepares the database of a benchmark and prints its virtual key as JSON: a Team workspace with as many hard budgets as asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import django
+
+django.setup()
+
+from django.core.management import call_command  # noqa: E402 - Django is set up above
+
+from guardrails.actions import create_budget  # noqa: E402
+from guardrails.domain.periods import Period  # noqa: E402
+from workspaces import actions  # noqa: E402
+from workspaces.audit import Actor  # noqa: E402
+from workspaces.models import Plan, User, Workspace  # noqa: E402
+
+SCOPES = (
+    ("", ""),
+    ("model", "sim-instant"),
+    ("environment", "production"),
+    ("provider", "simulator"),
+    ("user", None),
+    ("customer", None),
+    ("feature", None),
+)
+
+
+def main(budgets: int) -> None:
+    call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
+    call_command("migrate_workspaces", verbosity=0)
+    owner = User.objects.create(email="bench@example.com", password="!")
+    by = Actor.person(owner)
+    workspace = actions.create_workspace(slug="bench", name="Bench", owner=owner, by=by)
+    Workspace.objects.filter(pk=workspace.pk).update(plan=Plan.TEAM)
+    actions.add_credential(workspace=workspace, by=by, provider="simulator", secret="", verify=False)
+    for place in range(budgets):
+        scope, value = SCOPES[place]
+        create_budget(workspace=workspace, by=by, cap="9000000", period=Period.MONTH, scope=scope, value=value)
+    key = actions.create_virtual_key(workspace=workspace, by=by, name="bench")
+    print(json.dumps({"key": key.text}))
+
+
+main(int(sys.argv[1]))
