@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from billing.domain.book import PER, PER_THOUSAND, Compiled, ModelMeta, PriceBook, Rates
+from billing.domain.book import PriceBook
 from billing.domain.events import PriceStatus
 from billing.domain.extraction.record import Usage
 from billing.domain.money import NANO_PER_USD, ceil_nano, ceil_ratio
+from billing.domain.rates import PER, PER_THOUSAND, Compiled, ModelMeta, Rates
 
 __all__ = ["ModelMeta", "PriceBook", "Priced", "Rates", "price"]
 

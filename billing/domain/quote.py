@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from billing.domain import tokens
-from billing.domain.book import STANDARD, Compiled, ModelMeta, Rates
+from billing.domain.counting import counted_usage
 from billing.domain.extraction.common import Call
-from billing.domain.extraction.record import Usage, UsageContext
 from billing.domain.limits import BadLimit, choices, client_limit, limit_field, shape_of
 from billing.domain.modalities import Contents, survey
 from billing.domain.money import ceil_ratio
+from billing.domain.rates import STANDARD, Compiled, ModelMeta, Rates
 from billing.domain.server_tools import ToolBound, bound_tools
 from billing.domain.tokens import count_tokens
 
@@ -114,28 +114,29 @@ def quote(
         parts.refusals.append(f"unpriced: service tier {str(body.get('service_tier'))[:40]!r}")
     parts.refusals += [f"input_unbounded: {reason}" for reason in contents.reasons]
     parts.refusals += [f"unpriced: {reason}" for reason in tools.reasons]
-    shown = {
-        "input_tokens_bound": parts.text + parts.image + parts.audio + parts.video,
-        "output_tokens_cap": limit,
-        "output_limit_source": "none" if source == "unbounded" else source,
-        "outputs": outputs,
-        "client_limit": asked,
-    }
+    unbounded = Quote(
+        None,
+        input_tokens_bound=parts.text + parts.image + parts.audio + parts.video,
+        output_tokens_cap=limit,
+        output_limit_source="none" if source == "unbounded" else source,
+        outputs=outputs,
+        client_limit=asked,
+    )
     if compiled is None or parts.refusals:
-        return Quote(None, refusal=parts.refusals[0], **shown)
+        return replace(unbounded, refusal=parts.refusals[0])
     fixed, per_output, hole = _amounts(compiled, rates, parts, contents, tools, body, endpoint)
     if hole:
-        return Quote(None, refusal=f"unpriced: {hole}", **shown)
+        return replace(unbounded, refusal=f"unpriced: {hole}")
     extra = _prediction_tokens(body, meta)
     per_answers = per_output * outputs
     fixed += extra * per_output
-    return Quote(
-        ceil_ratio(fixed + limit * per_answers, compiled.denominator),
-        tokens_bound=shown["input_tokens_bound"] + (limit * outputs) + extra,
+    return replace(
+        unbounded,
+        amount_nano=ceil_ratio(fixed + limit * per_answers, compiled.denominator),
+        tokens_bound=unbounded.input_tokens_bound + limit * outputs + extra,
         _fixed=fixed,
         _per_output=per_answers,
         _denominator=compiled.denominator,
-        **shown,
     )
 
 
@@ -377,32 +378,3 @@ def _prediction_tokens(body: Mapping[str, Any], meta: ModelMeta) -> int:
     if not isinstance(prediction, Mapping):
         return 0
     return tokens.bound(json.dumps(prediction, ensure_ascii=False, default=str), meta.tokenizer)
-
-
-def counted_usage(
-    provider: str,
-    endpoint: str,
-    body: Mapping[str, Any],
-    delivered_text: str,
-    rates: Rates,
-    *,
-    safety_percent: int = 110,
-    output_floor: int = 0,
-) -> Usage:
-    """Usage for an answer that ended without one: the request counted as a bound, the delivered text by tokeniser, with a safety margin.
-
-    It may be billed, and is marked `counted`: its price is ESTIMATED and its basis is never mistaken for the provider's.
-    """
-    family = rates.meta.tokenizer
-    contents = survey(body, provider, rates.model, rates.meta.image_tokens_cap, texts=True)
-    text = sum(tokens.likely_tokens(piece, family) for piece in contents.texts) + tokens.per_message(family) * (
-        contents.messages + 1
-    )
-    prompt = text + contents.image_tokens + contents.audio_tokens + contents.document_tokens
-    output = max(
-        -(-tokens.likely_tokens(delivered_text, family) * safety_percent // 100) if delivered_text else 0, output_floor
-    )
-    buckets = {"input_uncached": prompt, "output_text": output}
-    return Usage(
-        buckets={k: v for k, v in buckets.items() if v}, context=UsageContext(prompt_total=prompt), counted=True
-    )

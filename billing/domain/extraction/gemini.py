@@ -245,7 +245,4 @@ def _asked(call: Call) -> str:
 
 def _camel(usage: Mapping[str, Any]) -> dict[str, Any]:
     """snake_case keys, as SDKs print them, to the wire's camelCase."""
-    return {
-        re.sub(r"_([a-z])", lambda hit: hit[1].upper(), key) if isinstance(key, str) else str(key): value
-        for key, value in usage.items()
-    }
+    return {re.sub(r"_([a-z])", lambda hit: hit[1].upper(), str(key)): value for key, value in usage.items()}
