@@ -315,7 +315,7 @@ class RollupHour(Measures):
     pk = models.CompositePrimaryKey("workspace_id", "dimension", "hour", "value")
     workspace_id = models.BigIntegerField()
     dimension = models.CharField(max_length=40)
-    """A `Dimension`, "tag:<key>", or empty for the workspace's total. Sessions have day rows only."""
+    """A `Dimension`, "tag:<key>", or empty for the workspace's total. Users and sessions have no hours."""
     hour = models.DateTimeField()
     """Start of the hour on the workspace's wall clock (so :15, :30 or :45 past in zones such as Kathmandu's)."""
     value = models.CharField(max_length=128)
@@ -328,7 +328,7 @@ class RollupHour(Measures):
 
 
 class RollupDay(Measures):
-    """Per day and value of one dimension."""
+    """Per day and value of one dimension, all dimensions."""
 
     pk = models.CompositePrimaryKey("workspace_id", "dimension", "day", "value")
     workspace_id = models.BigIntegerField()
@@ -345,7 +345,7 @@ class RollupDay(Measures):
 
 
 class RollupMonth(Measures):
-    """Per month and value of one dimension, so that a year of ten thousand customers is few rows."""
+    """Per month and value of one dimension, so that a year of ten thousand customers is few rows. No sessions."""
 
     pk = models.CompositePrimaryKey("workspace_id", "dimension", "month", "value")
     workspace_id = models.BigIntegerField()

@@ -17,14 +17,13 @@ import msgspec
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
 from billing.domain.keys import budget_of
 from billing.ledger import partitions, rollups, sequence
-from billing.ledger.copying import Staging, bytea, optional, text
+from billing.ledger.copying import Staging, clean, optional
 from billing.ledger.lines import (
     MAX_INT,
     NAMED,
     Line,
     admission_of,
     charges_json,
-    clean,
     detail_of,
     json_text,
     line_of,
@@ -167,14 +166,14 @@ def _row(line: Line) -> list[str]:
         str(line.workspace_id), str(line.rid), str(line.leg), str(line.at_ms), str(line.ended_ms), str(line.seq),
         line.state, line.basis, line.price_status, str(line.cost_nano), str(line.hold_nano),
         optional(uuid_or_none(context.call)), str(min(context.attempt, 32_767)), optional(uuid_or_none(context.credential)),
-        *map(text, line.dims), text(json_text(line.tags)) if line.tags else "{}",
-        text(clean(context.model_requested, 200)), text(clean(outcome.model_served, 200)) if outcome else "",
-        text(clean(context.endpoint, 200)), "t" if context.streamed else "f", *map(str, line.tokens),
-        str(min(max(outcome.http_status, 0), MAX_INT)) if outcome else "0", text(clean(outcome.error, 64)) if outcome else "",
+        *line.dims, json_text(line.tags) if line.tags else "{}",
+        clean(context.model_requested, 200), clean(outcome.model_served, 200) if outcome else "",
+        clean(context.endpoint, 200), "t" if context.streamed else "f", *map(str, line.tokens),
+        str(min(max(outcome.http_status, 0), MAX_INT)) if outcome else "0", clean(outcome.error, 64) if outcome else "",
         _known(outcome.first_byte_ms if outcome else -1), _known(outcome.duration_ms if outcome else -1),
-        _known(outcome.overhead_us if outcome else -1), text(charges_json(line.charges)),
-        text(json_text([clean(flag, 64) for flag in outcome.flags])) if outcome and outcome.flags else "[]",
-        text(clean(context.price_version, 64)), bytea(detail_of(outcome)),
+        _known(outcome.overhead_us if outcome else -1), charges_json(line.charges),
+        json_text([clean(flag, 64) for flag in outcome.flags]) if outcome and outcome.flags else "[]",
+        clean(context.price_version, 64), detail_of(outcome).hex(),
     ]  # fmt: skip
 
 
@@ -190,14 +189,19 @@ _LINE_COLUMNS: Final = (
     ("tags", "jsonb"), ("model_requested", "text"), ("model_served", "text"), ("endpoint", "text"), ("streamed", "boolean"),
     ("input_tokens", "bigint"), ("cache_read_tokens", "bigint"), ("cache_write_tokens", "bigint"), ("output_tokens", "bigint"),
     ("http_status", "integer"), ("error", "text"), ("first_byte_ms", "integer"), ("duration_ms", "integer"), ("overhead_us", "integer"),
-    ("counters", "jsonb"), ("flags", "jsonb"), ("price_version", "text"), ("detail", "bytea"),
+    ("counters", "jsonb"), ("flags", "jsonb"), ("price_version", "text"), ("detail", "text"),
 )  # fmt: skip
 _LINES: Final = Staging("ledger_lines", _LINE_COLUMNS)
-_TIMES: Final = {"at_ms": "at", "ended_ms": "ended_at"}
+_MADE_FROM: Final = {
+    "at_ms": ("at", "to_timestamp(at_ms::double precision / 1000)"),
+    "ended_ms": ("ended_at", "to_timestamp(ended_ms::double precision / 1000)"),
+    "detail": ("detail", "decode(detail, 'hex')"),
+}
+_INTO: Final = ", ".join(_MADE_FROM.get(name, (name, name))[0] for name, _ in _LINE_COLUMNS)
+_FROM: Final = ", ".join(_MADE_FROM.get(name, (name, name))[1] for name, _ in _LINE_COLUMNS)
 _INSERT_LINES: Final = (
-    f"INSERT INTO billing_entry ({', '.join(_TIMES.get(name, name) for name, _ in _LINE_COLUMNS)}) "  # noqa: S608 - made of literals
-    f"SELECT {', '.join(f'to_timestamp({name}::double precision / 1000)' if name in _TIMES else name for name, _ in _LINE_COLUMNS)} "
-    "FROM pg_temp.ledger_lines ON CONFLICT DO NOTHING RETURNING rid, leg"
+    f"INSERT INTO billing_entry ({_INTO}) SELECT {_FROM} FROM pg_temp.ledger_lines "  # noqa: S608 - made of literals
+    "ON CONFLICT DO NOTHING RETURNING rid, leg"
 )
 
 
@@ -270,7 +274,7 @@ def _hold_row(hold: Hold) -> list[str]:
     context = encode(event.context).decode() if event.context else ""
     return [
         str(hold.rid), str(event.workspace_id), str(hold.at_ms), str(event.at_ms), str(event.at_ms + LEASE_MS), str(event.seq),
-        str(event.held_nano), text(charges_json(event.charges)), text(clean(context, len(context))),
+        str(event.held_nano), charges_json(event.charges), clean(context, len(context)),
     ]  # fmt: skip
 
 

@@ -10,13 +10,16 @@ from typing import Any, Final
 
 from django.db import connection
 
+NULL: Final = "\x02"
+"""What an absent value is written as. `clean` keeps it out of texts."""
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-NULL: Final = "\\N"
 
 
-def text(value: str) -> str:
-    """A text value for a COPY row."""
-    return value.translate(_ESCAPES)
+def clean(text: str, most: int) -> str:
+    """Text as a column takes it: bounded, without NUL (PostgreSQL has none in text) and our own mark of absence."""
+    if text.isprintable():
+        return text if len(text) <= most else text[:most]
+    return text[:most].replace("\x00", "\ufffd").replace(NULL, "\ufffd")
 
 
 def optional(value: object | None) -> str:
@@ -24,18 +27,15 @@ def optional(value: object | None) -> str:
     return NULL if value is None else str(value)
 
 
-def bytea(value: bytes) -> str:
-    return "\\\\x" + value.hex()
-
-
 class Staging:
     """A temporary table that batches are copied into."""
 
     def __init__(self, name: str, columns: Sequence[tuple[str, str]]) -> None:
         self.name = name
+        self._tabs = len(columns) - 1
         self._create = f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({', '.join(f'{c} {t}' for c, t in columns)}) ON COMMIT DELETE ROWS"
         self._any = f"SELECT EXISTS (SELECT 1 FROM pg_temp.{name})"  # noqa: S608 - a literal of the caller
-        self._copy = f"COPY pg_temp.{name} ({', '.join(c for c, _ in columns)}) FROM STDIN"
+        self._copy = f"COPY pg_temp.{name} ({', '.join(c for c, _ in columns)}) FROM STDIN WITH (NULL E'\\x02')"
 
     def fill(self, cursor: Any, rows: Iterable[Sequence[str]]) -> None:
         """Replace the table's rows."""
@@ -46,6 +46,12 @@ class Staging:
             cursor.execute(self._any)
             if cursor.fetchone()[0]:  # a second batch in one transaction
                 cursor.execute(f"TRUNCATE pg_temp.{self.name}")
-        lines = "".join(["\t".join(row) + "\n" for row in rows])
+        lines = [self._line(row) for row in rows]
         with connection.wrap_database_errors, cursor.copy(self._copy) as copy:
-            copy.write(lines)
+            copy.write("".join(lines))
+
+    def _line(self, row: Sequence[str]) -> str:
+        line = "\t".join(row)
+        if "\\" in line or "\n" in line or "\r" in line or line.count("\t") != self._tabs:
+            line = "\t".join([value.translate(_ESCAPES) for value in row])
+        return line + "\n"

@@ -19,7 +19,7 @@ from django.db.models.fields.json import KeyTextTransform
 
 from billing.domain.dimensions import MAX_TAG_KEY_CHARS, Dimension
 from billing.domain.keys import partition_of
-from billing.ledger.rollups import MEASURES, zone
+from billing.ledger.rollups import MEASURES, NO_HOURS, NO_MONTHS, zone
 from billing.ledger.stream import MoneyStream
 from billing.models import (
     DeadLetter,
@@ -214,7 +214,7 @@ def grouped(
         read = found.values_list(*names, *_SUM_NAMES)[:limit]
         return [Row(tuple(v or "" for v in row[: len(names)]), _totals(row[len(names) :])) for row in read]
     merged: dict[str, Totals] = {}
-    for model, column, first, last in _calendar(days):
+    for model, column, first, last in _calendar(days, monthly=single not in NO_MONTHS):
         rows = _values(model, column, workspace, single, first, last, filters)
         grouped_rows = rows.values("value") if dimensions else rows.values("dimension")
         for value, *numbers in grouped_rows.annotate(**_sums()).values_list(
@@ -236,15 +236,15 @@ def series(
 ) -> list[Point]:
     """Sums over time, oldest first; per value of one dimension if asked, only of `values` if given. Empty buckets are left out.
 
-    Hours are kept for one dimension at a time (sessions excepted); weeks begin on Monday.
+    Hours are kept for one dimension at a time (users and sessions excepted); weeks begin on Monday.
     """
     _inside(workspace)
     dimensions = (dimension,) if dimension else ()
     _check(dimensions, filters)
     single = _single(dimensions, filters)
     if granularity is Granularity.HOUR:
-        if single is None or single == Dimension.SESSION:
-            raise CannotAnswer("hours are kept for one dimension at a time and not for sessions: ask by day")
+        if single is None or single in NO_HOURS:
+            raise CannotAnswer("hours are kept for one dimension at a time, not for users or sessions: ask by day")
         if (days.last - days.first).days >= MOST_DAYS_BY_HOUR:
             raise CannotAnswer(f"ask for at most {MOST_DAYS_BY_HOUR} days by the hour")
         first, end = _moments(workspace, days)
@@ -307,11 +307,11 @@ def _single(dimensions: Sequence[str], filters: Filters) -> str | None:
     return next(iter(names), "")
 
 
-def _calendar(days: Days) -> Iterator[tuple[type[RollupDay] | type[RollupMonth], str, date, date]]:
+def _calendar(days: Days, *, monthly: bool) -> Iterator[tuple[type[RollupDay] | type[RollupMonth], str, date, date]]:
     """A range as whole months from monthly rows and the days at both ends."""
     first_month = days.first if days.first.day == 1 else _next_month(days.first)
     after = _next_month(days.last) if (days.last + timedelta(days=1)).day == 1 else days.last.replace(day=1)
-    if first_month >= after:
+    if first_month >= after or not monthly:
         yield RollupDay, "day", days.first, days.last
         return
     if days.first < first_month:

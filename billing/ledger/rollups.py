@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from billing.domain.dimensions import OTHER, Dimension
-from billing.ledger.copying import Staging, text
+from billing.ledger.copying import Staging
 from billing.ledger.lines import NAMED, Line, json_text
 
 MEASURES: Final = (
@@ -26,8 +26,8 @@ MEASURES: Final = (
 MAX_DETAIL_ROWS: Final = 20_000
 """Combinations of all dimensions kept apart for one workspace and day. Beyond it new ones lose session, user and tags."""
 
-_SESSION: Final = NAMED.index(Dimension.SESSION)
-_USER: Final = NAMED.index(Dimension.USER)
+_SESSION: Final = NAMED.index("session")
+_USER: Final = NAMED.index("user")
 _COLUMNS: Final = tuple("end_user" if name == "user" else name for name in NAMED)
 
 Vector = list[int]
@@ -91,36 +91,33 @@ class Sums:
     """Adds lines up before the database sees them."""
 
     def __init__(self) -> None:
-        self.hours: dict[tuple[int, str, int, str], Vector] = {}
-        self.days: dict[tuple[int, str, str, str], Vector] = {}
-        self.months: dict[tuple[int, str, str, str], Vector] = {}
+        self.values: dict[tuple[int, Buckets, str, str], Vector] = {}
+        """By hour and value of one dimension; days and months are added up from these."""
         self.details: dict[tuple[int, str, tuple[str, ...], str], Vector] = {}
 
     def add(self, lines: Iterable[Line], zones: Mapping[int, str]) -> None:
+        values = self.values
         cells: dict[tuple[int, Buckets, tuple[str, ...], str], Vector] = {}
         for line in lines:
             buckets = buckets_at(zones.get(line.workspace_id, "UTC"), line.at_ms)
-            tags = json_text(line.tags) if line.tags else "{}"
-            _merge(cells, (line.workspace_id, buckets, line.dims, tags), measures_of(line))
+            vector = measures_of(line)
+            tags = "{}"
             if line.tags:
-                self._add_tags(line, buckets)
+                tags = json_text(line.tags)
+                for name, value in line.tags.items():
+                    _merge(values, (line.workspace_id, buckets, f"tag:{name}", value), vector)
+            _merge(cells, (line.workspace_id, buckets, line.dims, tags), vector)
         for (workspace, buckets, dims, tags), vector in cells.items():
             _merge(self.details, (workspace, buckets.day, dims, tags), vector)
-            self._add_value(workspace, buckets, "", "", vector)
+            _merge(values, (workspace, buckets, "", ""), vector)
             for name, value in zip(NAMED, dims, strict=True):
                 if value:
-                    self._add_value(workspace, buckets, name, value, vector)
+                    _merge(values, (workspace, buckets, name, value), vector)
 
-    def _add_tags(self, line: Line, buckets: Buckets) -> None:
-        vector = measures_of(line)
-        for name, value in line.tags.items():
-            self._add_value(line.workspace_id, buckets, f"tag:{name}", value, vector)
-
-    def _add_value(self, workspace: int, buckets: Buckets, name: str, value: str, vector: Vector) -> None:
-        if name != Dimension.SESSION:
-            _merge(self.hours, (workspace, name, buckets.hour, value), vector)
-        _merge(self.days, (workspace, name, buckets.day, value), vector)
-        _merge(self.months, (workspace, name, buckets.month, value), vector)
+    @property
+    def simple(self) -> bool:
+        """One hour a workspace: then each row is also its day's and month's sum."""
+        return len({key[:2] for key in self.values}) == len({key[0] for key in self.values})
 
 
 def _merge(sums: dict[Any, Vector], key: Any, vector: Vector) -> None:
@@ -130,18 +127,20 @@ def _merge(sums: dict[Any, Vector], key: Any, vector: Vector) -> None:
 
 def write(cursor: Any, sums: Sums, *, most_details: int = MAX_DETAIL_ROWS) -> None:
     """Add the sums to the tables. Partitions must exist (`partitions.ensure`)."""
-    values: list[list[str]] = []
-    for grain, cells in (("h", sums.hours), ("d", sums.days), ("m", sums.months)):
-        for (workspace, name, bucket, value), vector in sorted(cells.items()):
-            values.append([grain, str(workspace), text(name), str(bucket), text(value), *map(str, vector)])
-    _VALUES.fill(cursor, values)
-    for statement in _UPSERTS:
+    _VALUES.fill(
+        cursor,
+        [
+            [str(workspace), str(buckets.hour), buckets.day, buckets.month, name, value, *map(str, vector)]
+            for (workspace, buckets, name, value), vector in sums.values.items()
+        ],
+    )
+    for statement in _ADD_SIMPLY if sums.simple else _ADD_UP:
         cursor.execute(statement)
     details = _bounded(cursor, sums.details, most_details)
     _DETAILS.fill(
         cursor,
         [
-            [str(workspace), day, _digest(dims, tags), *map(text, dims), text(tags), *map(str, vector)]
+            [str(workspace), day, _digest(dims, tags), *dims, tags, *map(str, vector)]
             for (workspace, day, dims, tags), vector in details.items()
         ],
     )
@@ -202,14 +201,10 @@ _sums: Final = ", ".join(f"{name} = r.{name} + excluded.{name}" for name in MEAS
 _VALUES: Final = Staging(
     "ledger_sums",
     [
-        ("grain", '"char"'),
-        ("workspace_id", "bigint"),
-        ("dimension", "text"),
-        ("bucket", "text"),
-        ("value", "text"),
+        ("workspace_id", "bigint"), ("hour", "bigint"), ("day", "date"), ("month", "date"), ("dimension", "text"), ("value", "text"),
         *_measure_columns,
     ],
-)
+)  # fmt: skip
 _DETAILS: Final = Staging(
     "ledger_details",
     [
@@ -219,19 +214,32 @@ _DETAILS: Final = Staging(
 )  # fmt: skip
 
 
-def _upsert(table: str, column: str, grain: str, made_from: str) -> str:
+NO_HOURS: Final = frozenset((Dimension.SESSION, Dimension.USER))
+"""Dimensions of so many values that hours of them would be one row a call."""
+NO_MONTHS: Final = frozenset((Dimension.SESSION,))
+
+
+def _upsert(column: str, made_from: str, without: frozenset[Dimension], *, simply: bool) -> str:
+    selected = _names if simply else ", ".join(f"sum({name})::bigint" for name in MEASURES)
+    where = f"WHERE dimension NOT IN ({', '.join(repr(str(name)) for name in sorted(without))})" if without else ""
     return (
-        f"INSERT INTO {table} AS r (workspace_id, dimension, {column}, value, {_names}) "  # noqa: S608 - made of literals
-        f"SELECT workspace_id, dimension, {made_from}, value, {_names} FROM pg_temp.ledger_sums WHERE grain = '{grain}' "
+        f"INSERT INTO billing_rollup_{column} AS r (workspace_id, dimension, {column}, value, {_names}) "  # noqa: S608 - made of literals
+        f"SELECT workspace_id, dimension, {made_from}, value, {selected} FROM pg_temp.ledger_sums {where} "
+        f"{'' if simply else 'GROUP BY 1, 2, 3, 4'} "
         f"ON CONFLICT (workspace_id, dimension, {column}, value) DO UPDATE SET {_sums}"
     )
 
 
-_UPSERTS: Final = (
-    _upsert("billing_rollup_hour", "hour", "h", "to_timestamp(bucket::double precision)"),
-    _upsert("billing_rollup_day", "day", "d", "bucket::date"),
-    _upsert("billing_rollup_month", "month", "m", "bucket::date"),
-)
+def _upserts(*, simply: bool) -> tuple[str, str, str]:
+    return (
+        _upsert("hour", "to_timestamp(hour::double precision)", NO_HOURS, simply=simply),
+        _upsert("day", "day", frozenset(), simply=simply),
+        _upsert("month", "month", NO_MONTHS, simply=simply),
+    )
+
+
+_ADD_SIMPLY: Final = _upserts(simply=True)
+_ADD_UP: Final = _upserts(simply=False)
 _detail_names: Final = f"workspace_id, day, digest, {', '.join(_COLUMNS)}, tags, {_names}"
 _UPSERT_DETAILS: Final = (
     f"INSERT INTO billing_rollup_detail AS r ({_detail_names}) SELECT {_detail_names} FROM pg_temp.ledger_details "  # noqa: S608 - made of literals

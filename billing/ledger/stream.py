@@ -41,9 +41,9 @@ class RawEntry:
             digest.update(value)
         return digest.digest()
 
-    def text(self) -> dict[str, str]:
-        """Names and values as text. Raises ValueError where they are not UTF-8."""
-        return {name.decode(): value.decode() for name, value in self.fields.items()}
+    def named(self) -> dict[str, bytes]:
+        """Fields by their names as text. Raises ValueError where a name is not UTF-8; values are checked by who reads them."""
+        return {name.decode(): value for name, value in self.fields.items()}
 
 
 class MoneyStream:

@@ -238,7 +238,7 @@ def _book_surely(
 
 
 def _decode(partition: int, entry: RawEntry) -> StreamEvent:
-    event = StreamEvent.decode(entry.id, entry.text())
+    event = StreamEvent.decode(entry.id, entry.named())
     if partition_of(event.workspace_id) != partition:
         raise NotBookable(f"workspace {event.workspace_id} does not belong to partition {partition}")
     return event
