@@ -323,7 +323,7 @@ def convert(litellm: Path) -> dict[str, Any]:
             names.discard("")
             taken |= names
             rows = rows_of(ours, model)
-            hit = next((listed[n] for n in [model.id.lower(), *sorted(names, key=len)] if n in listed), {})
+            hit = next((listed[n] for n in [model.id.lower(), *sorted(names, key=lambda name: (len(name), name))] if n in listed), {})
             if ours != "google":  # Gemini's other tiers are multiples of the standard table: the overlay says which
                 rows += litellm_tiers(rows, hit)
             models[model.id.lower()] = {"names": sorted(names), **meta_of(hit, model), "rows": rows}

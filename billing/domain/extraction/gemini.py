@@ -51,9 +51,8 @@ def stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
     body: dict[str, Any] = {}
     candidates: list[Any] = []
     for event in events:
-        inner = (
-            event.get("response") if isinstance(event.get("response"), Mapping) and "candidates" not in event else event
-        )
+        wrapped = event.get("response")
+        inner: Mapping[str, Any] = wrapped if isinstance(wrapped, Mapping) and "candidates" not in event else event
         usage = inner.get("usageMetadata", inner.get("usage_metadata"))
         if isinstance(usage, Mapping):
             if last:

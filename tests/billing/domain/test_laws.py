@@ -25,9 +25,37 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-USAGE_KEYS = ["usage", "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "cached_tokens", "input_tokens"]
-OTHER_KEYS = ["output_tokens", "iterations", "type", "model", "usageMetadata", "promptTokenCount", "candidates", "response", "result"]
-MORE_KEYS = ["custom_id", "choices", "service_tier", "cache_creation", "server_tool_use", "error", "message", "tool_usage", "output"]
+USAGE_KEYS = [
+    "usage",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "cached_tokens",
+    "input_tokens",
+]
+OTHER_KEYS = [
+    "output_tokens",
+    "iterations",
+    "type",
+    "model",
+    "usageMetadata",
+    "promptTokenCount",
+    "candidates",
+    "response",
+    "result",
+]
+MORE_KEYS = [
+    "custom_id",
+    "choices",
+    "service_tier",
+    "cache_creation",
+    "server_tool_use",
+    "error",
+    "message",
+    "tool_usage",
+    "output",
+]
 KEYS = st.sampled_from([*USAGE_KEYS, *OTHER_KEYS, *MORE_KEYS])
 
 
