@@ -60,8 +60,9 @@ def credentials() -> list[ProviderCredential]:
 
 
 def usable_credentials() -> list[ProviderCredential]:
-    """Those a call can go through: not disabled and not refused by their provider."""
-    return [one for one in credentials() if one.disabled_at is None and one.state != CredentialState.REJECTED]
+    """Those a call can go through, not disabled and not refused by their provider; the ones that were checked first."""
+    found = [one for one in credentials() if one.disabled_at is None and one.state != CredentialState.REJECTED]
+    return sorted(found, key=lambda one: one.state != CredentialState.VERIFIED)
 
 
 def title_of(provider: str) -> str:

@@ -37,7 +37,6 @@ CHEAP_MODELS = {
     "deepseek": "deepseek-chat",
     "xai": "grok-3-mini",
     "openrouter": "openai/gpt-4o-mini",
-    "together": "meta-llama/Llama-3.2-3B-Instruct-Turbo",
     "fireworks": "accounts/fireworks/models/llama-v3p1-8b-instruct",
     "perplexity": "sonar",
     "anthropic": "claude-3-5-haiku-latest",
@@ -74,7 +73,7 @@ def _send(request: HttpRequest) -> dict[str, Any]:
         workspace=workspace,
         by=by,
         name=reads.TEST_CALL_KEY,
-        environment="test",
+        environment=_environment(),
         member_id=membership_of(request).id,
         agent=AGENT,
         output_limit=OUTPUT_TOKENS,
@@ -117,11 +116,16 @@ def _call(request: HttpRequest, key: VirtualKey, text: str) -> dict[str, Any]:
     }
 
 
+def _environment() -> str:
+    """One that the first usable credential is for."""
+    return reads.usable_credentials()[0].environment or "test"
+
+
 def _model(headers: dict[str, str]) -> str:
-    """The model to ask: a cheap one that is known, else the first that the gateway lists."""
-    for credential in reads.usable_credentials():
-        if credential.provider in CHEAP_MODELS:
-            return CHEAP_MODELS[credential.provider]
+    """The model to ask: a cheap one of the first usable provider, else the first that the gateway lists."""
+    provider = reads.usable_credentials()[0].provider
+    if provider in CHEAP_MODELS:
+        return f"{provider}/{CHEAP_MODELS[provider]}"
     listed = _decoded(outbound.get(settings.PUBLIC_URL, "/v1/models", headers=headers, timeout_s=TIMEOUT_S).body)
     models = listed.get("data")
     if isinstance(models, list) and models and isinstance(models[0], dict):
