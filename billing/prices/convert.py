@@ -226,6 +226,16 @@ FEE_UNITS = {
 }
 
 
+def agrees(listed: Mapping[str, Any], model: Any) -> bool:
+    """Whether the second witness knows the name at a price that this model has, or had: a neighbour's name is often a dearer model's."""
+    stated = listed.get("input_cost_per_token")
+    if not stated:
+        return True
+    prices = model.prices if isinstance(model.prices, list) else [model.prices]
+    known = {getattr(value, "base", value) for value in (getattr(getattr(p, "prices", p), "input_mtok", None) for p in prices)}
+    return Decimal(stated) * 10**6 in known
+
+
 def litellm_tiers(rows: list[dict[str, Any]], listed: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Tier tables that only litellm has (Gemini 2.5 flex and priority), taken when it agrees on the standard input price."""
     standard = [r for r in rows if r["tier"] == "standard"][-1:] or [{"units": {}}]
@@ -319,11 +329,19 @@ def convert(litellm: Path) -> dict[str, Any]:
                 if model.id.lower() not in taken
                 else set(exact_names(model.match))
             )
-            names |= {name for name in listed if name not in taken and model.match.is_match(name)}
+            loose = {name for name in listed if name not in taken and model.match.is_match(name)}
+            names |= {name for name in loose if agrees(listed[name], model)}
             names.discard("")
             taken |= names
             rows = rows_of(ours, model)
-            hit = next((listed[n] for n in [model.id.lower(), *sorted(names, key=lambda name: (len(name), name))] if n in listed), {})
+            hit = next(
+                (
+                    listed[n]
+                    for n in [model.id.lower(), *sorted(names, key=lambda name: (len(name), name))]
+                    if n in listed
+                ),
+                {},
+            )
             if ours != "google":  # Gemini's other tiers are multiples of the standard table: the overlay says which
                 rows += litellm_tiers(rows, hit)
             models[model.id.lower()] = {"names": sorted(names), **meta_of(hit, model), "rows": rows}
