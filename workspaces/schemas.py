@@ -81,6 +81,7 @@ def drop(workspace: Workspace) -> None:
     would make its tables in `public`."""
     name = connection.ops.quote_name(workspace.schema_name)
     with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # a table with foreign keys yet to be checked cannot be dropped
         cursor.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
         cursor.execute(f"CREATE SCHEMA {name}")
 
