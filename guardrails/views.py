@@ -59,7 +59,11 @@ def preset(request: HttpRequest, kind: str) -> HttpResponse:
     form = AmountForm(request.POST)
     if form.is_valid():
         try:
-            budget = make(workspace=workspace_of(request), by=actor(request), cap_usd=form.cleaned_data["cap"].strip().removeprefix("$"))
+            budget = make(
+                workspace=workspace_of(request),
+                by=actor(request),
+                cap_usd=form.cleaned_data["cap"].strip().removeprefix("$"),
+            )
         except Refused as error:
             refuse(form, error)
         else:
@@ -89,7 +93,12 @@ def budget_new(request: HttpRequest) -> HttpResponse:
         else:
             messages.success(request, "The budget holds from the next call on.")
             return redirect(url(request, "guardrails"))
-    context = {"form": form, "named_scopes": NAMED_SCOPES, "action_url": url(request, "budget_new"), "back_url": url(request, "guardrails")}
+    context = {
+        "form": form,
+        "named_scopes": NAMED_SCOPES,
+        "action_url": url(request, "budget_new"),
+        "back_url": url(request, "guardrails"),
+    }
     return page(request, "guardrails/budget_new.html", "guardrails", context, status=422 if form.errors else 200)
 
 
@@ -142,14 +151,23 @@ def limit_new(request: HttpRequest) -> HttpResponse:
         given = form.cleaned_data
         try:
             actions.create_rate_limit(
-                workspace=workspace_of(request), by=actor(request), metric=given["metric"], limit=given["limit"], **form.on()  # type: ignore[arg-type]
+                workspace=workspace_of(request),
+                by=actor(request),
+                metric=given["metric"],
+                limit=given["limit"],
+                **form.on(),  # type: ignore[arg-type]
             )
         except Refused as error:
             refuse(form, _beside(error, form))
         else:
             messages.success(request, "The limit holds from the next call on.")
             return redirect(url(request, "guardrails"))
-    context = {"form": form, "named_scopes": NAMED_SCOPES, "action_url": url(request, "limit_new"), "back_url": url(request, "guardrails")}
+    context = {
+        "form": form,
+        "named_scopes": NAMED_SCOPES,
+        "action_url": url(request, "limit_new"),
+        "back_url": url(request, "guardrails"),
+    }
     return page(request, "guardrails/limit_new.html", "guardrails", context, status=422 if form.errors else 200)
 
 
@@ -162,7 +180,9 @@ def limit_edit(request: HttpRequest, limit_id: UUID) -> HttpResponse:
     form = RateLimitSettingsForm(request.POST or None, initial={"limit": row.limit})
     if form.is_valid():
         try:
-            actions.update_rate_limit(workspace=workspace, by=actor(request), limit_id=limit_id, limit=form.cleaned_data["limit"])
+            actions.update_rate_limit(
+                workspace=workspace, by=actor(request), limit_id=limit_id, limit=form.cleaned_data["limit"]
+            )
         except Refused as error:
             refuse(form, error)
         else:
@@ -196,8 +216,22 @@ def _overview(request: HttpRequest) -> dict[str, Any]:
         "is_live": all(status.live for status in found),
         "limits": [_limit(request, row, names) for row in queries.rate_limits(workspace)],
         "controls": [
-            _control(request, Kind.DAILY_HARD_STOP, by_kind, "Daily Hard Stop", "Not a cent beyond it in a day, whatever happens.", "25"),
-            _control(request, Kind.MONTHLY_CONTROL, by_kind, "Monthly Budget Control", "Alerts at 70%, slows down at 90%, stops at 100%.", "500"),
+            _control(
+                request,
+                Kind.DAILY_HARD_STOP,
+                by_kind,
+                "Daily Hard Stop",
+                "Not a cent beyond it in a day, whatever happens.",
+                "25",
+            ),
+            _control(
+                request,
+                Kind.MONTHLY_CONTROL,
+                by_kind,
+                "Monthly Budget Control",
+                "Alerts at 70%, slows down at 90%, stops at 100%.",
+                "500",
+            ),
         ],
         "live_url": url(request, "guardrails_live"),
         "budget_new_url": url(request, "budget_new"),

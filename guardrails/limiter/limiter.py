@@ -219,16 +219,18 @@ class Limiter:
             if fence is not None and reply[1]:
                 fence.saw(fence.epoch, reply[1])
         known = self._open.pop(rid, None)
+        if known is not None:
+            parcel.hold = known[1]
         if outcome == b"UNKNOWN" and parcel.request.kind != FinishKind.LATE:
-            self._errand(self._resolve_forgotten(parcel, known[1] if known else None))
+            self._errand(self._resolve_forgotten(parcel))
         else:
             parcel.resolve(outcome.decode())
         return True
 
-    async def _resolve_forgotten(self, parcel: Parcel, hold: AdmitRequest | None) -> None:
+    async def _resolve_forgotten(self, parcel: Parcel) -> None:
         """Redis does not know an attempt that this process finished. If the ledger knows it, all is done; otherwise Redis lost the
         hold before anyone read it: present it again, then finish it."""
-        rid, workspace_id = parcel.request.rid, parcel.workspace_id
+        rid, workspace_id, hold = parcel.request.rid, parcel.workspace_id, parcel.hold
         try:
             if hold is None or rid in await self._known(workspace_id, [rid]):
                 parcel.resolve("known")
@@ -236,8 +238,6 @@ class Limiter:
             await self._adopt(workspace_id, [hold])
         except NO_ANSWER:
             await asyncio.sleep(HEAL_PAUSE_S)
-        if hold is not None:
-            self._open[rid] = (workspace_id, hold)
         self._outbox(workspace_id).put(parcel)
 
     # --- Renewal and healing ------------------------------------------------------------------------------------------

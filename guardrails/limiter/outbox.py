@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from redis.exceptions import RedisError
 
 from guardrails.limiter.lanes import Reply
-from guardrails.limiter.wire import FinishRequest, encode
+from guardrails.limiter.wire import AdmitRequest, FinishRequest, encode
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ REMEMBERED = 8192
 class Parcel:
     """One finish and who waits for its answer."""
 
-    __slots__ = ("answered", "errors", "payload", "request", "workspace_id")
+    __slots__ = ("answered", "errors", "hold", "payload", "request", "workspace_id")
 
     def __init__(self, workspace_id: int, request: FinishRequest, answered: asyncio.Future[str]) -> None:
         self.workspace_id = workspace_id
@@ -37,6 +37,8 @@ class Parcel:
         self.payload = encode(request)
         self.answered = answered
         self.errors = 0
+        self.hold: AdmitRequest | None = None
+        """What it ends, kept for the case that Redis forgets both"""
 
     def resolve(self, outcome: str) -> None:
         if not self.answered.done():
