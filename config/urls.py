@@ -17,4 +17,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/", include("allauth.urls")),
     path("w/<str:slug>/", include([*billing.inside, *guardrails.inside, *workspaces.inside])),
     path("api/v1/", include("workspaces.api_urls")),
+    path("api/v1/", include("billing.api_urls")),
 ]

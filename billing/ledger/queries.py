@@ -32,6 +32,7 @@ from billing.models import (
     SequenceMark,
     StreamOffset,
 )
+from workspaces.errors import Invalid
 from workspaces.ids import made_at_ms
 from workspaces.models import Workspace
 
@@ -40,7 +41,7 @@ MOST_DAYS: Final = 366 * 10
 MOST_DAYS_BY_HOUR: Final = 62
 
 
-class CannotAnswer(ValueError):
+class CannotAnswer(Invalid):
     """The question is malformed or beyond what rollups keep. The message says what to ask instead."""
 
 

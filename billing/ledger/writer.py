@@ -28,7 +28,7 @@ from workspaces import tenancy
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 500
+BATCH: Final = 1000
 ADVISORY_CLASS: Final = 0x51_0C_E0
 """First key of the advisory locks; the second is the partition."""
 REASON: Final = "the ledger writer books the calls of all workspaces of a partition in one batch"

@@ -1,0 +1,15 @@
+"""Addresses of the REST API of the books, below `/api/v1/`."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from billing import api
+
+_W = "workspaces/<slug:slug>/"
+
+urlpatterns = [
+    path(_W + "usage/", api.Usage.as_view()),
+    path(_W + "calls/", api.Calls.as_view()),
+    path(_W + "calls/<uuid:call_id>/", api.OneCall.as_view()),
+]
