@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from billing.domain.attribution import Attribution, BadAttribution, attribute
-from billing.domain.book import PriceBook
 from billing.domain.dimensions import Dimension
 from billing.domain.events import CallContext
+from billing.domain.pricing import PriceBook
 from billing.domain.quote import BadLimit, Quote, quote
 from gateway import routing
 from gateway.attempt import Terms
@@ -31,6 +31,7 @@ class Planned:
     who: Attribution
     route: Route
     quote: Quote
+    price_version: str
 
     def exact_quote(self) -> Quote:
         """The worst case with the input counted, for when the bound by bytes did not fit."""
@@ -58,7 +59,7 @@ class Planned:
             streamed=call.streamed,
             dims=self.who.dims,
             tags=self.who.tags,
-            price_version=route.rates.book.version if route.rates is not None else "",
+            price_version=self.price_version if route.rates is not None else "",
         )
 
     def terms(self, admitted: Admitted) -> Terms:
@@ -88,7 +89,7 @@ def plan(call: Call, grant: Grant, book: PriceBook) -> Planned:
         ) from None
     environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
     route = routing.plan(grant, call.model, environment, book, int(time.time()))
-    return Planned(call, grant, who, route, _quote(call, grant, route))
+    return Planned(call, grant, who, route, _quote(call, grant, route), book.version)
 
 
 def _quote(call: Call, grant: Grant, route: Route, *, exact: bool = False) -> Quote:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from billing.domain.book import PriceBook, Rates
+from billing.domain.pricing import PriceBook, Rates
 from gateway.errors import NotAllowed, ProviderUnreachable, UnknownModel
 from gateway.providers.registry import PROVIDERS, Provider
 from gateway.upstream import BadBaseUrl, Origin, parse_base_url

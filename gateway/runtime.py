@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import connection
 
-from billing.domain.book import PriceBook
+from billing.domain.pricing import PriceBook
 from billing.prices import default_book
 from gateway.forward import Forwarder
 from gateway.streaming import Drains

@@ -11,6 +11,8 @@ import socket
 
 import uvicorn
 
+from gateway.front import FrontProtocol
+
 BACKLOG = 2048
 
 
@@ -33,10 +35,11 @@ def main() -> None:
     config = uvicorn.Config(
         "config.asgi:application",
         loop="uvloop",
-        http="httptools",
+        http=FrontProtocol,
         access_log=False,  # request lines may carry what must not be logged; the gateway logs calls itself
         server_header=False,
         proxy_headers=False,  # whom to believe is decided by SLUICE_TRUSTED_PROXIES, in the application
+        timeout_keep_alive=75,  # longer than clients keep idle connections, so that none is used while it is being closed
         timeout_graceful_shutdown=options.drain,
         backlog=BACKLOG,
     )
