@@ -240,7 +240,7 @@ class PostgresServer:
         return spawn([*prefix, *command], env=env, log=log, cwd=self.home, uid=uid, if_we_die=signal.SIGINT)
 
     def _give_to_nobody(self, *files: Path) -> None:
-        unreachable = [path for path in (self.home.resolve(), binaries().resolve()) if not _open_to_all(path)]
+        unreachable = [path for path in (self.home.resolve(), binaries().resolve()) if not open_to_all(path)]
         if unreachable:
             raise StackError(
                 f"PostgreSQL cannot run as root, this machine forbids user namespaces, and other users cannot enter {unreachable[0]}. "
@@ -260,7 +260,7 @@ def _working_in(folder: Path) -> list[int]:
     return found
 
 
-def _open_to_all(path: Path) -> bool:
+def open_to_all(path: Path) -> bool:
     """Whether every folder above a path may be entered by anyone (the last one will be given away or only read)."""
     return all(parent.stat().st_mode & 0o001 for parent in path.parents)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
 import psycopg
 import pytest
 
 from config.stack import redis as stack_redis
-from config.stack.postgres import PostgresServer
+from config.stack.postgres import NOBODY, PostgresServer, Rootless, binaries, open_to_all, rootless
+from config.stack.process import StackError
 from config.stack.redis import RedisServer
 
 
@@ -41,7 +46,7 @@ def test_redis_keeps_acknowledged_writes_over_kill_9_and_restart(redis_server: R
         assert client.hget("counter", "s") == "499500"
 
 
-def test_a_money_redis_that_forgets_or_evicts_is_named_unfit(tmp_path) -> None:
+def test_a_money_redis_that_forgets_or_evicts_is_named_unfit(tmp_path: Path) -> None:
     with stack_redis.running(tmp_path / "good") as good:
         assert stack_redis.faults_of_money_redis(good.url()) == []
     bad = {"appendonly": "no", "maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}
@@ -68,3 +73,36 @@ def test_each_test_starts_with_empty_redis_numbers(money_redis_url: str) -> None
     with redis.Redis.from_url(money_redis_url) as client:
         assert client.dbsize() == 0
         client.set("left", "behind")
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+
+
+@as_root
+@pytest.mark.parametrize("way", sorted({rootless(), "nobody"}))
+def test_root_runs_postgres_as_somebody_else(way: Rootless) -> None:
+    with tempfile.TemporaryDirectory(prefix="sluice-root-") as folder:
+        Path(folder).chmod(0o711)
+        server = PostgresServer(home=Path(folder) / "postgres", fast_and_unsafe=True, as_root=way)
+        if way == "nobody" and not open_to_all(binaries()):
+            with pytest.raises(StackError, match="other users cannot enter"):
+                server.start()
+            return
+        try:
+            server.start()
+            server.ensure_application_database()
+            with psycopg.connect(server.url()) as connection:
+                assert connection.execute("SELECT current_user").fetchone() == ("sluice",)
+            assert (server.data.stat().st_uid == NOBODY) == (way == "nobody")
+            server.kill()
+            server.start()
+        finally:
+            server.stop()
+
+
+@as_root
+def test_a_folder_that_others_may_not_enter_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    with pytest.raises(StackError, match="set SLUICE_HOME to a folder that others may enter, or set DATABASE_URL"):
+        PostgresServer(home=private / "postgres", as_root="nobody").start()

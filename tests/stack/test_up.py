@@ -16,7 +16,9 @@ import pytest
 
 from config.env import ROOT
 from config.stack.part import answers_http
+from config.stack.postgres import PostgresServer
 from config.stack.process import free_port
+from config.stack.redis import RedisServer
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("up")]
 
@@ -28,11 +30,11 @@ class Stack:
         self.home, self.port, self.words = home, free_port(), words
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
+    def start(self, **given: str) -> None:
         foreign = ("SLUICE_", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "PYTEST_", "DJANGO_")
         plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.output = self.home.with_suffix(".out")
-        environment = {**plain, "SLUICE_HOME": str(self.home), "SLUICE_PORT": str(self.port)}
+        environment = {**plain, "SLUICE_HOME": str(self.home), "SLUICE_PORT": str(self.port), **given}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [*(self.words or (sys.executable, "-m", "config.stack", "up"))],
@@ -140,6 +142,32 @@ def test_two_copies_run_side_by_side_and_one_remembers_after_a_stop(stacks: Call
     assert other.process is not None
     other.stop(signal.SIGKILL)  # not even the supervisor may say goodbye: the kernel ends its parts
     other.until(lambda: other.processes() == {}, what="end of every process after kill -9")
+
+
+def test_servers_that_are_given_are_used_and_none_of_our_own_starts(
+    stacks: Callable[..., Stack], postgres_server: PostgresServer, redis_server: RedisServer
+) -> None:
+    stack = stacks("guest")
+    stack.start(DATABASE_URL=postgres_server.url(), REDIS_URL=redis_server.url(), SLUICE_WORKERS="2")
+    stack.wait_for("Sluice is up")
+    assert answers_http(stack.port)
+    assert not (stack.home / "postgres").exists()
+    assert not (stack.home / "redis").exists()
+    with psycopg.connect(postgres_server.url()) as database:
+        assert database.execute("SELECT count(*) > 20 FROM django_migrations").fetchone() == (True,)
+    assert stack.stop() == 0
+    assert postgres_server.is_ready()
+    assert stack.processes() == {}
+
+
+def test_a_database_that_cannot_be_reached_is_said_without_its_password(stacks: Callable[..., Stack]) -> None:
+    stack = stacks("lost")
+    stack.start(DATABASE_URL=f"postgresql://sluice:hunter2@127.0.0.1:{free_port()}/sluice")
+    assert stack.process is not None
+    assert stack.process.wait(60) == 1
+    assert "cannot be reached" in stack.said()
+    assert "hunter2" not in stack.said()
+    assert stack.processes() == {}
 
 
 def test_a_taken_port_is_said_at_once(stacks: Callable[..., Stack], tmp_path: Path) -> None:
