@@ -17,6 +17,7 @@ from typing import Any
 from billing.domain.money import fraction_of_usd
 from billing.domain.rates import STANDARD, ModelMeta, Rates
 
+_BEDROCK_REGION = re.compile(r"^(?:(?:us|eu|apac|jp|au|ca|us-gov)\.)?(anthropic\..+)$")
 _SNAPSHOT = re.compile(r"^(.+?)[-@](?:(20\d\d)-(\d\d)-(\d\d)|(20\d\d)(\d\d)(\d\d))$")
 
 
@@ -31,11 +32,11 @@ class _Row:
 
 
 class _Model:
-    """One model of the table with its rows parsed once; hands out Rates per period and price window."""
+    """One model of the table with its rows parsed once."""
 
-    __slots__ = ("_edges", "_made", "_rows", "free", "id", "meta", "regional", "regional_from")
+    __slots__ = ("_rows", "free", "id", "meta", "regional", "regional_from")
 
-    def __init__(self, model_id: str, raw: Mapping[str, Any]) -> None:
+    def __init__(self, model_id: str, raw: Mapping[str, Any], inherited: _Model | None = None) -> None:
         self.id = model_id
         self.free = bool(raw.get("free"))
         self.regional = str(raw.get("regional", ""))
@@ -61,18 +62,13 @@ class _Model:
             )
             for r in raw.get("rows", ())
         ]
-        edges = {row.starts for row in self._rows} | {row.ends for row in self._rows}
-        if self.regional_from:
-            edges.add(self.regional_from)
-        self._edges = sorted(edges)
-        self._made: dict[tuple[int, frozenset[str]], Mapping[tuple[str, int], Mapping[str, str]]] = {}
+        if inherited is not None:  # the tiers that own rows do not name stay at the list price
+            own_tiers = {row.tier for row in self._rows}
+            self._rows += [row for row in inherited._rows if row.tier not in own_tiers]
 
     @property
     def windows(self) -> frozenset[str]:
         return frozenset(row.window for row in self._rows if row.window)
-
-    def period(self, at: int) -> int:
-        return bisect_right(self._edges, at)
 
     def tables(self, at: int, open_windows: frozenset[str]) -> Mapping[tuple[str, int], Mapping[str, str]]:
         tables: dict[tuple[str, int], Mapping[str, str]] = {}
@@ -99,6 +95,7 @@ class PriceBook:
         self._models: dict[tuple[str, str], _Model] = {}
         self._found: dict[tuple[str, str], tuple[_Model | None, int, str]] = {}
         self._rates: dict[tuple[str, str, int, frozenset[str]], Rates] = {}
+        self._edges: dict[str, list[int]] = {}
 
     def rates(self, provider: str, model: str, at: datetime) -> Rates | None:
         """The rates of a model at an aware moment, or None when nobody has priced it."""
@@ -116,15 +113,20 @@ class PriceBook:
         record, snapshot_from, home = found
         if record is None or snapshot_from > at:
             return None
-        windows = (
-            frozenset(name for name in record.windows if self._open(home, name, at)) if record.windows else _NO_WINDOWS
-        )
-        key = (provider, model, record.period(at), windows)
+        edges = self._edges.get(provider)
+        if edges is None:
+            edges = self._edges[provider] = sorted(self._moments(provider))
+        windows = _NO_WINDOWS
+        if "windows" in self._providers.get(home, ()):
+            windows = frozenset(name for name in self._providers[home]["windows"] if self._open(home, name, at))
+        key = (provider, model, bisect_right(edges, at), windows)
         rates = self._rates.get(key)
         if rates is None:
             rates = self._make(provider, model, record, at, windows)
             if rates is None:
                 return None
+            if record.windows:
+                rates.peak = self._make(provider, model, record, at, record.windows)
             self._rates[key] = rates
         return rates
 
@@ -150,6 +152,16 @@ class PriceBook:
         """
         return _OverriddenBook(self, list(rows))
 
+    def _moments(self, provider: str) -> set[int]:
+        """Every second at which a price of this provider changes: between two of them its Rates, and their siblings, stay as they are."""
+        home = self._aliases.get(provider, provider)
+        found: set[int] = set()
+        for candidate in (home, *self._providers.get(home, {}).get("fallback", ())):
+            for raw in self._providers.get(candidate, {}).get("models", {}).values():
+                for row in (*raw["rows"], {"from": raw.get("regional_from")}):
+                    found.update(_bounds(row))
+        return found
+
     def _make(self, provider: str, model: str, record: _Model, at: int, windows: frozenset[str]) -> Rates | None:
         tables = record.tables(at, windows)
         if not tables and not record.free:
@@ -164,7 +176,6 @@ class PriceBook:
             regional=record.regional if at >= record.regional_from else "",
             free=record.free,
             discount=Fraction(1),
-            flags=(),
         )
 
     def _find(self, provider: str, model: str) -> tuple[_Model | None, int, str]:
@@ -235,7 +246,10 @@ class _OverriddenBook(PriceBook):
         if any(row.get("free") for row in exact):
             return _Model(wanted, {"free": True, **_meta_raw(listed[0])}), 0, listed[2]
         rows = [{**row, "tier": row.get("tier", STANDARD)} for row in exact]
-        return _Model(wanted, {"rows": rows, **_meta_raw(listed[0])}), 0, listed[2]
+        return _Model(wanted, {"rows": rows, **_meta_raw(listed[0])}, inherited=listed[0]), 0, listed[2]
+
+    def _moments(self, provider: str) -> set[int]:
+        return super()._moments(provider).union(*(_bounds(row) for row in self._own))
 
     def _make(self, provider: str, model: str, record: _Model, at: int, windows: frozenset[str]) -> Rates | None:
         rates = super()._make(provider, model, record, at, windows)
@@ -247,22 +261,12 @@ class _OverriddenBook(PriceBook):
                 rates.discount *= 1 - fraction_of_usd(str(row["discount"]))
         return rates
 
-    def rates_at(self, provider: str, model: str, at: int) -> Rates | None:
-        edges = tuple(
-            bound
-            for row in self._own
-            if "discount" in row
-            for bound in (_epoch(row.get("from"), 0), _epoch(row.get("to"), 1 << 62))
-        )
-        if edges:  # discounts are dated apart from the model's own rows
-            slot = bisect_right(sorted(edges), at)
-            if slot != getattr(self, "_slot", slot):
-                self._rates.clear()
-            self._slot = slot
-        return super().rates_at(provider, model, at)
-
 
 _NO_WINDOWS: frozenset[str] = frozenset()
+
+
+def _bounds(row: Mapping[str, Any]) -> set[int]:
+    return {_epoch(row[key], 0) for key in ("from", "to") if row.get(key)}
 
 
 def _meta_raw(record: _Model | None) -> dict[str, Any]:
@@ -287,6 +291,10 @@ def _spellings(name: str) -> Iterable[str]:
         yield name.rpartition("/")[2]
     if name.startswith(("projects/", "publishers/")) and "/models/" in name:
         yield name.rpartition("/models/")[2]
+    if name.startswith("accounts/"):  # Fireworks
+        yield name.rpartition("/")[2]
+    if hit := _BEDROCK_REGION.match(name):
+        yield f"regional.{hit[1]}"
     if name.startswith("ft:"):  # ft:<base>:<organisation>:<suffix>:<id>
         base = name.split(":")[1]
         yield f"ft:{base}"

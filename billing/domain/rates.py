@@ -89,10 +89,10 @@ class Rates:
         "at",
         "book",
         "discount",
-        "flags",
         "free",
         "meta",
         "model",
+        "peak",
         "provider",
         "regional",
     )
@@ -109,16 +109,17 @@ class Rates:
         regional: str,
         free: bool,
         discount: Fraction,
-        flags: tuple[str, ...],
     ) -> None:
         self.book, self.provider, self.model, self.at, self.meta = book, provider, model, at, meta
-        self.regional, self.free, self.discount, self.flags = regional, free, discount, flags
+        self.regional, self.free, self.discount = regional, free, discount
+        self.peak: Rates | None = None
+        """The same with every price window open, where the model has windows: a call admitted off-peak may be processed at peak."""
         self._tables = tables
         self._thresholds = {
             tier: sorted(above for named, above in tables if named == tier and above >= 0)
             for tier in {named for named, _ in tables}
         }
-        self._compiled: dict[tuple[str, int, bool], Compiled | None] = {}
+        self._compiled: dict[tuple[str, int, bool, bool], Compiled | None] = {}
 
     @property
     def tiers(self) -> frozenset[str]:
@@ -135,12 +136,13 @@ class Rates:
         for threshold in thresholds:
             if prompt_total > threshold:
                 above = threshold
-        key = (tier, above, regional)
+        uncharted = above < 0 and tier != STANDARD and any(prompt_total > t for t in self._thresholds.get(STANDARD, ()))
+        key = (tier, above, regional, uncharted)
         try:
             return self._compiled[key]
         except KeyError:
             pass
-        made = self._compiled[key] = self._compile(tier, above, regional, prompt_total)
+        made = self._compiled[key] = self._compile(tier, above, regional, uncharted)
         return made
 
     def served(self, model: str) -> Rates | None:
@@ -153,10 +155,11 @@ class Rates:
         for tier in tiers:
             reachable = {0, *(t + 1 for t in self._thresholds.get(tier, ()) if prompt_total > t)}
             for prompt in reachable:
-                one = self.compiled(tier, prompt, regional)
-                if one is None:
-                    return None
-                options.append(one)
+                for rates in (self, self.peak) if self.peak else (self,):
+                    one = rates.compiled(tier, prompt, regional)
+                    if one is None:
+                        return None
+                    options.append(one)
         if len(options) == 1:
             return options[0]
         if not options:
@@ -171,16 +174,13 @@ class Rates:
                     best[unit], printed[unit] = numerator * scale, one.printed[unit]
         return Compiled(best, common, printed, any(one.long_context for one in options))
 
-    def _compile(self, tier: str, above: int, regional: bool, prompt_total: int) -> Compiled | None:
+    def _compile(self, tier: str, above: int, regional: bool, uncharted: bool) -> Compiled | None:
+        """`uncharted`: the prompt is over a threshold of the standard table for which this tier prints no table of its own."""
         if self.free:
             return Compiled(dict.fromkeys(PER, 0), 1, dict.fromkeys(PER, "0"))
-        flags: tuple[str, ...] = ()
-        standard = self._thresholds.get(STANDARD, [])
-        if above < 0 and any(prompt_total > threshold for threshold in standard):
-            if tier == "priority":  # no long-context table is published for it: the price is not known
-                return None
-            if tier != STANDARD:
-                flags = ("long_context_rate_unpublished",)
+        if uncharted and tier == "priority":
+            return None
+        flags = ("long_context_rate_unpublished",) if uncharted else ()
         units = self._tables[tier, above]
         uplift = fraction_of_usd(self.regional) if regional and self.regional else Fraction(1)
         exact: dict[str, Fraction] = {}

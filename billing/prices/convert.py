@@ -69,6 +69,9 @@ LITELLM_UNITS = {
     "cache_read_input_token_cost": "cache_read",
     "output_cost_per_token": "output_text",
     "input_cost_per_audio_token": "input_audio",
+    "output_cost_per_audio_token": "output_audio",
+    "cache_creation_input_token_cost": "cache_write_5m",
+    "cache_creation_input_token_cost_above_1hr": "cache_write_1h",
     "cache_read_input_audio_token_cost": "input_audio_cached",
 }
 LITELLM_TIERS = {"flex": "_flex", "priority": "_priority", "batch": "_batches"}
@@ -232,7 +235,10 @@ def agrees(listed: Mapping[str, Any], model: Any) -> bool:
     if not stated:
         return True
     prices = model.prices if isinstance(model.prices, list) else [model.prices]
-    known = {getattr(value, "base", value) for value in (getattr(getattr(p, "prices", p), "input_mtok", None) for p in prices)}
+    known = {
+        getattr(value, "base", value)
+        for value in (getattr(getattr(p, "prices", p), "input_mtok", None) for p in prices)
+    }
     return Decimal(stated) * 10**6 in known
 
 
@@ -310,6 +316,28 @@ def meta_of(listed: Mapping[str, Any], model: Any) -> dict[str, Any]:
     return meta
 
 
+def add_unmatched(models: dict[str, dict[str, Any]], listed: Mapping[str, Any], taken: set[str]) -> None:
+    """Models that only the second source has, at its prices: better than no price, and named as such."""
+    for name, stated in sorted(listed.items()):
+        if (
+            name in taken
+            or name in models
+            or stated.get("mode") not in ("chat", "completion", "responses", "embedding")
+        ):
+            continue
+        base = {unit: text(Decimal(stated[key]) * 10**6) for key, unit in LITELLM_UNITS.items() if stated.get(key)}
+        if "input_uncached" not in base or ("output_text" not in base and stated["mode"] != "embedding"):
+            continue
+        above: dict[int, dict[str, str]] = {}
+        for key, value in stated.items():
+            hit = re.fullmatch(r"(\w+)_above_(\d+)k_tokens", key)
+            if hit and hit[1] in LITELLM_UNITS and value:
+                above.setdefault(int(hit[2]) * 1000, {})[LITELLM_UNITS[hit[1]]] = text(Decimal(value) * 10**6)
+        rows = [row("standard", base), *(row("standard", {**base, **units}, above=at) for at, units in above.items())]
+        rows += litellm_tiers(rows, stated)
+        models[name] = {"names": [name], "second_source": True, **meta_of(stated, None), "rows": rows}
+
+
 def convert(litellm: Path) -> dict[str, Any]:
     from genai_prices import __version__ as version
     from genai_prices.data import providers
@@ -345,5 +373,6 @@ def convert(litellm: Path) -> dict[str, Any]:
             if ours != "google":  # Gemini's other tiers are multiples of the standard table: the overlay says which
                 rows += litellm_tiers(rows, hit)
             models[model.id.lower()] = {"names": sorted(names), **meta_of(hit, model), "rows": rows}
+        add_unmatched(models, listed, taken)
         table[ours] = {"models": models}
     return {"source": f"genai-prices {version} + litellm metadata + overlay", "providers": table}

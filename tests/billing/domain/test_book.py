@@ -169,3 +169,49 @@ def test_the_context_of_the_simulator_is_fixed() -> None:
     assert meta is not None
     assert (meta.context_window, meta.max_output_tokens) == (128_000, 16_384)
     assert UsageContext().tier == "standard"
+
+
+def test_a_small_prompt_does_not_lend_its_rate_to_a_long_one() -> None:
+    rates = found(default_book(), "openai", "gpt-5.4")
+
+    assert rates.compiled("priority", 1_000) is not None
+    assert rates.compiled("priority", 272_001) is None
+    assert rates.compiled("priority", 1_000) is not None
+
+
+def test_a_sibling_is_priced_at_its_own_second_however_long_the_process_runs() -> None:
+    book = default_book().with_overrides([])
+    before, after = datetime(2026, 11, 30, 12, tzinfo=UTC), datetime(2026, 12, 1, 12, tzinfo=UTC)
+
+    costs = []
+    for at in (before, after):
+        rates = found(book, "google", "gemini-2.5-flash", at)  # its own price does not change, the sibling's doubles
+        sibling = rates.served("gemini-4-argon")
+        assert sibling is not None
+        costs.append(price(MILLION, sibling).cost_nano)
+
+    assert costs == [2_000_000_000, 4_000_000_000]
+
+
+def test_a_bound_covers_the_peak_that_may_begin_meanwhile() -> None:
+    off_peak = found(default_book(), "deepseek", "deepseek-flash", datetime(2026, 11, 21, 12, tzinfo=UTC))
+    dearest = off_peak.dearest(["standard"], 100, regional=False)
+
+    assert dearest is not None
+    assert dearest.printed["input_uncached"] == "0.3"
+    assert price(MILLION, off_peak).cost_nano == 150_000_000
+
+
+def test_an_owners_price_leaves_the_other_tiers_at_the_list_price() -> None:
+    book = default_book().with_overrides(
+        [{"provider": "openai", "model": "gpt-4o", "units": {"input_uncached": "2", "output_text": "8"}}]
+    )
+    batch = Usage({"input_uncached": 1_000_000}, context=UsageContext(tier="batch"))
+
+    assert price(batch, book.rates("openai", "gpt-4o", NOW)).cost_nano == 1_250_000_000
+
+
+@pytest.mark.parametrize("model", ["us.anthropic.claude-opus-5", "anthropic.claude-opus-5"])
+def test_bedrock_in_a_region_costs_a_tenth_more(model: str) -> None:
+    assert cost(default_book(), "bedrock", model) == 5_500_000_000
+    assert cost(default_book(), "bedrock", "global.anthropic.claude-opus-5") == 5_000_000_000
