@@ -12,9 +12,10 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
-from config.fitness import refuse_unfit_stores  # noqa: E402 - needs Django's app registry
+from config.fitness import refuse_unfit_stores, refuse_weak_secrets  # noqa: E402 - needs Django's app registry
 
 if settings.PRODUCTION:
+    refuse_weak_secrets()
     refuse_unfit_stores()
 
 from gateway.asgi import application as gateway_application  # noqa: E402 - needs Django's app registry

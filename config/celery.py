@@ -22,6 +22,7 @@ from django.apps import apps
 from django.conf import settings
 from redis import Redis
 
+from config.fitness import refuse_weak_secrets
 from config.stack.process import die_with_parent
 
 APPS_WITH_TASKS: Final = ("workspaces", "billing", "guardrails", "gateway")
@@ -30,6 +31,8 @@ HEARTBEAT_EVERY_S: Final = 5.0
 
 
 def _configuration() -> dict[str, Any]:
+    if settings.PRODUCTION:
+        refuse_weak_secrets()
     return {
         "broker_url": settings.BROKER_URL,
         "broker_connection_retry_on_startup": True,

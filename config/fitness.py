@@ -1,4 +1,4 @@
-"""Refuses, when a production starts, stores that would lose money or mix up workspaces.
+"""Refuses, when a production starts, secrets that can be guessed and stores that would lose money or mix up workspaces.
 
 A store that cannot be reached is not judged here: the gateway answers 503 until it is back, and `/readyz` says so.
 """
@@ -16,6 +16,13 @@ from django.db import connection
 from config.stack.redis import faults_of_money_redis
 
 log = logging.getLogger(__name__)
+
+
+def refuse_weak_secrets() -> None:
+    """Raises `ImproperlyConfigured` naming the secrets that are missing or short."""
+    if settings.WEAK_SECRETS:
+        least = ", ".join(f"{name} ({settings.LEAST_SECRET_CHARACTERS[name]})" for name in settings.WEAK_SECRETS)
+        raise ImproperlyConfigured(f"Set these to random text of at least so many characters: {least}. See .env.example.")
 
 
 def refuse_unfit_stores() -> None:

@@ -31,3 +31,9 @@ def test_a_redis_that_is_away_is_not_judged(settings: Settings, redis_server: Re
     settings.MONEY_REDIS_URL = redis_server.url()
     redis_server.stop()
     fitness.refuse_unfit_stores()
+
+
+def test_a_production_that_serves_names_the_secrets_it_lacks(settings: Settings) -> None:
+    settings.WEAK_SECRETS = ["SLUICE_MASTER_KEY"]
+    with pytest.raises(ImproperlyConfigured, match=r"SLUICE_MASTER_KEY \(43\)"):
+        fitness.refuse_weak_secrets()
