@@ -319,11 +319,10 @@ def meta_of(listed: Mapping[str, Any], model: Any) -> dict[str, Any]:
 def add_unmatched(models: dict[str, dict[str, Any]], listed: Mapping[str, Any], taken: set[str]) -> None:
     """Models that only the second source has, at its prices: better than no price, and named as such."""
     for name, stated in sorted(listed.items()):
-        if (
-            name in taken
-            or name in models
-            or stated.get("mode") not in ("chat", "completion", "responses", "embedding")
-        ):
+        regional_twin = "/" in name and stated.get("litellm_provider", "").startswith(("azure", "bedrock"))
+        if name in taken or name in models or f"regional.{name}" in models or regional_twin:
+            continue
+        if stated.get("mode") not in ("chat", "completion", "responses", "embedding"):
             continue
         base = {unit: text(Decimal(stated[key]) * 10**6) for key, unit in LITELLM_UNITS.items() if stated.get(key)}
         if "input_uncached" not in base or ("output_text" not in base and stated["mode"] != "embedding"):

@@ -21,7 +21,9 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="read JSON lines and write JSON lines (the only form there is)")
+        parser.add_argument(
+            "--json", action="store_true", help="read JSON lines and write JSON lines (the only form there is)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         price_lines(sys.stdin, self.stdout, default_book(), now=datetime.now(UTC))
