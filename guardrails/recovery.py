@@ -235,10 +235,18 @@ class Recovery:
 
     async def _rebuild(self, workspace_id: int) -> bool:
         epoch, seq = self._seen(workspace_id)
-        try:
-            await in_thread(lambda: rebuild(workspace_id, seen_epoch=epoch, seen_seq=seq))
-        except (*DATABASE_AWAY, NotNow, RedisError, control.Refused) as error:
-            log.warning("workspace %d not rebuilt yet: %s: %s", workspace_id, type(error).__name__, error)
-            await asyncio.sleep(0.25)  # the next attempt is not made in a tight loop
-            return False
-        return True
+        until = time.monotonic() + self._wait_s
+        while True:
+            try:
+                await in_thread(lambda: rebuild(workspace_id, seen_epoch=epoch, seen_seq=seq))
+            except NotNow as error:  # most often another gateway is at it: when that is done, so are we
+                if time.monotonic() < until:
+                    await asyncio.sleep(0.05)
+                    continue
+                log.warning("workspace %d not rebuilt yet: %s", workspace_id, error)
+                return False
+            except (*DATABASE_AWAY, RedisError, control.Refused) as error:
+                log.warning("workspace %d not rebuilt yet: %s: %s", workspace_id, type(error).__name__, error)
+                await asyncio.sleep(0.25)  # the next attempt is not made in a tight loop
+                return False
+            return True
