@@ -8,7 +8,7 @@ from typing import Any
 
 from billing.domain.money import usd_text
 from billing.domain.pricing import PriceBook, price
-from billing.domain.usage import Usage, extract
+from billing.domain.usage import extract
 
 
 class BadLine(ValueError):
@@ -39,22 +39,13 @@ def evaluate(line: Mapping[str, Any], book: PriceBook, *, now: datetime) -> dict
     return {
         "cost_usd": None if priced.cost_nano is None else usd_text(priced.cost_nano),
         "status": priced.status.value,
-        "buckets": _buckets(usage),
+        "buckets": {**usage.all_buckets, **usage.all_fees},
         "breakdown": priced.breakdown,
         "known_usd": usd_text(priced.known_nano),
         "flags": list(priced.flags),
         "measured": usage.measured,
         "context": usage.context.as_plain(),
     }
-
-
-def _buckets(usage: Usage) -> dict[str, int]:
-    merged: dict[str, int] = {}
-    for part in (usage, *usage.parts):
-        for source in (part.buckets, part.fees):
-            for name, quantity in source.items():
-                merged[name] = merged.get(name, 0) + quantity
-    return merged
 
 
 def _text(line: Mapping[str, Any], key: str, *, default: str | None = None) -> str:

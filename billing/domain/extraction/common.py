@@ -22,7 +22,7 @@ _REGION = (
     re.compile(r"//([a-z]+-[a-z]+\d+)-aiplatform\."),
     re.compile(r"//aiplatform\.([a-z]{2,})\.rep\.googleapis"),
     re.compile(r"/locations/(?!global)([a-z0-9-]+)"),
-    re.compile(r"//(?:api\.)?(eu|us)\.(?:api\.)?mistral\.ai"),
+    re.compile(r"//(?:api[.-])?(eu|us)[.-](?:api\.)?mistral\.ai"),
 )
 
 
@@ -41,6 +41,11 @@ class Call:
 
     @property
     def region(self) -> str:
+        """The region whose uplift applies: stated by the account, or in the address that was called; empty for a global endpoint."""
+        for key in ("region", "location"):
+            stated = self.account.get(key)
+            if isinstance(stated, str) and stated.lower() not in ("", "global"):
+                return stated[:40]
         for source in (self.base_url, self.endpoint):
             for pattern in _REGION:
                 if hit := pattern.search(source):

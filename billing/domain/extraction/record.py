@@ -89,11 +89,28 @@ class Usage:
         )
 
     @property
+    def all_buckets(self) -> dict[str, int]:
+        """The buckets of this usage and its parts together, for the ledger's columns (a price needs them apart)."""
+        return _merged([self.buckets, *(part.all_buckets for part in self.parts)])
+
+    @property
+    def all_fees(self) -> dict[str, int]:
+        return _merged([self.fees, *(part.all_fees for part in self.parts)])
+
+    @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
     def with_flags(self, flags: Iterable[str]) -> Usage:
         return replace(self, flags=(*self.flags, *flags))
+
+
+def _merged(sources: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    merged: dict[str, int] = {}
+    for source in sources:
+        for name, quantity in source.items():
+            merged[name] = merged.get(name, 0) + quantity
+    return merged
 
 
 NOTHING = Usage()
@@ -162,8 +179,11 @@ class Tally:
         """Flags every key that nobody has taught us: it may be billed (BILLING.md, checklist 9)."""
         if source.keys() <= known:
             return
-        for key in source.keys() - known:
+        for key in sorted(source.keys() - known, key=str):
             self.flag(f"schema_drift:{where}{str(key)[:64]}")
+            value = source[key]
+            if isinstance(value, Mapping | list) or (isinstance(value, int | float) and value > 0):
+                self.missing.append(f"unread:{where}{str(key)[:64]}")  # it may well be a line of the bill
 
     def usage(self, context: UsageContext, raw: Any) -> Usage:
         return Usage(

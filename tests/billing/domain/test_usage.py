@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from billing.domain.events import PriceStatus
+from billing.domain.pricing import price
 from billing.domain.usage import extract
+from billing.prices import default_book
 from tests.billing.domain.vectors.own import GENERATE, MESSAGES, chat, gemini, message
 
 CHAT = "/v1/chat/completions"
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 GARBAGE = [-1, 1.5, "12", True, 10**18, float("inf"), [], {}, None]
 
 
@@ -155,3 +160,26 @@ def test_a_stream_of_writes_that_grew_keeps_the_long_ones() -> None:
     usage = extract("anthropic", MESSAGES, [{"type": "message_start", "message": start}, delta], streamed=True)
 
     assert usage.buckets == {"input_uncached": 5, "cache_write_5m": 90, "cache_write_1h": 60, "output_text": 9}
+
+
+def test_a_new_count_makes_the_price_partial_and_a_new_word_does_not() -> None:
+    counted = extract("openai", CHAT, chat("gpt-4o", 10, 10, quantum_tokens=7))
+    worded = extract("openai", CHAT, chat("gpt-4o", 10, 10, mood="fine"))
+
+    assert price(counted, default_book().rates("openai", "gpt-4o", NOW)).status is PriceStatus.PARTIAL
+    assert price(worded, default_book().rates("openai", "gpt-4o", NOW)).status is PriceStatus.EXACT
+
+
+def test_parts_are_counted_together_for_the_ledger() -> None:
+    usage = extract(
+        "anthropic",
+        MESSAGES,
+        message("claude-opus-5", 500, 100, iterations=[
+            {"type": "message", "input_tokens": 500, "output_tokens": 100},
+            {"type": "advisor_message", "model": "claude-opus-4-8", "input_tokens": 5, "output_tokens": 7},
+        ]),
+    )  # fmt: skip
+
+    assert usage.buckets == {"input_uncached": 500, "output_text": 100}
+    assert usage.all_buckets == {"input_uncached": 505, "output_text": 107}
+    assert usage.total_tokens == 612
