@@ -148,8 +148,8 @@ class Attempt:
             **self._facts(http_status, error, reading),
             basis=basis,
             price_status=priced.status,
-            buckets=dict(usage.buckets),
-            fees=dict(usage.fees),
+            buckets=usage.all_buckets,
+            fees=usage.all_fees,
             breakdown=priced.breakdown,
             context=usage.context.as_plain(),
         )
