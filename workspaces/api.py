@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
@@ -30,7 +30,8 @@ class Workspaces(APIView):
 
     @extend_schema(operation_id="workspaces_list", responses=listed(shapes.WorkspaceShown))
     def get(self, request: Request) -> Response:
-        rows = Workspace.objects.filter(pk=request.auth.workspace_id, memberships__user_id=request.auth.user_id)
+        token = cast("ApiToken", request.auth)
+        rows = Workspace.objects.filter(pk=token.workspace_id, memberships__user_id=token.user_id)
         return paged(request, rows.exclude(state=WorkspaceState.DELETING), lambda row: shapes.WorkspaceShown(row).data)
 
 

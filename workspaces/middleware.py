@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from workspaces import tenancy
 from workspaces.domain.slugs import SLUG
-from workspaces.models import Membership, Workspace, WorkspaceState
+from workspaces.models import Membership, User, Workspace, WorkspaceState
 
 _SLUG = re.compile(r"/w/([^/]+)(?:/|$)")
 
@@ -47,7 +48,9 @@ class WorkspaceMiddleware:
         with tenancy.entered(membership.workspace):
             response = self.get_response(request)
         if isinstance(response, StreamingHttpResponse) and not response.is_async:
-            response.streaming_content = _inside(membership.workspace, response.streaming_content)
+            response.streaming_content = _inside(
+                membership.workspace, cast("Iterable[bytes]", response.streaming_content)
+            )
         return response
 
 
@@ -56,7 +59,7 @@ def membership_of(request: HttpRequest, slug: str) -> Membership:
         raise Http404("no such workspace")
     membership = (
         Membership.objects.select_related("workspace")
-        .filter(user_id=request.user.pk, workspace__slug=slug)
+        .filter(user_id=cast("User", request.user).pk, workspace__slug=slug)
         .exclude(workspace__state=WorkspaceState.DELETING)
         .first()
     )

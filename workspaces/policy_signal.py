@@ -40,7 +40,8 @@ def bump(workspace: Workspace) -> int:
     if not connection.in_atomic_block:
         raise RuntimeError("bump() belongs into the transaction of the change")
     Workspace.objects.filter(pk=workspace.pk).update(policy_version=F("policy_version") + 1)
-    version, state = Workspace.objects.values_list("policy_version", "state").get(pk=workspace.pk)
+    row: tuple[int, str] = Workspace.objects.values_list("policy_version", "state").get(pk=workspace.pk)
+    version, state = row
     workspace.policy_version = version
     change = PolicyChange(workspace.pk, version, state)
     for listener in _listeners:

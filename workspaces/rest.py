@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import Field, Model, QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.permissions import BasePermission
@@ -95,7 +95,8 @@ def paged(request: Request, rows: QuerySet[Row], shown: Callable[[Row], Any], *,
     limit = _limit(request.query_params.get("limit", "50"))
     if cursor := request.query_params.get("cursor"):
         try:
-            after = rows.model._meta.get_field(key).to_python(cursor)
+            field = rows.model._meta.get_field(key)
+            after = cast("Field[Any, Any]", field).to_python(cursor)
         except (DjangoValidationError, ValueError):
             raise ValidationError({"cursor": ["Use the cursor of an earlier answer."]}) from None
         rows = rows.filter(**{f"{key}__lt": after})

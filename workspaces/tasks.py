@@ -7,7 +7,7 @@ from celery import shared_task
 from workspaces import actions
 
 
-@shared_task(name="workspaces.purge")  # type: ignore[untyped-decorator]
+@shared_task(name="workspaces.purge")
 def purge() -> int:
     """Remove what deleted workspaces left, once admission has heard of it. Hourly."""
     return actions.purge_deleted_workspaces()

@@ -28,14 +28,14 @@ def entered(workspace: Workspace) -> Iterator[Workspace]:
     Leaves to the schema it came from, also on an error. Nested use for another workspace is refused: it would be a
     mistake that reads one tenant's rows with another one's intent.
     """
-    before = connection.tenant
+    before = connection.tenant  # type: ignore[attr-defined]  # django-tenants adds it, and set_tenant
     if before.schema_name not in ("public", workspace.schema_name):
         raise RuntimeError(f"already inside {before.schema_name}; leave it before entering {workspace.schema_name}")
-    connection.set_tenant(workspace)
+    connection.set_tenant(workspace)  # type: ignore[attr-defined]
     try:
         yield workspace
     finally:
-        connection.set_tenant(before)
+        connection.set_tenant(before)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def _ask(credential: ProviderCredential, secret: str) -> tuple[CredentialState, 
 
 
 def _access(provider: str) -> Access:
-    access = PROVIDERS.get(provider) if isinstance(provider, str) else None
+    access = PROVIDERS.get(provider)
     if access is None or (provider == "simulator" and not settings.SIMULATOR_URL):
         known = ", ".join(name for name in PROVIDERS if name != "simulator" or settings.SIMULATOR_URL)
         raise Invalid(f"Choose one of: {known}.", field="provider")

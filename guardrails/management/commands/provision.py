@@ -110,11 +110,14 @@ def _user(email: str) -> User:
 
 
 def _workspace(slug: str, owner: User, plan: str | None) -> Workspace:
-    found = Workspace.objects.filter(slug=slug).exclude(state=WorkspaceState.DELETING).first()
+    found: Workspace | None = Workspace.objects.filter(slug=slug).exclude(state=WorkspaceState.DELETING).first()
     if found is not None:
         return found
     name = slug.replace("-", " ").title()
-    return actions.create_workspace(slug=slug, name=name or slug, owner=owner, by=OPERATOR, plan=plan or Plan.FREE)
+    made: Workspace = actions.create_workspace(
+        slug=slug, name=name or slug, owner=owner, by=OPERATOR, plan=plan or Plan.FREE
+    )
+    return made
 
 
 def _membership(workspace: Workspace, user: User) -> Membership:
