@@ -26,7 +26,7 @@ class UsageRow(serializers.Serializer[Any]):
     assumed_nano = serializers.IntegerField()
     calls = serializers.IntegerField()
     attempts = serializers.IntegerField()
-    errors = serializers.IntegerField()
+    errors = serializers.IntegerField()  # type: ignore[assignment]  # declared fields leave the class
     voids = serializers.IntegerField(
         help_text="Attempts that cost nothing: never sent, or refused by the provider unbilled."
     )
