@@ -33,9 +33,13 @@ def exchange(gateway: GatewayProcess, raw: bytes, timeout_s: float = 8) -> bytes
 
 def post(shop: Shop, *headers: bytes, body: bytes = BODY, length: bool = True) -> bytes:
     lines = [
-        b"POST /v1/chat/completions HTTP/1.1", b"host: 127.0.0.1", b"authorization: Bearer " + shop.key.encode(),
-        b"content-type: application/json", *([b"content-length: %d" % len(body)] if length else []), *headers,
-    ]  # fmt: skip
+        b"POST /v1/chat/completions HTTP/1.1",
+        b"host: 127.0.0.1",
+        b"authorization: Bearer " + shop.key.encode(),
+        b"content-type: application/json",
+        *([b"content-length: %d" % len(body)] if length else []),
+        *headers,
+    ]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
@@ -86,14 +90,33 @@ def test_ambiguous_http_is_refused_before_it_means_anything(
 @pytest.mark.parametrize(
     "path",
     [
-        "//v1/chat/completions", "/v1//chat/completions", "/v1/../v1/chat/completions", "/v1/%63hat/completions", "/v1/chat/completions/",
-        "/v1/chat/completions;x", "/v1/chat%2fcompletions", "/V1/chat/completions", "/v1/chat/completions%00",
-        "/v1/files", "/v1/batches", "/v1/images/generations",
-        "/v1/audio/speech", "/v1/fine_tuning/jobs", "/v1/realtime", "/v1/responses", "/v1/completions", "/v1/assistants",
-        "/v1/embeddings", "/v1/moderations",
-        "/v1/vector_stores", "/v1/uploads", "/v1/organization/costs", "/v1/threads/runs", "/v1/",
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/../v1/chat/completions",
+        "/v1/%63hat/completions",
+        "/v1/chat/completions/",
+        "/v1/chat/completions;x",
+        "/v1/chat%2fcompletions",
+        "/V1/chat/completions",
+        "/v1/chat/completions%00",
+        "/v1/files",
+        "/v1/batches",
+        "/v1/images/generations",
+        "/v1/audio/speech",
+        "/v1/fine_tuning/jobs",
+        "/v1/realtime",
+        "/v1/responses",
+        "/v1/completions",
+        "/v1/assistants",
+        "/v1/embeddings",
+        "/v1/moderations",
+        "/v1/vector_stores",
+        "/v1/uploads",
+        "/v1/organization/costs",
+        "/v1/threads/runs",
+        "/v1/",
     ],
-)  # fmt: skip
+)
 def test_a_path_without_a_bound_on_its_cost_is_refused_and_never_forwarded(
     gateway: GatewayProcess, shop: Shop, path: str
 ) -> None:
