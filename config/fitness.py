@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 
 import psycopg
-import redis
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
+from redis import RedisError
 
-from config.stack.redis import faults_of_money_redis
+from guardrails.checks import faults_of
+from guardrails.limiter.connection import sync_store
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +23,17 @@ def refuse_weak_secrets() -> None:
     """Raises `ImproperlyConfigured` naming the secrets that are missing or short."""
     if settings.WEAK_SECRETS:
         least = ", ".join(f"{name} ({settings.LEAST_SECRET_CHARACTERS[name]})" for name in settings.WEAK_SECRETS)
-        raise ImproperlyConfigured(f"Set these to random text of at least so many characters: {least}. See .env.example.")
+        raise ImproperlyConfigured(
+            f"Set these to random text of at least so many characters: {least}. See .env.example."
+        )
 
 
 def refuse_unfit_stores() -> None:
     """Raises `ImproperlyConfigured` with what is wrong and what to change."""
     try:
-        faults = faults_of_money_redis(settings.MONEY_REDIS_URL)
-    except redis.RedisError as error:
-        log.warning("the budget Redis cannot be reached yet: %s", type(error).__name__)
+        faults = faults_of(sync_store())
+    except RedisError as error:
+        log.warning("the budget Redis cannot be asked yet: %s", type(error).__name__)
     else:
         if faults:
             raise ImproperlyConfigured("This Redis must not hold money: " + "; ".join(faults))

@@ -1,4 +1,4 @@
-"""A real Redis (Valkey) of our own: find the binary, start, stop, kill; and what a money Redis must be like before we trust it."""
+"""A real Redis (Valkey) of our own: find the binary, start, stop, kill; and when a worker last spoke through one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import redis
@@ -130,25 +130,6 @@ def running(home: Path, *, settings: dict[str, str] | None = None) -> Iterator[R
         yield server
     finally:
         server.stop()
-
-
-def faults_of_money_redis(url: str) -> list[str]:
-    """Why this Redis must not hold money: it evicts, or it forgets on a restart. Empty when it is fit.
-
-    A server that hides its configuration (some managed ones do) is judged by INFO alone.
-    """
-    once = Retry(NoBackoff(), 0)
-    with redis.Redis.from_url(
-        url, decode_responses=True, socket_timeout=5, socket_connect_timeout=5, retry=once
-    ) as client:
-        memory: Any = client.info("memory")
-        persistence: Any = client.info("persistence")
-    faults = []
-    if memory.get("maxmemory_policy", "noeviction") != "noeviction" and int(memory.get("maxmemory", 0)) > 0:
-        faults.append(f"it evicts keys when full (maxmemory-policy {memory['maxmemory_policy']}): set noeviction")
-    if int(persistence.get("aof_enabled", 0)) != 1:
-        faults.append("it has no append-only file: set appendonly yes")
-    return faults
 
 
 def heartbeat_age_s(broker_url: str, key: str) -> float | None:

@@ -28,7 +28,7 @@ from config.stack.home import Home
 from config.stack.part import Part, answers_http, describe_exit, takes_connections
 from config.stack.postgres import PostgresServer, rootless
 from config.stack.process import StackError, end, end_together, is_interrupted, signal_group, spawn, tail
-from config.stack.redis import RedisServer, faults_of_money_redis, heartbeat_age_s
+from config.stack.redis import RedisServer, heartbeat_age_s
 from config.stack.web import listen
 
 HOST: Final = "127.0.0.1"
@@ -253,9 +253,6 @@ class Supervisor:
             self.postgres.ensure_application_database()
         else:
             self._reach_database(self.environment.text("DATABASE_URL"))
-        money = self._redis_url("SLUICE_MONEY_REDIS_URL", 0)
-        for fault in faults_of_money_redis(money):
-            say("redis", f"WARNING: production would refuse {_without_password(money)} for money: {fault}")
 
     def _reach_database(self, url: str) -> None:
         try:

@@ -19,10 +19,16 @@ def test_durable_stores_are_accepted(settings: Settings, redis_server: RedisServ
     fitness.refuse_unfit_stores()
 
 
-def test_a_redis_that_forgets_is_refused_with_what_to_change(settings: Settings, tmp_path: Path) -> None:
-    with stack_redis.running(tmp_path / "forgets", settings={"appendonly": "no"}) as server:
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [({"appendonly": "no"}, "appendonly is off"), ({"maxmemory-policy": "allkeys-lru"}, "set it to noeviction")],
+)
+def test_a_redis_that_forgets_or_evicts_is_refused_with_what_to_change(
+    settings: Settings, tmp_path: Path, wrong: dict[str, str], advice: str
+) -> None:
+    with stack_redis.running(tmp_path / "unfit", settings=wrong) as server:
         settings.MONEY_REDIS_URL = server.url()
-        with pytest.raises(ImproperlyConfigured, match="set appendonly yes"):
+        with pytest.raises(ImproperlyConfigured, match=advice):
             fitness.refuse_unfit_stores()
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from config.stack import redis as stack_redis
 from config.stack.postgres import NOBODY, PostgresServer, Rootless, binaries, open_to_all, rootless
 from config.stack.process import StackError
 from config.stack.redis import RedisServer
@@ -44,17 +43,6 @@ def test_redis_keeps_acknowledged_writes_over_kill_9_and_restart(redis_server: R
     redis_server.start()
     with redis_server.client() as client:
         assert client.hget("counter", "s") == "499500"
-
-
-def test_a_money_redis_that_forgets_or_evicts_is_named_unfit(tmp_path: Path) -> None:
-    with stack_redis.running(tmp_path / "good") as good:
-        assert stack_redis.faults_of_money_redis(good.url()) == []
-    bad = {"appendonly": "no", "maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}
-    with stack_redis.running(tmp_path / "bad", settings=bad) as unfit:
-        faults = stack_redis.faults_of_money_redis(unfit.url())
-    assert len(faults) == 2
-    assert "allkeys-lru" in faults[0]
-    assert "append-only" in faults[1]
 
 
 @pytest.mark.parametrize("turn", [1, 2])
