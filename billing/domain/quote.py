@@ -107,6 +107,8 @@ def quote(
     tools = bound_tools(provider, rates.model, body, contents)
     parts = _input(provider, endpoint, body, body_bytes, meta, contents, tools, exact)
     limit, source = _output(endpoint, body, meta, asked, default_limit, provider, rates)
+    if source == "model":
+        limit = _beside_the_prompt(limit, meta, parts)
     if source == "unbounded":
         parts.refusals.append("output_unbounded: the model's maximum is not known, send an output limit")
     compiled = _rates(provider, body, rates, parts, contents, meta, base_url, endpoint)
@@ -160,7 +162,8 @@ def _input(
         parts.refusals.append("input_unbounded: a realtime session has no end")
     if "batch" in path and not any(key in body for key in ("messages", "contents", "input", "prompt")):
         parts.refusals.append("input_unbounded: a batch's calls are not in its body")
-    text = tokens.bound_bytes(max(body_bytes - contents.media_bytes, 0), family)
+    strange = 0 if tokens.is_even(family) else tokens.other_bytes(body)
+    text = tokens.bound_json(max(body_bytes - contents.media_bytes, 0), strange, family)
     if exact:
         rest = {
             key: value
@@ -240,6 +243,14 @@ def _output(
     return (most, "model") if most else (0, "unbounded")
 
 
+def _beside_the_prompt(limit: int, meta: ModelMeta, parts: _Parts) -> int:
+    """Where a model's maximum is its whole context window, a provider refuses a limit that leaves no room for the prompt."""
+    if limit * 4 <= meta.context_window * 3:
+        return limit
+    return max(meta.context_window - parts.text - parts.image - parts.audio - parts.video, min(limit, SMALLEST_ROOM))
+
+
+SMALLEST_ROOM = 4_096
 _IMAGE_TOKENS = {"low": 408, "medium": 1_584, "high": 6_240}
 
 

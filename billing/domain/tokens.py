@@ -8,7 +8,7 @@ Vocabularies are files, so whoever reads files hands a loader in (`use_vocabular
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 LONGEST_EXACT_CHARS = 2_000_000
@@ -45,9 +45,33 @@ def bound(text: str, family: str) -> int:
     return plain * ascii_bytes + other * (size - ascii_bytes) + 1
 
 
-def bound_bytes(size: int, family: str) -> int:
-    """`bound` for `size` bytes of JSON whose text nobody has looked at (escapes only make JSON longer than what it says)."""
-    return FACTORS.get(family, UNKNOWN)[1] * size
+def bound_json(size: int, other_bytes: int, family: str) -> int:
+    """`bound` for `size` bytes of JSON of which `other_bytes` stand for text beyond ASCII (escapes only make JSON longer than what it says)."""
+    plain, other = FACTORS.get(family, UNKNOWN)
+    return plain * size + (other - plain) * other_bytes + 1
+
+
+def is_even(family: str) -> bool:
+    """Whether the family's bound is the same for every byte, so that nobody need look at the text."""
+    plain, other = FACTORS.get(family, UNKNOWN)
+    return plain == other
+
+
+def other_bytes(value: object) -> int:
+    """UTF-8 bytes beyond ASCII in all texts of a JSON value. Without recursion, for bodies nested as deep as they like."""
+    total = 0
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, str):
+            if not node.isascii():
+                total += sum(len(char.encode("utf-8", "surrogatepass")) for char in node if char > "\x7f")
+        elif isinstance(node, Mapping):
+            waiting += node.keys()
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return total
 
 
 def per_message(family: str) -> int:

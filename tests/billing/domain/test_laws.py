@@ -14,7 +14,7 @@ from billing.domain.extraction.record import MAX_COUNT, Usage, UsageContext
 from billing.domain.money import ceil_nano, ceil_ratio
 from billing.domain.pricing import Rates, price
 from billing.domain.quote import quote
-from billing.domain.tokens import FACTORS, bound, count_tokens
+from billing.domain.tokens import FACTORS, bound, bound_json, count_tokens, other_bytes
 from billing.domain.usage import extract
 from billing.prices import default_book
 
@@ -240,3 +240,12 @@ def test_every_family_has_a_bound_that_covers_the_bytes_of_ascii(text: str) -> N
     for family in (*FACTORS, "", "unheard-of"):
         assert bound(text, family) > 0
         assert bound(text + "x", family) >= bound(text, family)
+
+
+@given(st.text(max_size=300))
+def test_the_bound_of_json_covers_the_bound_of_its_text(text: str) -> None:
+    body = {"messages": [{"content": text}]}
+    for escaped in (True, False):
+        size = len(json.dumps(body, ensure_ascii=escaped).encode("utf-8", "surrogatepass"))
+        for family in (*FACTORS, ""):
+            assert bound_json(size, other_bytes(body), family) >= bound(text, family)

@@ -370,3 +370,18 @@ def test_a_body_nested_beyond_reason_is_refused_and_not_crashed_on() -> None:
         deep = [deep]
 
     assert quoted({"messages": [{"role": "user", "content": deep}]}).refusal == "input_unbounded: nested too deeply"
+
+
+def test_plain_text_is_not_held_for_as_if_it_were_strange() -> None:
+    plain = quoted(said("x" * 3000, max_tokens=1), "xai", CHAT, "grok-4.3")
+    strange = quoted(said("\ufdfa" * 1000, max_tokens=1), "xai", CHAT, "grok-4.3")
+
+    assert plain.input_tokens_bound < 5_000
+    assert strange.input_tokens_bound >= 33_000
+
+
+def test_a_maximum_that_is_the_whole_window_leaves_room_for_the_prompt() -> None:
+    bound = quoted(said("x" * 10_000), "xai", CHAT, "grok-4.5")
+
+    assert bound.output_tokens_cap + bound.input_tokens_bound <= 500_000
+    assert bound.output_limit_source == "model"
