@@ -113,13 +113,10 @@ class PriceBook:
         record, snapshot_from, home = found
         if record is None or snapshot_from > at:
             return None
-        edges = self._edges.get(provider)
-        if edges is None:
-            edges = self._edges[provider] = sorted(self._moments(provider))
         windows = _NO_WINDOWS
         if "windows" in self._providers.get(home, ()):
             windows = frozenset(name for name in self._providers[home]["windows"] if self._open(home, name, at))
-        key = (provider, model, bisect_right(edges, at), windows)
+        key = (provider, model, bisect_right(self._edges_of(provider), at), windows)
         rates = self._rates.get(key)
         if rates is None:
             rates = self._make(provider, model, record, at, windows)
@@ -152,15 +149,18 @@ class PriceBook:
         """
         return _OverriddenBook(self, list(rows))
 
-    def _moments(self, provider: str) -> set[int]:
+    def _edges_of(self, provider: str) -> list[int]:
         """Every second at which a price of this provider changes: between two of them its Rates, and their siblings, stay as they are."""
-        home = self._aliases.get(provider, provider)
-        found: set[int] = set()
-        for candidate in (home, *self._providers.get(home, {}).get("fallback", ())):
-            for raw in self._providers.get(candidate, {}).get("models", {}).values():
-                for row in (*raw["rows"], {"from": raw.get("regional_from")}):
-                    found.update(_bounds(row))
-        return found
+        edges = self._edges.get(provider)
+        if edges is None:
+            home = self._aliases.get(provider, provider)
+            found: set[int] = set()
+            for candidate in (home, *self._providers.get(home, {}).get("fallback", ())):
+                for raw in self._providers.get(candidate, {}).get("models", {}).values():
+                    for row in (*raw["rows"], {"from": raw.get("regional_from")}):
+                        found.update(_bounds(row))
+            edges = self._edges[provider] = sorted(found)
+        return edges
 
     def _make(self, provider: str, model: str, record: _Model, at: int, windows: frozenset[str]) -> Rates | None:
         tables = record.tables(at, windows)
@@ -222,7 +222,7 @@ class _OverriddenBook(PriceBook):
         super().__init__({"version": base.version, "providers": base._providers})
         self._base, self._own = base, rows
         self.version = f"{base.version}+own"
-        self._models = base._models
+        self._models, self._names = base._models, base._names  # parsed once for all workspaces
         for row in rows:  # a bad row is the administrator's mistake: say so when the book is made, not at a call
             for amount in (*row.get("units", {}).values(), row.get("discount", "0")):
                 if not fraction_of_usd(str(amount)) >= 0:
@@ -248,8 +248,12 @@ class _OverriddenBook(PriceBook):
         rows = [{**row, "tier": row.get("tier", STANDARD)} for row in exact]
         return _Model(wanted, {"rows": rows, **_meta_raw(listed[0])}, inherited=listed[0]), 0, listed[2]
 
-    def _moments(self, provider: str) -> set[int]:
-        return super()._moments(provider).union(*(_bounds(row) for row in self._own))
+    def _edges_of(self, provider: str) -> list[int]:
+        edges = self._edges.get(provider)
+        if edges is None:
+            own = (_bounds(row) for row in self._own)
+            edges = self._edges[provider] = sorted(set(self._base._edges_of(provider)).union(*own))
+        return edges
 
     def _make(self, provider: str, model: str, record: _Model, at: int, windows: frozenset[str]) -> Rates | None:
         rates = super()._make(provider, model, record, at, windows)
