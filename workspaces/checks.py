@@ -7,7 +7,7 @@ worker, command): behind a pooler in transaction mode one tenant's `search_path`
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -57,10 +57,16 @@ def row_level_security_binds(app_configs: Any = None, databases: Any = None, **k
     return []
 
 
+def _rival(parameters: dict[str, Any]) -> psycopg.Connection[Any]:
+    """A connection beside Django's own."""
+    return psycopg.connect(**{**parameters, "autocommit": True})
+
+
 class FirstConnection:
     """Looks at the database once a process. `watch()` at start-up."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect: Callable[[dict[str, Any]], Any] = _rival) -> None:
+        self.connect = connect
         self.looked = False
 
     def watch(self) -> None:
@@ -70,10 +76,7 @@ class FirstConnection:
         """Raises ImproperlyConfigured behind a transaction pooler, and again on every later connection."""
         if self.looked:
             return
-        raw = connection.connection
-        if pools_transactions(
-            raw, lambda: psycopg.connect(**{**connection.get_connection_params(), "autocommit": True})
-        ):
+        if pools_transactions(connection.connection, lambda: self.connect(connection.get_connection_params())):
             connection.close()
             raise ImproperlyConfigured(TRANSACTION_POOLING)
         self.looked = True
@@ -97,8 +100,9 @@ def pools_transactions(raw: psycopg.Connection[Any], connect: Any) -> bool:
                     cursor.execute("BEGIN")
                 if _backend(rival) == ours or _backend(raw) != ours:
                     return True
-            except psycopg.OperationalError:
-                return False  # no more backends to be had, and ours was never taken
+            except psycopg.OperationalError as error:
+                # No more backends to be had, and ours was never taken; unless it is a pooler that knows no transactions at all.
+                return "statement pooling" in str(error)
     return False
 
 
