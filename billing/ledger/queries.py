@@ -207,23 +207,61 @@ def grouped(
         raise CannotAnswer(f"cannot rank by {rank_by[:40]!r}: use one of {', '.join(MEASURES)}")
     single = _single(dimensions, filters)
     if single is None:
-        rows, names = _details(workspace, days, dimensions, filters)
-        if not names:  # `values()` of nothing would group by everything
-            whole = rows.aggregate(**_sums())
-            return [Row((), _totals([whole[name] for name in _SUM_NAMES]))]
-        found = rows.values(*names).annotate(**_sums()).order_by(F(f"sum_{rank_by}").desc(), *names)
-        read = found.values_list(*names, *_SUM_NAMES)[:limit]
-        return [Row(tuple(v or "" for v in row[: len(names)]), _totals(row[len(names) :])) for row in read]
+        return _grouped_details(workspace, days, dimensions, filters, limit, rank_by)
+    segments = list(_calendar(days, monthly=single not in NO_MONTHS))
+    values = _dearest(workspace, segments, single, filters, limit, rank_by) if dimensions else None
     merged: dict[str, Totals] = {}
-    for model, column, first, last in _calendar(days, monthly=single not in NO_MONTHS):
+    for model, column, first, last in segments:
         rows = _values(model, column, workspace, single, first, last, filters)
-        grouped_rows = rows.values("value") if dimensions else rows.values("dimension")
-        for value, *numbers in grouped_rows.annotate(**_sums()).values_list(
-            "value" if dimensions else "dimension", *_SUM_NAMES
-        ):
-            merged[value] = merged.get(value, Totals()) + _totals(numbers)
-    ranked = sorted(merged.items(), key=lambda item: (-getattr(item[1], rank_by), item[0]))[:limit]
-    return [Row((value,) if dimensions else (), sums) for value, sums in ranked]
+        by = "dimension"  # one value: no group
+        if values is not None:
+            rows, by = rows.filter(value__in=values), "value"
+        for group, *numbers in rows.values(by).annotate(**_sums()).values_list(by, *_SUM_NAMES):
+            merged[group] = merged.get(group, Totals()) + _totals(numbers)
+    if values is None:
+        return [Row((), sums) for sums in merged.values()]
+    return [Row((value,), merged[value]) for value in values]
+
+
+Segment = tuple[type[RollupDay] | type[RollupMonth], str, date, date]
+"""A rollup, its column of time, and the range to read from it."""
+
+
+def _dearest(
+    workspace: Workspace, segments: Sequence[Segment], dimension: str, filters: Filters, limit: int, rank_by: str
+) -> list[str]:
+    """The values to show, ranked by one measure before the others are added up: of ten thousand customers a hundred are shown."""
+    parts, params = [], []
+    for model, column, first, last in segments:
+        own = " AND value = %s" if dimension in filters else ""
+        parts.append(
+            f"SELECT value, {rank_by} AS measure FROM {model._meta.db_table} "  # noqa: S608 - names of ours, checked by `grouped`
+            f"WHERE workspace_id = %s AND dimension = %s AND {column} BETWEEN %s AND %s{own}"
+        )
+        params += [workspace.pk, dimension, first, last, *([filters[dimension]] if own else [])]
+    query = f"SELECT value FROM ({' UNION ALL '.join(parts)}) AS r GROUP BY value ORDER BY sum(measure) DESC, value LIMIT %s"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(query, [*params, limit])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _grouped_details(
+    workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, limit: int, rank_by: str
+) -> list[Row]:
+    rows, names = _details(workspace, days, dimensions, filters)
+    if not names:  # `values()` of nothing would group by everything
+        whole = rows.aggregate(**_sums())
+        return [Row((), _totals([whole[name] for name in _SUM_NAMES]))]
+    ranked = rows.values(*names).annotate(measure=Sum(rank_by)).order_by(F("measure").desc(), *names)
+    shown = list(ranked.values_list(*names)[:limit])
+    for place, name in enumerate(names):
+        wanted = {values[place] for values in shown}
+        # A tag that a call does not have is NULL, which no list contains.
+        absent = Q(**{f"{name}__isnull": True}) if None in wanted else Q()
+        rows = rows.filter(Q(**{f"{name}__in": wanted - {None}}) | absent)
+    sums = rows.values(*names).annotate(**_sums()).values_list(*names, *_SUM_NAMES)
+    found = {row[: len(names)]: _totals(row[len(names) :]) for row in sums}
+    return [Row(tuple(value or "" for value in values), found[values]) for values in shown]
 
 
 def series(
@@ -308,7 +346,7 @@ def _single(dimensions: Sequence[str], filters: Filters) -> str | None:
     return next(iter(names), "")
 
 
-def _calendar(days: Days, *, monthly: bool) -> Iterator[tuple[type[RollupDay] | type[RollupMonth], str, date, date]]:
+def _calendar(days: Days, *, monthly: bool) -> Iterator[Segment]:
     """A range as whole months from monthly rows and the days at both ends."""
     first_month = days.first if days.first.day == 1 else _next_month(days.first)
     after = _next_month(days.last) if (days.last + timedelta(days=1)).day == 1 else days.last.replace(day=1)
