@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from django import template
 from django.conf import settings
-from django.forms import BoundField, CheckboxInput, RadioSelect, Select
+from django.forms import BoundField, CheckboxInput, Select
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -109,7 +109,7 @@ def field(
     `mark=False` leaves out the word "Optional", for fields that the page requires in another way.
     """
     widget = bound.field.widget
-    control = "form-select" if isinstance(widget, Select) and not isinstance(widget, RadioSelect) else "form-control"
+    control = "form-select" if isinstance(widget, Select) else "form-control"
     attrs: dict[str, Any] = {name.replace("_", "-"): value for name, value in attributes.items()}
     extra = f" {attrs.pop('class')}" if "class" in attrs else ""
     described = []

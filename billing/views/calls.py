@@ -28,7 +28,10 @@ _FILTERED = {"model": Dimension.MODEL, "key": Dimension.VIRTUAL_KEY, "customer":
 _BASIS = {
     Basis.MEASURED: ("measured", "The provider said what was used; priced line by line."),
     Basis.COUNTED: ("counted", "The provider did not say what was used, so we counted it from what passed through."),
-    Basis.ASSUMED: ("unconfirmed, at most", "Nobody could say what was used, so the worst case that was held is charged until it is known."),
+    Basis.ASSUMED: (
+        "unconfirmed, at most",
+        "Nobody could say what was used, so the worst case that was held is charged until it is known.",
+    ),
 }
 _UNITS = {
     "input_uncached": "Input tokens",
@@ -43,11 +46,17 @@ _UNITS = {
 
 class Filters(forms.Form):
     model = forms.CharField(
-        required=False, max_length=128, label="Model", widget=forms.TextInput(attrs={"class": "form-control", "placeholder": "Model"})
+        required=False,
+        max_length=128,
+        label="Model",
+        widget=forms.TextInput(attrs={"class": "form-control", "placeholder": "Model"}),
     )
     key = forms.ChoiceField(required=False, label="Virtual key", widget=forms.Select(attrs={"class": "form-select"}))
     customer = forms.CharField(
-        required=False, max_length=128, label="Customer", widget=forms.TextInput(attrs={"class": "form-control", "placeholder": "Customer"})
+        required=False,
+        max_length=128,
+        label="Customer",
+        widget=forms.TextInput(attrs={"class": "form-control", "placeholder": "Customer"}),
     )
     state = forms.ChoiceField(
         required=False, choices=_STATES, label="Status", widget=forms.Select(attrs={"class": "form-select"})
@@ -68,8 +77,9 @@ def calls(request: HttpRequest) -> HttpResponse:
     workspace = workspace_of(request)
     wanted_key = request.GET.get("key", "")
     names = {str(key.id): key.name for key in workspace_reads.keys_of(workspace)}
-    if wanted_key and wanted_key not in names:
-        names |= workspace_reads.key_names(workspace, {wanted_key})
+    if wanted_key and wanted_key not in names:  # a revoked key of a test call, or beyond those listed
+        known = workspace_reads.key_names(workspace, {wanted_key})
+        names |= {key: name for key, name in known.items() if name != workspace_reads.GONE}
     form = Filters(request.GET or None, keys=list(names.items()))
     given = form.cleaned_data if form.is_valid() else {}
     found = [] if form.errors else _log(workspace, given, request.GET.get("after", ""))
@@ -88,7 +98,7 @@ def calls(request: HttpRequest) -> HttpResponse:
 
 def _log(workspace: Workspace, given: dict[str, str], after: str) -> list[LoggedCall]:
     """One attempt more than a page shows, so that the page knows whether there are older ones."""
-    filters = {name: given[field] for field, name in _FILTERED.items() if given.get(field)}
+    filters = {name.value: given[field] for field, name in _FILTERED.items() if given.get(field)}
     failed = {"ok": False, "failed": True}.get(given.get("state", ""))
     try:
         cursor = UUID(after) if after else None
@@ -121,9 +131,9 @@ def call(request: HttpRequest, call_id: UUID) -> HttpResponse:
     return page(request, "billing/call.html", "calls", context)
 
 
-def recent(request: HttpRequest, limit: int) -> list[dict[str, Any]]:
-    """The newest calls as rows for `parts/call_rows.html`."""
-    return _listed(request, queries.recent_calls(workspace_of(request), limit=limit), {})
+def recent(request: HttpRequest, limit: int, names: dict[str, str]) -> list[dict[str, Any]]:
+    """The newest calls as rows for `parts/call_rows.html`. `names`: key id -> name, as far as known."""
+    return _listed(request, queries.recent_calls(workspace_of(request), limit=limit), names)
 
 
 def _listed(request: HttpRequest, found: list[LoggedCall], names: dict[str, str]) -> list[dict[str, Any]]:
@@ -148,7 +158,7 @@ def _row(request: HttpRequest, attempts: list[LoggedCall], names: dict[str, str]
         "at": attempts[0].charge.at,
         "model": last.model or "unknown",
         "provider": workspace_reads.title_of(last.provider),
-        "key_name": names.get(last.virtual_key, "a deleted key"),
+        "key_name": names[last.virtual_key],
         "customer": last.customer,
         "tokens": read + output,
         "input_tokens": read,
@@ -187,7 +197,9 @@ def _attempt(one: LoggedCall) -> dict[str, Any]:
         "price_status": one.latest.price_status,
         "lines": [_line(line) for line in one.latest.unpacked().get("breakdown", ())],
         "no_lines": "Nothing was used that has a price." if never_sent else "There are no price lines for this charge.",
-        "correction": {"cost_nano": one.correction.cost_nano, "ended_at": one.correction.ended_at} if one.correction else None,
+        "correction": {"cost_nano": one.correction.cost_nano, "ended_at": one.correction.ended_at}
+        if one.correction
+        else None,
     }
 
 
@@ -198,7 +210,11 @@ def _milliseconds(microseconds: int | None) -> str:
 def _line(line: dict[str, Any]) -> dict[str, str]:
     unit = str(line.get("unit", ""))
     per_million = line.get("rate_per_m_usd")
-    rate = f"${per_million} per million" if per_million is not None else (f"${line['rate_usd']} each" if "rate_usd" in line else "–")
+    rate = (
+        f"${per_million} per million"
+        if per_million is not None
+        else (f"${line['rate_usd']} each" if "rate_usd" in line else "–")
+    )
     quantity = line.get("quantity", 0)
     return {
         "unit": _UNITS.get(unit, unit.replace("_", " ").capitalize()),
@@ -225,7 +241,7 @@ def _dimensions(entry: Entry) -> list[dict[str, str]]:
 def _facts(one: LoggedCall, names: dict[str, str]) -> list[dict[str, Any]]:
     entry, line = one.charge, one.latest
     rows = [
-        ("Virtual key", names.get(entry.virtual_key, "a deleted key"), False),
+        ("Virtual key", names[entry.virtual_key], False),
         ("Provider", workspace_reads.title_of(entry.provider), False),
         ("Model asked for", entry.model_requested or entry.model, True),
         ("Model that answered", line.model_served, True),

@@ -1,7 +1,7 @@
 """The overview: how much, by what, and the calls as they come; before the first call, the four steps to it.
 
-The page asks for its fragment (`overview_live`) every second and a half while somebody looks. The version in the address makes that cheap: when nothing
-was booked and no step was done since, the answer is 204 after two reads by key.
+The page asks for its fragment (`overview_live`) every second and a half while somebody looks. The version in the address makes that
+cheap: when nothing was booked and no step was done since, the answer is 204 after one read by key.
 """
 
 from __future__ import annotations
@@ -52,16 +52,17 @@ def overview_live(request: HttpRequest) -> HttpResponse:
 def _version(request: HttpRequest) -> str:
     """What the fragment was made from: the stage, the books' mark, and before the first call the steps done."""
     workspace = workspace_of(request)
-    if reads.has_calls(workspace.pk):
-        return f"{_RUNNING}{reads.seen_up_to(workspace.pk)}"
+    mark = reads.mark(workspace.pk)
+    if mark.has_calls:
+        return f"{_RUNNING}{mark.seq}"
     return f"{_STARTING}{_done_before_calls(request)}"
 
 
 def _done_before_calls(request: HttpRequest) -> int:
-    """How far somebody is on the way to the first call: 0 nothing, 1 a provider key, 2 a virtual key too."""
-    if not workspace_reads.usable_credentials():
-        return 0
-    return 2 if workspace_reads.has_working_key(workspace_of(request)) else 1
+    """Which steps on the way to the first call are done: 1 a provider key, 2 a virtual key, 3 both."""
+    has_credential = bool(workspace_reads.usable_credentials())
+    has_key = workspace_reads.has_working_key(workspace_of(request))
+    return has_credential + 2 * has_key
 
 
 def _context(request: HttpRequest, *, was_starting: bool) -> dict[str, Any]:
@@ -85,8 +86,7 @@ def _context(request: HttpRequest, *, was_starting: bool) -> dict[str, Any]:
 
 def _onboarding(request: HttpRequest, done: int) -> dict[str, Any]:
     role = membership_of(request).role
-    has_credential, has_key = bool(workspace_reads.usable_credentials()), done == 2
-    has_key = has_key or workspace_reads.has_working_key(workspace_of(request))
+    has_credential, has_key = bool(done & 1), bool(done & 2)
     steps = [
         _step("provider", "Add a provider key", "Pasted once, checked, sealed. No key at hand? Take the simulator, it needs none.",
               has_credential, may(role, Action.MANAGE_CREDENTIALS), url(request, "credential_new"), "Add a provider key"),
@@ -118,17 +118,19 @@ def _figures(request: HttpRequest) -> dict[str, Any]:
     read = Days(min(last_month.first, charted.first), today)
     by_day = {point.start: point.totals for point in queries.series(workspace, read, Granularity.DAY)}
     this_month = _added(by_day, month)
+    by_model = _by_model(request, Days(min(month.first, charted.first), today))
     shows_calls = may(membership_of(request).role, Action.SEE_CALLS)
+    names: dict[str, str] = {}
     return {
         "today": _plain(by_day.get(today, Totals())),
         "yesterday": _plain(by_day.get(today - timedelta(days=1), Totals())),
         "month": _plain(this_month),
         "last_month": _plain(_added(by_day, last_month)),
         "month_start": month.first,
-        "chart": _chart(request, by_day, charted),
-        "by_model": _models(request, month, this_month),
-        "by_key": _keys(request, month, this_month),
-        "calls": call_views.recent(request, LIVE_CALLS) if shows_calls else [],
+        "chart": _chart(by_day, by_model, charted),
+        "by_model": _models(request, by_model, month, this_month),
+        "by_key": _keys(request, month, this_month, names),
+        "calls": call_views.recent(request, LIVE_CALLS, names) if shows_calls else [],
     }
 
 
@@ -148,24 +150,30 @@ def _plain(totals: Totals) -> dict[str, int]:
     }
 
 
-def _chart(request: HttpRequest, by_day: dict[Any, Totals], days: Days) -> dict[str, Any]:
-    """Spend by day, stacked by the dearest models; the rest of each day is the last series."""
+def _by_model(request: HttpRequest, days: Days) -> dict[str, dict[Any, Totals]]:
+    """Model -> day -> totals, for the models that cost most, dearest first."""
     workspace = workspace_of(request)
-    ranked = queries.by_value(workspace, days, Dimension.MODEL, limit=CHART_SERIES + 1)
-    named = [row.value for row in ranked[:CHART_SERIES]]
-    points = queries.series(workspace, days, Granularity.DAY, dimension=Dimension.MODEL, values=named)
-    costs = {(point.start, point.value): point.totals.cost_nano for point in points}
+    ranked = queries.by_value(workspace, days, Dimension.MODEL, limit=BREAKDOWN_ROWS)
+    found: dict[str, dict[Any, Totals]] = {row.value: {} for row in ranked}
+    for point in queries.series(workspace, days, Granularity.DAY, dimension=Dimension.MODEL, values=list(found)):
+        found[point.value][point.start] = point.totals
+    return found
+
+
+def _chart(by_day: dict[Any, Totals], by_model: dict[str, dict[Any, Totals]], days: Days) -> dict[str, Any]:
+    """Spend by day, stacked by the dearest models; the rest of each day is the last series."""
+    named = list(by_model)[:CHART_SERIES]
     rows = []
     for day in _span(days):
-        values = [costs.get((day, name), 0) for name in named]
-        whole = by_day[day].cost_nano if day in by_day else 0
+        values = [by_model[name].get(day, Totals()).cost_nano for name in named]
+        whole = by_day.get(day, Totals()).cost_nano
         rows.append({"date": day, "values": [*values, whole - sum(values)], "total": whole})
     names = ["Other" if name == OTHER else name for name in named]
-    if any(row["values"][-1] for row in rows) or not names:
+    if any(row["values"][-1] for row in rows) or not names:  # type: ignore[index]
         names.append("Other")
     return {
         "series": [{"name": name, "colour": number} for number, name in enumerate(names, start=1)],
-        "days": [row | {"values": row["values"][: len(names)]} for row in rows],
+        "days": [row | {"values": row["values"][: len(names)]} for row in rows],  # type: ignore[index]
     }
 
 
@@ -173,21 +181,28 @@ def _span(days: Days) -> list[date]:
     return [days.first + timedelta(days=number) for number in range((days.last - days.first).days + 1)]
 
 
-def _models(request: HttpRequest, month: Days, whole: Totals) -> list[dict[str, Any]]:
-    found = queries.by_value(workspace_of(request), month, Dimension.MODEL, limit=BREAKDOWN_ROWS)
-    rows = [(row.value, row.totals, f"{url(request, 'calls')}?{call_views.query(model=row.value)}") for row in found]
+def _models(
+    request: HttpRequest, by_model: dict[str, dict[Any, Totals]], month: Days, whole: Totals
+) -> list[dict[str, Any]]:
+    sums = {name: _added(by_day, month) for name, by_day in by_model.items()}
+    rows = [
+        (name, totals, f"{url(request, 'calls')}?{call_views.query(model=name)}")
+        for name, totals in sums.items()
+        if totals.attempts
+    ]
+    rows.sort(key=lambda row: (-row[1].cost_nano, row[0]))
     return _breakdown(rows, whole)
 
 
-def _keys(request: HttpRequest, month: Days, whole: Totals) -> list[dict[str, Any]]:
-    """By key. The many keys of test calls, each used once, are one row."""
+def _keys(request: HttpRequest, month: Days, whole: Totals, names: dict[str, str]) -> list[dict[str, Any]]:
+    """By key. The many keys of test calls, each used once, are one row. Adds the keys' names to `names`."""
     found = queries.by_value(workspace_of(request), month, Dimension.VIRTUAL_KEY, limit=MOST_KEYS)
-    names = workspace_reads.key_names(workspace_of(request), {row.value for row in found})
-    tests = [row.totals for row in found if names.get(row.value) == workspace_reads.TEST_CALL_KEY]
+    names |= workspace_reads.key_names(workspace_of(request), {row.value for row in found})
+    tests = [row.totals for row in found if names[row.value] == workspace_reads.TEST_CALL_KEY]
     rows = [
-        (names.get(row.value, "A deleted key"), row.totals, f"{url(request, 'calls')}?{call_views.query(key=row.value)}")
+        (names[row.value], row.totals, f"{url(request, 'calls')}?{call_views.query(key=row.value)}")
         for row in found
-        if names.get(row.value) != workspace_reads.TEST_CALL_KEY
+        if names[row.value] != workspace_reads.TEST_CALL_KEY
     ]
     if tests:
         rows.append(("Test calls", sum(tests, Totals()), ""))
@@ -197,7 +212,9 @@ def _keys(request: HttpRequest, month: Days, whole: Totals) -> list[dict[str, An
 
 def _breakdown(rows: list[tuple[str, Totals, str]], whole: Totals) -> list[dict[str, Any]]:
     """Rows for `billing/breakdown.html`, with an "Other" row for what is beyond them."""
-    shown = [{"name": name, "url": where, "whole_nano": whole.cost_nano, **_plain(totals)} for name, totals, where in rows]
+    shown = [
+        {"name": name, "url": where, "whole_nano": whole.cost_nano, **_plain(totals)} for name, totals, where in rows
+    ]
     rest = whole - sum((totals for _, totals, _ in rows), Totals())
     if rows and (rest.cost_nano > 0 or rest.calls > 0):
         shown.append({"name": "Other", "url": "", "whole_nano": whole.cost_nano, **_plain(rest)})

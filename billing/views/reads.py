@@ -1,15 +1,23 @@
-"""Two questions that the overview asks all the time, each one row by its key."""
+"""The question that the overview asks all the time: what is the newest that was booked? One row by its key."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.models import Exists, OuterRef
 
 from billing.models import RollupMonth, SequenceMark
 
 
-def seen_up_to(workspace_id: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    seq: int = 0
     """A number that grows with everything booked: what a page compares to know whether it is stale."""
-    return SequenceMark.objects.filter(workspace_id=workspace_id).values_list("seq", flat=True).first() or 0
+    has_calls: bool = False
+    """Whether any call ever ended. A hold alone moves `seq` and is no call yet."""
 
 
-def has_calls(workspace_id: int) -> bool:
-    """Whether anything was ever booked for the workspace."""
-    return RollupMonth.objects.filter(workspace_id=workspace_id, dimension="").exists()
+def mark(workspace_id: int) -> Mark:
+    ended = RollupMonth.objects.filter(workspace_id=OuterRef("workspace_id"), dimension="")
+    row = SequenceMark.objects.filter(workspace_id=workspace_id).values_list("seq", Exists(ended)).first()
+    return Mark(*row) if row else Mark()

@@ -29,7 +29,9 @@ ARGUMENTS = [
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 860}
 PASSWORD = "a sluice holds the river back"
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,7 +66,9 @@ class Site:
         """One chat completion, as an application makes it."""
         request = urllib.request.Request(
             f"{self.url}/v1/chat/completions",
-            data=json.dumps({"model": "sim-small", "messages": [{"role": "user", "content": "hello"}], **body}).encode(),
+            data=json.dumps(
+                {"model": "sim-small", "messages": [{"role": "user", "content": "hello"}], **body}
+            ).encode(),
             headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", "Sluice-Customer": "acme"},
         )
         with urllib.request.urlopen(request, timeout=20) as response:
@@ -143,7 +147,9 @@ def complaints() -> Iterator[Complaints]:
 @pytest.fixture
 def page(browser: Browser, site: Site, complaints: Complaints) -> Iterator[Page]:
     """A fresh browser on a desk, light theme, that fails the test on anything its console complains about."""
-    context = browser.new_context(viewport=DESK, color_scheme="light", base_url=site.url, permissions=["clipboard-read", "clipboard-write"])
+    context = browser.new_context(
+        viewport=DESK, color_scheme="light", base_url=site.url, permissions=["clipboard-read", "clipboard-write"]
+    )
     context.set_default_timeout(20_000)
     opened = context.new_page()
     opened.on("console", lambda message: complaints.note(message))
@@ -154,7 +160,9 @@ def page(browser: Browser, site: Site, complaints: Complaints) -> Iterator[Page]
 
 def picture(page: Page, name: str) -> None:
     """A picture for the README and for whoever judges the looks. Kept only when asked for, so that a test run leaves the tree as it was."""
-    folder = PICTURES if os.environ.get("SLUICE_PICTURES") else Path(os.environ.get("TMPDIR", "/tmp")) / "sluice-pictures"
+    folder = (
+        PICTURES if os.environ.get("SLUICE_PICTURES") else Path(os.environ.get("TMPDIR", "/tmp")) / "sluice-pictures"
+    )
     folder.mkdir(exist_ok=True)
     page.evaluate("document.fonts.ready")
     page.screenshot(path=folder / f"{name}.png", animations="disabled")

@@ -33,7 +33,6 @@ def create_workspace(page: Page, name: str, slug: str) -> None:
     expect(page).to_have_url(re.compile(f"/w/{slug}/$"))
 
 
-
 def test_a_newcomer_goes_from_sign_up_to_the_number_on_the_dashboard(page: Page, site: Site) -> None:
     sign_up(page, site, "ada@northwind.example")
     create_workspace(page, "Northwind Bikes", "northwind-bikes")

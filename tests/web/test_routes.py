@@ -138,7 +138,15 @@ def test_every_page_keeps_to_the_content_policy_and_is_not_cached(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/accounts/login/", "/accounts/signup/", "/accounts/password/reset/", "/accounts/password/reset/done/", "/nothing/here/"]
+    "path",
+    [
+        "/",
+        "/accounts/login/",
+        "/accounts/signup/",
+        "/accounts/password/reset/",
+        "/accounts/password/reset/done/",
+        "/nothing/here/",
+    ],
 )
 def test_pages_for_visitors_keep_to_the_content_policy(path: str) -> None:
     assert_keeps_to_the_policy(Client().get(path))
@@ -146,7 +154,15 @@ def test_pages_for_visitors_keep_to_the_content_policy(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/account/", "/workspaces/new/", "/accounts/email/", "/accounts/password/change/", "/accounts/reauthenticate/", "/accounts/2fa/", "/accounts/logout/"],
+    [
+        "/account/",
+        "/workspaces/new/",
+        "/accounts/email/",
+        "/accounts/password/change/",
+        "/accounts/reauthenticate/",
+        "/accounts/2fa/",
+        "/accounts/logout/",
+    ],
 )
 def test_account_pages_keep_to_the_content_policy(path: str, alice_client: Client) -> None:
     answer = alice_client.get(path, follow=True)

@@ -104,7 +104,11 @@ def profile(request: HttpRequest) -> HttpResponse:
         messages.success(request, "Saved.")
         return redirect("profile")
     workspaces = [
-        {"name": one.workspace.name, "url": reverse("overview", args=[one.workspace.slug]), "role": one.get_role_display()}
+        {
+            "name": one.workspace.name,
+            "url": reverse("overview", args=[one.workspace.slug]),
+            "role": one.get_role_display(),
+        }
         for one in reads.memberships_of(user)
     ]
     context = {"form": form, "workspaces": workspaces}

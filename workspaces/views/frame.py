@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from allauth.account.internal.flows.reauthentication import is_reauthentication_required
+from allauth.account.authentication import get_authentication_records
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -52,9 +53,11 @@ def workspace_page(
         def checked(request: WorkspaceRequest, slug: str, **kwargs: Any) -> HttpResponse:
             if not roles.may(request.membership.role, action):
                 raise PermissionDenied
-            if confirmed_by and request.method == "POST" and is_reauthentication_required(request, app="account"):
+            if confirmed_by and request.method == "POST" and not _proved_lately(request):
                 messages.info(request, "Confirm that it is you, then do it once more.")
-                return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': url(request, confirmed_by)})}")
+                return redirect(
+                    f"{reverse('account_reauthenticate')}?{urlencode({'next': url(request, confirmed_by)})}"
+                )
             try:
                 return view(request, **kwargs)
             except NotThere as error:
@@ -66,6 +69,15 @@ def workspace_page(
         return checked
 
     return decorate
+
+
+PROOF_LASTS_S = 15 * 60
+
+
+def _proved_lately(request: HttpRequest) -> bool:
+    """Whether the person signed in, or confirmed that it is them, a short while ago."""
+    records = get_authentication_records(request, request.user)
+    return any(time.time() - float(record.get("at", 0)) < PROOF_LASTS_S for record in records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +137,11 @@ def framed(request: HttpRequest, active: str) -> dict[str, Any]:
 def _others(request: HttpRequest, workspace: Workspace) -> list[dict[str, Any]]:
     memberships = reads.memberships_of(request.user)
     return [
-        {"name": one.workspace.name, "url": reverse("overview", args=[one.workspace.slug]), "is_current": one.workspace_id == workspace.pk}
+        {
+            "name": one.workspace.name,
+            "url": reverse("overview", args=[one.workspace.slug]),
+            "is_current": one.workspace_id == workspace.pk,
+        }
         for one in memberships
     ]
 

@@ -53,7 +53,10 @@ def invitation_withdraw(request: HttpRequest, invitation_id: UUID) -> HttpRespon
 def member_role(request: HttpRequest, membership_id: UUID) -> HttpResponse:
     try:
         member = actions.change_member(
-            workspace=workspace_of(request), by=actor(request), membership_id=membership_id, role=request.POST.get("role", "")
+            workspace=workspace_of(request),
+            by=actor(request),
+            membership_id=membership_id,
+            role=request.POST.get("role", ""),
         )
     except Refused as error:
         messages.error(request, f"{error} {error.hint}".strip())

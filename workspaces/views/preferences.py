@@ -25,7 +25,10 @@ def preferences(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         try:
             actions.change_workspace(
-                workspace=workspace, by=actor(request), name=form.cleaned_data["name"], time_zone=form.cleaned_data["time_zone"]
+                workspace=workspace,
+                by=actor(request),
+                name=form.cleaned_data["name"],
+                time_zone=form.cleaned_data["time_zone"],
             )
         except Refused as error:
             refuse(form, error)
@@ -42,9 +45,7 @@ def workspace_delete(request: HttpRequest) -> HttpResponse:
     form = DeleteWorkspaceForm(request.POST, workspace=workspace)
     if form.is_valid():
         try:
-            actions.delete_workspace(
-                workspace=workspace, by=actor(request), typed_slug=form.cleaned_data["typed_slug"]
-            )
+            actions.delete_workspace(workspace=workspace, by=actor(request), typed_slug=form.cleaned_data["typed_slug"])
         except Refused as error:
             refuse(form, error)
         else:

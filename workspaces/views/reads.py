@@ -16,6 +16,8 @@ from workspaces.vault.models import CredentialState, ProviderCredential
 TEST_CALL_KEY = "Test call"
 """The name of the keys that "Send a test call" makes, uses once and revokes; lists leave the used ones out."""
 
+GONE = "a deleted key"
+
 
 def memberships_of(user: Any) -> list[Membership]:
     """A person's workspaces, by name."""
@@ -43,10 +45,10 @@ def has_working_key(workspace: Workspace) -> bool:
 
 
 def key_names(workspace: Workspace, ids: set[str]) -> dict[str, str]:
-    """Virtual key id (text) -> its name, for the ids that are the workspace's."""
+    """Virtual key id (text) -> its name, for all of `ids`; those that are not the workspace's, or not there any more, say so."""
     wanted = [UUID(text) for text in ids if _is_uuid(text)]
     rows = VirtualKey.objects.filter(workspace=workspace, pk__in=wanted).values_list("id", "name")
-    return {str(key_id): name for key_id, name in rows}
+    return dict.fromkeys(ids, GONE) | {str(key_id): name for key_id, name in rows}
 
 
 def masked(key: VirtualKey) -> str:

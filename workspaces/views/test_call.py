@@ -68,7 +68,11 @@ def test_call(request: HttpRequest) -> HttpResponse:
 def _send(request: HttpRequest) -> dict[str, Any]:
     workspace, by = workspace_of(request), actor(request)
     if not reads.usable_credentials():
-        return _failed("No provider to call", "There is no working provider key in the vault.", "Add one; the simulator needs none.")
+        return _failed(
+            "No provider to call",
+            "There is no working provider key in the vault.",
+            "Add one; the simulator needs none.",
+        )
     minted = actions.create_virtual_key(
         workspace=workspace,
         by=by,
@@ -92,10 +96,16 @@ def _call(request: HttpRequest, key: VirtualKey, text: str) -> dict[str, Any]:
         model = _model(headers)
         body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": OUTPUT_TOKENS}
         answer = outbound.post(
-            settings.PUBLIC_URL, "/v1/chat/completions", headers=headers, content=json.dumps(body).encode(), timeout_s=TIMEOUT_S
+            settings.PUBLIC_URL,
+            "/v1/chat/completions",
+            headers=headers,
+            content=json.dumps(body).encode(),
+            timeout_s=TIMEOUT_S,
         )
     except outbound.OutboundFailed as failure:
-        return _failed("The gateway did not answer", str(failure), "Is it running at the public URL of this installation?")
+        return _failed(
+            "The gateway did not answer", str(failure), "Is it running at the public URL of this installation?"
+        )
     took_ms = round((time.monotonic() - started) * 1000)
     content = _decoded(answer.body)
     if answer.status != 200:

@@ -32,7 +32,9 @@ _NOTES = {
 @workspace_page(Action.SEE_CREDENTIALS)
 def vault(request: HttpRequest) -> HttpResponse:
     rows = [_shown(request, credential) for credential in reads.credentials()]
-    return page(request, "workspaces/vault.html", "vault", {"credentials": rows, "new_url": url(request, "credential_new")})
+    return page(
+        request, "workspaces/vault.html", "vault", {"credentials": rows, "new_url": url(request, "credential_new")}
+    )
 
 
 @workspace_page(Action.MANAGE_CREDENTIALS, methods=("GET", "POST"))
@@ -70,21 +72,29 @@ def credential_new(request: HttpRequest) -> HttpResponse:
 
 @workspace_page(Action.MANAGE_CREDENTIALS, methods=("POST",))
 def credential_check(request: HttpRequest, credential_id: UUID) -> HttpResponse:
-    credential = actions.verify_credential(workspace=workspace_of(request), by=actor(request), credential_id=credential_id)
+    credential = actions.verify_credential(
+        workspace=workspace_of(request), by=actor(request), credential_id=credential_id
+    )
     _tell(request, credential)
     return redirect(url(request, "vault"))
 
 
 @workspace_page(Action.MANAGE_CREDENTIALS, methods=("POST",))
 def credential_disable(request: HttpRequest, credential_id: UUID) -> HttpResponse:
-    credential = actions.disable_credential(workspace=workspace_of(request), by=actor(request), credential_id=credential_id)
-    messages.success(request, f"{reads.title_of(credential.provider)} “{credential.name}” is disabled. No call uses it from now on.")
+    credential = actions.disable_credential(
+        workspace=workspace_of(request), by=actor(request), credential_id=credential_id
+    )
+    messages.success(
+        request, f"{reads.title_of(credential.provider)} “{credential.name}” is disabled. No call uses it from now on."
+    )
     return redirect(url(request, "vault"))
 
 
 @workspace_page(Action.MANAGE_CREDENTIALS, methods=("POST",))
 def credential_enable(request: HttpRequest, credential_id: UUID) -> HttpResponse:
-    credential = actions.enable_credential(workspace=workspace_of(request), by=actor(request), credential_id=credential_id)
+    credential = actions.enable_credential(
+        workspace=workspace_of(request), by=actor(request), credential_id=credential_id
+    )
     messages.success(request, f"{reads.title_of(credential.provider)} “{credential.name}” is in use again.")
     return redirect(url(request, "vault"))
 
@@ -107,9 +117,13 @@ def _tell(request: HttpRequest, credential: ProviderCredential) -> None:
     if credential.state == CredentialState.VERIFIED:
         messages.success(request, f"{title} accepted the key. It is sealed.")
     elif credential.state == CredentialState.REJECTED:
-        messages.error(request, f"{credential.check_message} It is kept, but no call will use it until a check succeeds.")
+        messages.error(
+            request, f"{credential.check_message} It is kept, but no call will use it until a check succeeds."
+        )
     else:
-        messages.warning(request, credential.check_message or f"The key for {title} is sealed; it could not be checked.")
+        messages.warning(
+            request, credential.check_message or f"The key for {title} is sealed; it could not be checked."
+        )
 
 
 def _names() -> list[str]:
@@ -125,7 +139,9 @@ def _names() -> list[str]:
 
 def _with_base_url() -> list[str]:
     """The providers whose address a person gives."""
-    return [name for name, access in PROVIDERS.items() if name == "ollama" or (not access.base_url and name != "simulator")]
+    return [
+        name for name, access in PROVIDERS.items() if name == "ollama" or (not access.base_url and name != "simulator")
+    ]
 
 
 def _offered(name: str, chosen: str) -> dict[str, Any]:

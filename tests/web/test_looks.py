@@ -1,0 +1,120 @@
+"""The templates, assets and tags themselves: what the content policy forbids is not written, what is referred to is there."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from django.template.loader import get_template
+
+from billing.prices import default_book
+from billing.templatetags import sluice
+from config.env import ROOT
+from gateway.providers.registry import PROVIDERS as SPOKEN
+from workspaces.domain.providers import PROVIDERS
+from workspaces.views import snippets, test_call, vault
+
+TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
+OURS = sorted((ROOT / "static" / "sluice").glob("*"))
+VENDORED = sorted(path for path in (ROOT / "static" / "vendor").rglob("*") if path.suffix in (".js", ".css", ".svg"))
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(ROOT / "templates")))
+def test_a_template_compiles_and_writes_nothing_inline(path: Path) -> None:
+    get_template(str(path.relative_to(ROOT / "templates")))
+    text = path.read_text()
+    assert not re.search(r"<[^>]*\sstyle=", text)
+    assert not re.search(r"<[^>]*\son\w+=", text)
+    assert not re.search(r"<script(?![^>]*src=)", text)
+    assert "|safe" not in text
+    assert "autoescape off" not in text
+    assert not re.search(r"hx-on|hx-vals=['\"]js:|\[.*\]['\"]\s*hx-trigger", text), (
+        "needs eval, which the policy forbids"
+    )
+
+
+def test_every_icon_in_use_is_in_the_sprite() -> None:
+    sprite = (ROOT / "static/vendor/tabler/icons.svg").read_text()
+    there = set(re.findall(r'<symbol id="([^"]+)"', sprite))
+    used = {name for path in TEMPLATES for name in re.findall(r'{% icon "([^"]+)"', path.read_text())}
+    used |= set(re.findall(r'_Entry\("\w+", "[^"]+", "([^"]+)"', (ROOT / "workspaces/views/frame.py").read_text()))
+    used |= {name for path in TEMPLATES for name in re.findall(r'icon_name="([^"]+)"', path.read_text())}
+    assert used <= there
+
+
+@pytest.mark.parametrize("path", [*OURS, *VENDORED], ids=lambda path: path.name)
+def test_an_asset_fetches_nothing_from_elsewhere(path: Path) -> None:
+    text = path.read_text(errors="replace")
+    assert "sourceMappingURL" not in text
+    assert not re.search(r"""(?:url\(|@import\s|fetch\(|src=)\s*["']?(?:https?:)?//""", text)
+    assert "eval(" not in text or path.name.startswith("chart"), "the content policy forbids it"
+
+
+def test_vendored_assets_name_their_version_and_licence() -> None:
+    said = (ROOT / "static/vendor/README.md").read_text()
+    for folder in (path for path in (ROOT / "static/vendor").iterdir() if path.is_dir()):
+        assert f"`{folder.name}/" in said
+        assert any(path.name.startswith("LICENSE") for path in folder.iterdir())
+
+
+def test_snippets_carry_the_key_and_the_address_and_the_python_ones_are_python() -> None:
+    made = snippets.snippets(base_url="https://sluice.example/v1", key="slk_abc", model="gpt-4o-mini")
+    assert [one.slug for one in made] == ["python", "typescript", "curl", "langchain", "vercel"]
+    for one in made:
+        assert "https://sluice.example/v1" in one.text
+        assert "slk_abc" in one.text
+        assert "gpt-4o-mini" in one.text
+    for one in made:
+        if one.slug in ("python", "langchain"):
+            compile(one.text, one.slug, "exec")
+
+
+def test_a_model_s_name_cannot_leave_its_string_literal_in_a_snippet() -> None:
+    made = snippets.snippets(base_url="https://x/v1", model="""m"'`$(rm)\\\n;""")
+    assert all("$(" not in one.text and "m\"'" not in one.text for one in made)
+
+
+def test_the_models_of_test_calls_are_priced_and_their_providers_spoken_to() -> None:
+    book = default_book()
+    offered = {name for name in test_call.CHEAP_MODELS if name not in vault._NOT_SPOKEN}
+    for name in offered:
+        assert book.meta(name, test_call.CHEAP_MODELS[name]) is not None, name
+
+
+def test_every_provider_is_spoken_to_or_not_offered() -> None:
+    assert set(PROVIDERS) - set(SPOKEN) <= set(vault._NOT_SPOKEN)
+
+
+@pytest.mark.parametrize(
+    "number, shown",
+    [
+        (None, "–"),
+        (0, "0"),
+        (999, "999"),
+        (9_999, "9,999"),
+        (12_345, "12.3k"),
+        (392_118, "392k"),
+        (2_170_000, "2.17M"),
+        (7_000_000_000, "7B"),
+    ],
+)
+def test_counts_are_short_and_true(number: int | None, shown: str) -> None:
+    assert sluice.count_short(number) == shown
+
+
+@pytest.mark.parametrize("value, shown", [(None, "–"), (-1, "–"), (87, "87 ms"), (1234, "1.23 s")])
+def test_durations_say_their_unit(value: int | None, shown: str) -> None:
+    assert sluice.milliseconds(value) == shown
+
+
+def test_a_time_is_shown_in_the_workspace_s_zone_and_exact_on_hover() -> None:
+    shown = sluice.when(datetime(2026, 3, 29, 0, 30, tzinfo=UTC), "Europe/Berlin")
+    assert shown == '<time datetime="2026-03-29T00:30:00+00:00" title="2026-03-29 01:30:00 CET">29 Mar 01:30</time>'
+
+
+def test_a_bar_never_leaves_its_frame() -> None:
+    assert sluice.bar(150, 100, held=50)["filled"] == "100.00"
+    assert sluice.bar(90, 100, held=50)["waiting"] == "10.00"
+    assert sluice.bar(1, 0)["filled"] == "0.00"
