@@ -106,7 +106,8 @@ def _usage(usage: Mapping[str, Any], body: Mapping[str, Any], call: Call, tally:
         tier=_tier(usage, call, tally),
         batch=call.batch,
         regional=_region(usage, call),
-        model_served=text_of(body, "model"),
+        # Bedrock answers with the bare name, but bills the regional or global id that was asked for
+        model_served="" if call.provider == "bedrock" else text_of(body, "model"),
         response_id=text_of(body, "id"),
     )
     iterations = usage.get("iterations")
