@@ -63,7 +63,7 @@ def read_ledger(url: str) -> Ledger:
     """As the writer sees it: all workspaces, at one moment. `url` is the application's role: its row-level security applies."""
     with psycopg.connect(url) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        connection.execute("SELECT set_config('sluice.workspace', '*', true)")
+        connection.execute("SELECT set_config('sluice.every_workspace', 'on', true)")
         rows = [
             Row(
                 str(rid), leg, workspace, state, basis, price_status, cost, hold,

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from config.env import ROOT, inherited
 from config.stack.part import answers_http
 from config.stack.postgres import PostgresServer
@@ -139,21 +141,75 @@ def ask(environment: Mapping[str, str], *words: str, given: Any = None, timeout_
 
 
 @dataclass
-class Stack:
-    """A whole installation with a breakable wire between its parts."""
+class Installation:
+    """Gateways and workers on stores that may be somebody else's."""
 
     home: Path
-    redis: RedisServer
-    postgres: PostgresServer
-    simulator: Simulator
-    redis_wire: TcpProxy
-    """Between gateways and the money Redis."""
-    postgres_wire: TcpProxy
-    """Between the worker and PostgreSQL."""
-    provider_wire: TcpProxy
     environment: dict[str, str]
+    simulator: Simulator
     gateways: list[Gateway] = field(default_factory=list)
     workers: list[Process] = field(default_factory=list)
+
+    @property
+    def provider_url(self) -> str:
+        return self.simulator.base_url
+
+    @property
+    def database_url(self) -> str:
+        return self.environment["DATABASE_URL"]
+
+    def money(self) -> redis.Redis:
+        """A direct connection to the money Redis, past every wire."""
+        return redis.Redis.from_url(self.environment["SLUICE_MONEY_REDIS_URL"], socket_timeout=5)
+
+    def gateway_environment(self) -> dict[str, str]:
+        return self.environment
+
+    def worker_environment(self) -> dict[str, str]:
+        return self.environment
+
+    def ask(self, *words: str, given: Any = None) -> Any:
+        return ask(self.environment, *words, given=given)
+
+    def start_gateways(self, count: int, **more: str) -> list[Gateway]:
+        """Start so many more and wait for all of them."""
+        first = len(self.gateways) + 1
+        made = [
+            gateway(self.home, self.gateway_environment(), f"gateway-{number}", **more)
+            for number in range(first, first + count)
+        ]
+        self.gateways += made
+        for process in made:
+            process.launch()
+        for process in made:
+            process.wait()
+        return made
+
+    def launch_worker(self, **more: str) -> Process:
+        made = worker(self.home, self.worker_environment(), f"worker-{len(self.workers) + 1}", **more)
+        self.workers.append(made)
+        made.launch()
+        return made
+
+    def stop(self) -> None:
+        for process in (*self.gateways, *self.workers):
+            with contextlib.suppress(ProcessLookupError):
+                if process.process is not None:
+                    process.resume()  # a paused process cannot end
+            process.kill()
+
+
+@dataclass
+class Stack(Installation):
+    """A whole installation of its own, with a breakable wire between its parts."""
+
+    redis: RedisServer = field(kw_only=True)
+    postgres: PostgresServer = field(kw_only=True)
+    redis_wire: TcpProxy = field(kw_only=True)
+    """Between gateways and the money Redis."""
+    postgres_wire: TcpProxy = field(kw_only=True)
+    """Between the worker and PostgreSQL."""
+    provider_wire: TcpProxy = field(kw_only=True)
 
     @property
     def provider_url(self) -> str:
@@ -177,20 +233,8 @@ class Stack:
                 env=self.environment, cwd=ROOT, stdout=log, stderr=log, check=True, timeout=300,
             )  # fmt: skip
 
-    def start_apps(self, gateways: int = 2) -> None:
-        self.gateways = [gateway(self.home, self.gateway_environment(), f"gateway-{n}") for n in range(1, gateways + 1)]
-        self.workers = [worker(self.home, self.worker_environment())]
-        for process in (*self.gateways, *self.workers):
-            process.launch()
-        for process in self.gateways:
-            process.wait()
-
     def stop(self) -> None:
-        for process in (*self.gateways, *self.workers):
-            with contextlib.suppress(ProcessLookupError):
-                if process.process is not None:
-                    process.resume()  # a paused process cannot end
-            process.kill()
+        super().stop()
         for wire in (self.redis_wire, self.postgres_wire, self.provider_wire):
             wire.stop()
         self.simulator.stop()
@@ -198,7 +242,7 @@ class Stack:
         self.postgres.stop()
 
 
-def environment_of(home: Path, postgres: PostgresServer, redis: RedisServer, simulator: Simulator) -> dict[str, str]:
+def environment_of(home: Path, postgres: PostgresServer, store: RedisServer, simulator: Simulator) -> dict[str, str]:
     """The variables of a test installation on these servers; nothing of the developer's own settings."""
     clean = {name: value for name, value in inherited().items() if not name.startswith(("SLUICE_", "EMAIL_"))}
     return {
@@ -212,10 +256,10 @@ def environment_of(home: Path, postgres: PostgresServer, redis: RedisServer, sim
         "SLUICE_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
         "SLUICE_PEPPER": base64.b64encode(secrets.token_bytes(32)).decode(),
         "DATABASE_URL": postgres.url(),
-        "REDIS_URL": redis.url(0),
-        "SLUICE_MONEY_REDIS_URL": redis.url(0),
-        "SLUICE_BROKER_URL": redis.url(1),
-        "SLUICE_CACHE_URL": redis.url(2),
+        "REDIS_URL": store.url(0),
+        "SLUICE_MONEY_REDIS_URL": store.url(0),
+        "SLUICE_BROKER_URL": store.url(1),
+        "SLUICE_CACHE_URL": store.url(2),
         "SLUICE_ALLOW_PRIVATE_UPSTREAMS": "1",
         "SLUICE_SIMULATOR_URL": simulator.base_url,
         "SLUICE_LOG_LEVEL": "WARNING",
@@ -230,15 +274,24 @@ def installation(home: Path, *simulator_options: str) -> Iterator[Stack]:
     home.chmod(0o755)
     (home / "sluice").mkdir(exist_ok=True)
     postgres = PostgresServer(home=home / "postgres", fast_and_unsafe=True)
-    redis = RedisServer(home=home / "redis")
+    store = RedisServer(home=home / "redis")
     simulator = Simulator(home / "simulator", simulator_options)
-    wires = [TcpProxy(port).start() for port in (redis.port, postgres.port, simulator.port)]
-    stack = Stack(home, redis, postgres, simulator, *wires, environment_of(home, postgres, redis, simulator))
+    wires = [TcpProxy(port).start() for port in (store.port, postgres.port, simulator.port)]
+    stack = Stack(
+        home,
+        environment_of(home, postgres, store, simulator),
+        simulator,
+        redis=store,
+        postgres=postgres,
+        redis_wire=wires[0],
+        postgres_wire=wires[1],
+        provider_wire=wires[2],
+    )
     try:
-        redis.launch()
+        store.launch()
         postgres.launch()
         simulator.start()
-        redis.wait()
+        store.wait()
         postgres.wait()
         postgres.ensure_application_database()
         stack.migrate()

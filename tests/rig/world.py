@@ -101,7 +101,7 @@ VERBS: dict[str, Callable[[Any], Any]] = {
 
 
 def main() -> None:
-    json.dump(VERBS[sys.argv[1]](json.load(sys.stdin)), sys.stdout)
+    json.dump(VERBS[sys.argv[1]](json.loads(sys.stdin.read() or "null")), sys.stdout)
 
 
 if __name__ == "__main__":
