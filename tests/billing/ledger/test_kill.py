@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connections
 
@@ -19,6 +21,7 @@ from billing.ledger import writer
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 
 WS = 42
+ROOT = Path(__file__).resolve().parents[3]
 WRITER = """
 import django; django.setup()
 from billing.domain.keys import partition_of
@@ -89,7 +92,7 @@ def test_dying_at_a_named_point_loses_and_doubles_nothing(
 
 
 def test_random_kills_of_the_writer_lose_and_double_nothing(events: Any, books: Any, sluice_environment: Any) -> None:
-    cost, chance, started = tell(events, 800), random.Random(11), time.monotonic()
+    cost, chance, started = tell(events, 400), random.Random(11), time.monotonic()
     kills = 0
     while writer.survey(books.stream).behind and time.monotonic() - started < 60:
         process = start_writer(sluice_environment)
@@ -103,4 +106,50 @@ def test_random_kills_of_the_writer_lose_and_double_nothing(events: Any, books: 
     deadline = time.monotonic() + 10
     while writer.drain(books.stream, partition_of(WS)).busy and time.monotonic() < deadline:
         time.sleep(0.05)  # PostgreSQL has not noticed yet that the last one is gone
-    check(books, 800, cost)
+    check(books, 400, cost)
+
+
+LOOP = """
+import django; django.setup()
+from billing import tasks
+print("ready", flush=True)
+while True:
+    tasks.write_ledger()
+"""
+
+
+def test_postgres_dying_under_the_writer_costs_only_time(
+    events: Any, postgres_server: Any, sluice_environment: dict[str, str]
+) -> None:
+    environment = {**sluice_environment, "DATABASE_URL": postgres_server.url()}
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate_schemas", "--shared", "-v", "0"], env=environment, check=True, cwd=ROOT
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOOP], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        cost = tell(events, 150)
+        time.sleep(0.3)
+        postgres_server.kill()
+        cost += tell(events, 150)
+        time.sleep(1)
+        postgres_server.start()
+        deadline = time.monotonic() + 40
+        while booked(postgres_server) != (300, cost):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, booked(postgres_server)
+            time.sleep(0.2)
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+
+
+def booked(server: Any) -> tuple[int, int]:
+    with psycopg.connect(server.admin_url("sluice")) as connection:
+        row = connection.execute("SELECT count(*), coalesce(sum(cost_nano), 0)::bigint FROM billing_entry").fetchone()
+        assert row is not None
+        return row[0], row[1]
