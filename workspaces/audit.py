@@ -24,12 +24,13 @@ INSTALLATION = 0
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts. `role` is theirs in the workspace; None means the installation itself, which may everything."""
+    """Who acts, and with which role in the workspace. Without a role one gives and takes none; the installation itself may everything."""
 
     name: str
     address: str = ""
     role: Role | None = None
     user_id: UUID | None = None
+    installation: bool = False
 
     @classmethod
     def member(cls, membership: Membership, address: str = "") -> Actor:
@@ -52,7 +53,7 @@ class Actor:
         return cls("anonymous", address)
 
 
-SYSTEM = Actor("sluice")
+SYSTEM = Actor("sluice", installation=True)
 
 
 def record(

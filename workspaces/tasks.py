@@ -6,6 +6,8 @@ from celery import shared_task
 
 from workspaces import actions
 
+SCHEDULE = {"workspaces.purge": 3600.0}
+
 
 @shared_task(name="workspaces.purge")
 def purge() -> int:

@@ -44,6 +44,14 @@ def test_an_admin_makes_nobody_an_owner_and_unmakes_none(cast: Cast) -> None:
     )
 
 
+def test_somebody_without_a_role_in_the_workspace_gives_and_takes_none(cast: Cast) -> None:
+    for stranger in (Actor.person(cast.mallory.user), Actor("anonymous"), cast.ann.actor):
+        with pytest.raises(NotAllowed):
+            actions.add_member(workspace=cast.acme, by=stranger, user=cast.mallory.user, role=Role.VIEWER)
+        with pytest.raises(NotAllowed):
+            actions.invite(workspace=cast.acme, by=stranger, email="x@example.com", role=Role.VIEWER)
+
+
 def test_no_role_gives_a_role_above_its_own() -> None:
     for giver in Role:
         for role in Role:

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 
 from tests.cast import Cast, token_of
 from workspaces import actions, keys, tenancy
-from workspaces.audit import Actor
+from workspaces.audit import SYSTEM, Actor
 from workspaces.models import ApiToken, Membership, Role, VirtualKey
 from workspaces.permissions import Denied
 from workspaces.rest import METHODS
@@ -241,7 +241,7 @@ def test_a_session_cookie_opens_nothing_here(cast: Cast) -> None:
 # --- Roles and scopes -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("role", list(Role))
 def test_every_route_answers_by_the_one_role_table(cast: Cast, role: Role) -> None:
-    member = actions.add_member(workspace=cast.acme, by=Actor("operator"), user=cast.mallory.user, role=role)
+    member = actions.add_member(workspace=cast.acme, by=SYSTEM, user=cast.mallory.user, role=role)
     text = "x"
     every_scope = sorted({rule.scope for rule in TABLE.values()})
     key = keys.mint(keys.KeyKind.API_TOKEN)

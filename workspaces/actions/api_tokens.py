@@ -82,7 +82,8 @@ def revoke_api_token(*, workspace: Workspace, by: Actor, token_id: UUID | str) -
     with changing(workspace):
         token = ApiToken.objects.filter(workspace=workspace, pk=identity(token_id)).first()
         mine = token is not None and token.user_id == by.user_id
-        if token is None or not (mine or by.role is None or roles.may(by.role, roles.Action.MANAGE_PEOPLE)):
+        theirs = by.installation or (by.role is not None and roles.may(by.role, roles.Action.MANAGE_PEOPLE))
+        if token is None or not (mine or theirs):
             raise NotThere("There is no such token in this workspace.")
         if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
             audit.record(

@@ -152,11 +152,11 @@ def _join(workspace: Workspace, by: Actor, user: User, role: Role) -> Membership
 
 
 def _given(by: Actor, role: Role | str) -> Role:
-    """The role, when the actor may give it. The installation itself may give any."""
+    """The role, when the actor may give it."""
     if role not in Role.values:
         raise Invalid(f"Choose one of: {', '.join(Role.values)}.", field="role")
-    if by.role is not None and not roles.may_give(by.role, role):
-        raise NotAllowed(f"Your role ({by.role}) may not give or take the role “{role}”.")
+    if not by.installation and (by.role is None or not roles.may_give(by.role, role)):
+        raise NotAllowed(f"Your role ({by.role or 'none'}) may not give or take the role “{role}”.")
     return Role(role)
 
 

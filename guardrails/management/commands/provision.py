@@ -28,7 +28,7 @@ from workspaces.vault import door
 from workspaces.vault.models import ProviderCredential
 
 CREDENTIAL = "default"
-OPERATOR = Actor("manage.py provision")
+OPERATOR = Actor("manage.py provision", installation=True)
 
 
 class Command(BaseCommand):
