@@ -270,7 +270,7 @@ class Supervisor:
             return
         log, began = self.home.logs / "migrate.log", time.monotonic()
         say("migrate", "bringing the database up to date")
-        self.migration = self._python("manage.py", "migrate_schemas", "--noinput", log=log)
+        self.migration = self._python("manage.py", "migrate_workspaces", "--shared", log=log)
         code = self.migration.wait()
         if code != 0:
             raise StackError(f"The migration {describe_exit(code)}. The end of {log}:\n{tail(log, 25)}")
