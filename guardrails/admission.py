@@ -30,6 +30,7 @@ from guardrails.limiter.limiter import Limiter
 from guardrails.limiter.wire import (
     NO_LIMIT,
     AdmitRequest,
+    Adopting,
     ClockSkew,
     Closed,
     CounterAsk,
@@ -55,6 +56,7 @@ MOST_VALUES = 10_000
 """Values of one each-value budget that get a counter of their own in one period; later ones share `__other__`."""
 MOST_TRIES = 8
 MOST_LOWERINGS = 3
+LONGEST_WAIT_MS = 2_000
 
 Heal = Callable[[int, str], Awaitable[bool]]
 """(workspace, reason) -> whether a rebuild was done in time to try once more"""
@@ -214,7 +216,7 @@ class Admission:
         attempt = _Attempt(
             grant, dims, tags, quote, exact, context, time.time_ns() // 1_000_000 if now_ms is None else now_ms
         )
-        self._compile(attempt)
+        await self._compile_surely(attempt)
         for _ in range(MOST_TRIES):
             request = self._request(attempt, rid)
             try:
@@ -246,6 +248,8 @@ class Admission:
                 self._compile(attempt)
             case TooManyValues(index):
                 attempt.overflowing.add(attempt.matches[index].budget.id)
+            case Adopting(wait_ms):
+                await asyncio.sleep(min(wait_ms, LONGEST_WAIT_MS) / 1000)
             case Lost(reason):
                 if attempt.healed or not await self._heal(attempt.grant.policy.workspace_id, reason):
                     raise BudgetStoreUnavailable("recovering")
@@ -254,6 +258,15 @@ class Admission:
                 raise WorkspaceClosed(state)
             case _:
                 raise BudgetStoreUnavailable(_REASONS.get(type(reply), "unreachable"))
+
+    async def _compile_surely(self, attempt: _Attempt) -> None:
+        """A refusal that is made here, without asking the money Redis, is only made under a policy that was just read."""
+        try:
+            self._compile(attempt)
+        except (ModelNotPriced, WorkspaceClosed):
+            if self.policies.is_new(attempt.grant.policy):
+                raise
+            await self._renew(attempt)
 
     async def _renew(self, attempt: _Attempt) -> None:
         before, after = attempt.grant, await self.policies.renew(attempt.grant)

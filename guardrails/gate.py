@@ -42,10 +42,6 @@ def open_gate(redis: store.AsyncStore | None = None) -> Gate:
     """Must be called inside the event loop that will use it."""
     bars: set[asyncio.Task[None]] = set()
 
-    def seen(workspace_id: int) -> tuple[int, int]:
-        fence = limiter.seen(workspace_id)
-        return fence.epoch, fence.seq
-
     def over(admitted: Admitted, cost_nano: int) -> None:
         log.error(
             "attempt %s cost %d nano, more than its hold of %d: %s is barred from hard budgets",
@@ -54,6 +50,10 @@ def open_gate(redis: store.AsyncStore | None = None) -> Gate:
         task = asyncio.ensure_future(_bar(admitted, cost_nano))
         bars.add(task)
         task.add_done_callback(bars.discard)
+
+    def seen(workspace_id: int) -> tuple[int, int]:
+        fence = limiter.seen(workspace_id)
+        return fence.epoch, fence.seq
 
     recovery = Recovery(seen)
     limiter = Limiter(redis or async_store(), lost=recovery.lost, known_to_ledger=recovery.known_to_ledger)

@@ -35,6 +35,7 @@ from workspaces.vault.models import ProviderCredential
 
 log = logging.getLogger(__name__)
 
+NEW_S = 0.25
 FRESH_S = 60.0
 """After this a policy is read again in the background, beside the calls."""
 LONGEST_S = 300.0
@@ -177,6 +178,9 @@ class PolicyStore:
         policy = self._policies.get(key.workspace_id) if key else None
         if key is None or policy is None:
             key, policy = await self._find(text.locator)
+        elif not key.valid_at(time.time_ns() // 1_000_000) and not self.is_new(policy):
+            policy = await self._load(policy.workspace_id)  # it may have been given a longer life
+            key = self._keys.get(text.locator)
         elif self._clock() - policy.loaded_at > FRESH_S:
             policy = await self._fresh(policy)
             key = self._keys.get(text.locator, key)
@@ -221,6 +225,10 @@ class PolicyStore:
     def holds_any(self) -> bool:
         """Whether any policy is in memory: then calls can be admitted without PostgreSQL for a while."""
         return bool(self._policies)
+
+    def is_new(self, policy: Policy) -> bool:
+        """Read a moment ago: new enough to refuse a call without asking anybody else."""
+        return self._clock() - policy.loaded_at < NEW_S
 
     def policy(self, workspace_id: int) -> Policy | None:
         """The policy in memory, if there is one."""

@@ -44,6 +44,8 @@ DRAIN_S = 20.0
 LOOK_BACK = timedelta(days=35)
 """Totals of periods that began earlier are of ended periods, but for those that never end"""
 ADOPT_LEASE_MS = LEASE_MS
+ADOPT_MS = 1_200
+"""After a loss of events nothing new is admitted this long, while the gateways (which look every 0.4 s) present again what was lost"""
 RETIRED_AFTER_MS = 49 * 3600 * 1000
 """As in common.lua: counters of longer-ended periods have left"""
 NEVER_ENDS = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,10 +64,11 @@ class Rebuilt:
     seconds: float
 
 
-def rebuild(workspace_id: int, *, seen_epoch: int | None = None, seen_seq: int = 0) -> Rebuilt | None:
+def rebuild(workspace_id: int, *, seen_epoch: int | None = None, seen_seq: int | None = None) -> Rebuilt | None:
     """Rebuild one workspace; None when it is gone, or when somebody rebuilt it after `seen_epoch`. Raises NotNow, RedisError, DatabaseError.
 
-    `seen_epoch` and `seen_seq` are what the asking gateway has seen: its fence would refuse anything behind them.
+    `seen_epoch` and `seen_seq` are what the asking gateway has seen: its fence refuses anything behind it. Event numbers go on from the
+    highest that the books or Redis know; those of events that were lost are given again to the events that replace them.
     """
     started = time.monotonic()
     with _only_rebuilder(workspace_id):
@@ -82,6 +85,7 @@ def rebuild(workspace_id: int, *, seen_epoch: int | None = None, seen_seq: int =
         ):
             return None
         epoch = max(meta.epoch if meta else 0, workspace.admission_epoch, seen_epoch or 0) + 1
+        first = workspace.admission_epoch == 0
         Workspace.objects.filter(pk=workspace_id).update(admission_epoch=epoch)
         redis_seq = control.begin_rebuild(store, workspace_id, epoch)
         _drain(workspace_id)
@@ -90,14 +94,21 @@ def rebuild(workspace_id: int, *, seen_epoch: int | None = None, seen_seq: int =
         with tenancy.entered(workspace):
             counters, holds, book_seq = _books(workspace)
         control.seed(store, workspace_id, epoch, counters, holds)
+        whole = (
+            meta is not None
+            and meta.epoch == seen_epoch
+            and seen_seq is not None
+            and redis_seq >= max(seen_seq, book_seq)
+        )
         seq = control.commit_rebuild(
             store,
             workspace_id,
             epoch=epoch,
-            seq=max(redis_seq, book_seq, seen_seq),
+            seq=max(redis_seq, book_seq),
             ver=workspace.policy_version,
             state=workspace.state,
             counters=len(counters),
+            window_ms=0 if first or whole else ADOPT_MS,
         )
         if workspace.state != WorkspaceState.DELETING:
             lines.refresh(workspace)

@@ -92,7 +92,10 @@ def scope(workspace: Workspace, by: Any, value: Any) -> tuple[str, str | None]:
     except BadAttribution as error:
         if value.strip() != OTHER:
             raise Invalid(f"{error}.", field="value") from None
-    if by == Dimension.VIRTUAL_KEY and not VirtualKey.objects.filter(workspace=workspace, pk=_uuid(value)).exists():
+    key_id = _uuid(value) if by == Dimension.VIRTUAL_KEY else None
+    if by == Dimension.VIRTUAL_KEY and not (
+        key_id and VirtualKey.objects.filter(workspace=workspace, pk=key_id).exists()
+    ):
         raise Invalid("There is no such virtual key in this workspace.", field="value")
     return by, value
 

@@ -100,10 +100,18 @@ def seed(
 
 
 def commit_rebuild(
-    store: SyncStore, workspace_id: int, *, epoch: int, seq: int, ver: int, state: str, counters: int
+    store: SyncStore,
+    workspace_id: int,
+    *,
+    epoch: int,
+    seq: int,
+    ver: int,
+    state: str,
+    counters: int,
+    window_ms: int = 0,
 ) -> int:
-    """Open the workspace again; answers its seq."""
-    return int(_granted(_control(store, "commit", workspace_id, epoch, seq, ver, state, counters))[1])
+    """Open the workspace again, to new calls after `window_ms`; answers its seq."""
+    return int(_granted(_control(store, "commit", workspace_id, epoch, seq, ver, state, counters, window_ms))[1])
 
 
 def forget_budget(store: SyncStore, workspace_id: int, budget_id: str) -> None:

@@ -6,6 +6,7 @@ One `Limiter` lives in one event loop. It keeps nothing that matters: if the pro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -50,6 +51,9 @@ class LedgerUnavailable(Exception):
 NO_ANSWER = (RedisError, OSError, asyncio.TimeoutError, LedgerUnavailable)
 HEAL_PAUSE_S = 1.0
 CLOCK_SKEW_S = 5.0
+WATCH_S = 0.4
+MOST_WATCHED = 500
+PRESENT_S = 2.0
 
 
 class BudgetStoreUnavailable(Exception):
@@ -93,7 +97,9 @@ class Limiter:
         self._outboxes: dict[int, Outbox] = {}
         self._fences: dict[int, Fence] = {}
         self._open: dict[str, tuple[int, AdmitRequest]] = {}
-        self._renewer: asyncio.Task[None] | None = None
+        self._unknown: dict[int, list[Parcel]] = {}
+        self._healing: dict[int, asyncio.Task[None]] = {}
+        self._keeper: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
         self.failures = 0
         """How often the store failed to answer. After a failure a fence from PostgreSQL is worth asking for again."""
@@ -110,12 +116,12 @@ class Limiter:
             request.epoch, request.min_seq = fence.epoch, fence.seq
             reply = await self._admit_once(workspace_id, request)
             if isinstance(reply, StaleEpoch):
-                self._rebuilt(workspace_id, reply)
+                await self._caught_up(workspace_id, reply.epoch, reply.seq)
                 continue
             if isinstance(reply, Ok):
                 fence.saw(request.epoch, reply.seq)
                 self._open[request.rid] = (workspace_id, request)
-                self._start_renewing()
+                self._start_keeping()
             return reply
 
     async def _admit_once(self, workspace_id: int, request: AdmitRequest) -> AdmitReply:
@@ -185,7 +191,7 @@ class Limiter:
         """Empty when the store answers and its clock agrees with ours; else why not."""
         try:
             async with asyncio.timeout(self._reserve_s * 2):
-                seconds, micros = await self._redis.time()  # type: ignore[misc]
+                seconds, micros = await self._redis.time()
         except NO_ANSWER as error:
             self.failures += 1
             return f"budget_store_unavailable: {type(error).__name__}"
@@ -204,9 +210,9 @@ class Limiter:
     async def close(self, timeout_s: float = 5.0) -> None:
         """For a stopping gateway, after its calls have ended."""
         await self.drain(timeout_s)
-        if self._renewer is not None:
-            self._renewer.cancel()
-            await asyncio.gather(self._renewer, return_exceptions=True)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         await self._redis.aclose()
 
     def _answered(self, parcel: Parcel, reply: Reply) -> bool:
@@ -222,34 +228,54 @@ class Limiter:
         if known is not None:
             parcel.hold = known[1]
         if outcome == b"UNKNOWN" and parcel.request.kind != FinishKind.LATE:
-            self._errand(self._resolve_forgotten(parcel))
+            self._forgotten(parcel)
         else:
             parcel.resolve(outcome.decode())
         return True
 
-    async def _resolve_forgotten(self, parcel: Parcel) -> None:
-        """Redis does not know an attempt that this process finished. If the ledger knows it, all is done; otherwise Redis lost the
-        hold before anyone read it: present it again, then finish it."""
-        rid, workspace_id, hold = parcel.request.rid, parcel.workspace_id, parcel.hold
+    def _forgotten(self, parcel: Parcel) -> None:
+        """Redis does not know an attempt that this process finished: ask the books, many at once."""
+        waiting = self._unknown.setdefault(parcel.workspace_id, [])
+        waiting.append(parcel)
+        if len(waiting) == 1:
+            self._errand(self._resolve_forgotten(parcel.workspace_id))
+
+    async def _resolve_forgotten(self, workspace_id: int) -> None:
+        """What the ledger knows is done. The rest Redis lost before anyone read it: present those holds again, then finish them."""
+        await asyncio.sleep(0.01)  # the rest of the batch
+        parcels = self._unknown.pop(workspace_id, [])
         try:
-            if hold is None or rid in await self._known(workspace_id, [rid]):
-                parcel.resolve("known")
-                return
-            await self._adopt(workspace_id, [hold])
+            known = await self._known(workspace_id, [parcel.request.rid for parcel in parcels])
+            lost = {p.request.rid: p for p in parcels if p.hold is not None and p.request.rid not in known}
+            await self._adopt(workspace_id, [parcel.hold for parcel in lost.values() if parcel.hold is not None])
         except NO_ANSWER:
             await asyncio.sleep(HEAL_PAUSE_S)
-        self._outbox(workspace_id).put(parcel)
+            for parcel in parcels:
+                self._outbox(workspace_id).put(parcel)
+            return
+        for parcel in parcels:
+            if parcel.request.rid in lost:
+                self._outbox(workspace_id).put(parcel)
+            else:
+                parcel.resolve("known")
 
     # --- Renewal and healing ------------------------------------------------------------------------------------------
 
-    def _start_renewing(self) -> None:
-        if self._renewer is None or self._renewer.done():
-            self._renewer = asyncio.ensure_future(self._renew_forever())
+    def _start_keeping(self) -> None:
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.ensure_future(self._keep())
 
-    async def _renew_forever(self) -> None:
+    async def _keep(self) -> None:
+        """Renew leases when they are due; in between, watch for rebuilds."""
+        renewed = time.monotonic()
         while True:
-            await asyncio.sleep(self._renew_s)
-            await self._renew_or_say_why(list(self._open))
+            await asyncio.sleep(min(WATCH_S, self._renew_s))
+            with contextlib.suppress(*NO_ANSWER):  # then nothing can be seen; whoever calls finds out
+                async with asyncio.timeout(1.0):
+                    await self._watch()
+            if time.monotonic() - renewed >= self._renew_s - 0.001:
+                renewed = time.monotonic()
+                await self._renew_or_say_why(list(self._open))
 
     async def _renew_or_say_why(self, rids: list[str]) -> None:
         try:
@@ -282,31 +308,63 @@ class Limiter:
             await self._adopt(workspace_id, [hold for hold in lost if hold.rid not in known])
 
     async def _adopt(self, workspace_id: int, holds: list[AdmitRequest]) -> None:
-        if holds:
-            log.warning("workspace %d: presenting %d holds again that the money Redis forgot", workspace_id, len(holds))
-            await self._run(scripts.ADOPT, self._lane_of(workspace_id), [encode(hold) for hold in holds])
+        for first in range(0, len(holds), RENEW_BATCH):
+            some = holds[first : first + RENEW_BATCH]
+            log.warning("workspace %d: presenting %d holds again that the money Redis forgot", workspace_id, len(some))
+            await self._run(scripts.ADOPT, self._lane_of(workspace_id), [encode(hold) for hold in some])
 
-    def _rebuilt(self, workspace_id: int, reply: StaleEpoch) -> None:
-        """The workspace was rebuilt since this process last saw it: what Redis may have forgotten is presented again."""
-        fence = self._fences[workspace_id]
-        if fence.epoch >= reply.epoch:
-            return  # another call of the same moment brought the news
-        first_sight = fence.epoch == 0
-        fence.saw(reply.epoch, reply.seq)
-        if first_sight:
+    async def _caught_up(self, workspace_id: int, epoch: int, seq: int) -> None:
+        """The workspace was rebuilt since this process last saw it: what Redis may have forgotten is presented again before anything
+        new is asked. Callers of the same moment wait for the same healing."""
+        fence = self._fences.setdefault(workspace_id, Fence())
+        if fence.epoch < epoch and workspace_id not in self._healing:
+            before = fence.epoch
+            fence.saw(epoch, seq)
+            if before:
+                self._healing[workspace_id] = self._errand(self._present_again(workspace_id))
+                self._healing[workspace_id].add_done_callback(lambda _: self._healing.pop(workspace_id, None))
+        if workspace_id in self._healing:
+            await asyncio.shield(self._healing[workspace_id])
+
+    async def _present_again(self, workspace_id: int) -> None:
+        """Open holds, and finishes of the last seconds: each is known to Redis, or to the books, or is presented again."""
+        repeated = [
+            self._again(parcel)
+            for parcel in self._outbox(workspace_id).recently_answered(workspace_id)
+            if parcel.hold is not None
+        ]
+        await self._renew_or_say_why([rid for rid, (owner, _) in self._open.items() if owner == workspace_id])
+        if repeated:
+            await asyncio.wait(repeated, timeout=PRESENT_S)
+
+    def _again(self, parcel: Parcel) -> asyncio.Future[str]:
+        repeat = Parcel(parcel.workspace_id, parcel.request, asyncio.get_running_loop().create_future())
+        repeat.hold = parcel.hold
+        self._outbox(parcel.workspace_id).put(repeat)
+        return repeat.answered
+
+    async def _watch(self) -> None:
+        """Notice a rebuild, or a loss, within a moment, also of workspaces that make no call just now."""
+        mine = {owner for owner, _ in self._open.values()}
+        mine.update(*(outbox.workspaces() for outbox in self._outboxes.values()))
+        some = list(mine)[:MOST_WATCHED]
+        if not some:
             return
-        mine = [rid for rid, (owner, _) in self._open.items() if owner == workspace_id]
-        if mine:
-            self._errand(self._renew_or_say_why(mine))
-        outbox = self._outbox(workspace_id)
-        for parcel in outbox.recently_answered(workspace_id):
-            outbox.put(parcel)
+        pipe = self._redis.pipeline(transaction=False)
+        for workspace_id in some:
+            pipe.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq"])
+        for workspace_id, (state, epoch, seq) in zip(some, await pipe.execute(), strict=True):
+            if state is None or state in (b"rebuilding", b"corrupt"):
+                self._lost(workspace_id, "missing meta" if state is None else state.decode())
+            elif int(epoch) > self.seen(workspace_id).epoch:
+                self._errand(self._caught_up(workspace_id, int(epoch), int(seq or 0)))
 
-    def _errand(self, errand: Coroutine[Any, Any, None]) -> None:
+    def _errand(self, errand: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Healing work beside the calls, tracked so that it is neither lost nor left behind."""
         task = asyncio.ensure_future(errand)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+        return task
 
     # --- Lanes --------------------------------------------------------------------------------------------------------
 

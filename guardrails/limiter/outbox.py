@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from redis.exceptions import RedisError
 
@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 BATCH = 96
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 MOST_SCRIPT_ERRORS = 20
-REMEMBERED_S = 5.0
-"""How long an answered finish is remembered, to be repeated if Redis loses its last seconds: longer than `appendfsync everysec` can lose"""
+REMEMBERED_S = 30.0
+"""How long an answered finish is remembered, to be repeated if Redis loses its last seconds: longer than `appendfsync everysec` can lose,
+and than the ledger usually lags"""
 REMEMBERED = 8192
 
 
@@ -68,8 +69,17 @@ class Outbox:
 
     def recently_answered(self, workspace_id: int) -> list[Parcel]:
         """What Redis answered in its last seconds: to be repeated after it lost them."""
+        return [parcel for parcel in self._recent() if parcel.workspace_id == workspace_id]
+
+    def workspaces(self) -> set[int]:
+        """Those with finishes waiting or lately answered."""
+        return {parcel.workspace_id for parcel in (*self._queue, *self._recent())}
+
+    def _recent(self) -> Iterator[Parcel]:
         since = time.monotonic() - REMEMBERED_S
-        return [parcel for at, parcel in self._answered if at >= since and parcel.workspace_id == workspace_id]
+        while self._answered and self._answered[0][0] < since:
+            self._answered.popleft()
+        return (parcel for _, parcel in self._answered)
 
     async def _carry(self) -> None:
         pause = FIRST_PAUSE_S

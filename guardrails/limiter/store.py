@@ -47,13 +47,13 @@ def connect_sync(url: str, *, cluster: bool = False, answer_s: float = 5.0) -> S
 async def call(store: AsyncStore, script: Script, key: str, arguments: Sequence[bytes | str | int]) -> Any:
     """Run a script by its hash; by its text where the server does not know it yet. `key` routes in a cluster."""
     try:
-        return await store.execute_command("EVALSHA", script.sha, 1, key, *arguments)  # type: ignore[no-untyped-call]
+        return await store.execute_command("EVALSHA", script.sha, 1, key, *arguments)
     except NoScriptError:
-        return await store.execute_command("EVAL", script.text, 1, key, *arguments)  # type: ignore[no-untyped-call]
+        return await store.execute_command("EVAL", script.text, 1, key, *arguments)
 
 
 def call_sync(store: SyncStore, script: Script, key: str, arguments: Sequence[bytes | str | int]) -> Any:
     try:
-        return store.execute_command("EVALSHA", script.sha, 1, key, *arguments)
+        return store.execute_command("EVALSHA", script.sha, 1, key, *arguments)  # type: ignore[no-untyped-call]
     except NoScriptError:
-        return store.execute_command("EVAL", script.text, 1, key, *arguments)
+        return store.execute_command("EVAL", script.text, 1, key, *arguments)  # type: ignore[no-untyped-call]

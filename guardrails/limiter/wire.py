@@ -149,6 +149,13 @@ class StaleEpoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopting:
+    """Just rebuilt: gateways are presenting again what Redis forgot. New calls are admitted after `wait_ms`."""
+
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """Redis lost something: rebuild before anything is admitted. `reason` names it."""
 
@@ -191,6 +198,7 @@ AdmitReply = (
     | ClockSkew
     | Full
     | Duplicate
+    | Adopting
 )
 
 encode = msgspec.msgpack.Encoder().encode
@@ -205,6 +213,7 @@ _REPLIES: dict[bytes, Callable[[list[Any]], AdmitReply]] = {
     b"PERIOD": lambda raw: OtherPeriod(raw[1] - 1, raw[2]),
     b"STALE_POLICY": lambda raw: StalePolicy(raw[1]),
     b"STALE_EPOCH": lambda raw: StaleEpoch(raw[1], raw[2], raw[3]),
+    b"ADOPTING": lambda raw: Adopting(raw[1]),
     b"ROLLED_BACK": lambda raw: Lost("rolled back"),
     b"NEED_REBUILD": lambda raw: Lost(f"missing {raw[1].decode()}"),
     b"STATE": lambda raw: Lost(raw[1].decode()) if raw[1] in (b"rebuilding", b"corrupt") else Closed(raw[1].decode()),

@@ -286,6 +286,6 @@ def test_the_scripts_do_what_the_reference_does(money_redis_url: str) -> None:
     _server["url"] = money_redis_url
     machine = Scripts.TestCase
     machine.settings = settings(
-        max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
     )
     machine().runTest()

@@ -133,12 +133,13 @@ end
 
 local function admit(item)
   local base = base_of(item[1], item[2])
-  local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n')
+  local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n', 'until')
   if not (meta[1] and meta[2] and meta[3] and meta[4] and meta[5]) then return { 'NEED_REBUILD', 'meta' } end
   if meta[1] ~= 'active' then return { 'STATE', meta[1] } end
   local epoch, seq, ver = tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
   if epoch > item[4] then return { 'STALE_EPOCH', epoch, seq, ver } end
   if epoch < item[4] or seq < item[6] then return { 'ROLLED_BACK', epoch, seq } end
+  if meta[6] and now < tonumber(meta[6]) then return { 'ADOPTING', tonumber(meta[6]) - now } end
   if ver > item[5] then return { 'STALE_POLICY', ver } end
   if skewed(gateway_now) then return { 'CLOCK_SKEW', now } end
   if redis.call('EXISTS', base .. 'r:' .. item[3]) == 1 then return { 'DUPLICATE' } end

@@ -61,12 +61,13 @@ function verbs.seed(epoch, counters, holds)
   return { 'OK' }
 end
 
-function verbs.commit(epoch, seq, ver, state, counters)
+-- For `window` ms the gateways present again what Redis forgot and the books never read; only then is anything new admitted.
+function verbs.commit(epoch, seq, ver, state, counters, window)
   if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
   local listed = redis.call('HLEN', base .. 'idx')
   if listed ~= counters then return { 'INCOMPLETE', listed } end
   redis.call('HSET', base .. 'meta', 'state', state, 'seq', int(math.max(seq, tonumber(meta[3] or 0))),
-    'ver', int(math.max(ver, tonumber(meta[4] or 0))), 'n', int(listed))
+    'ver', int(math.max(ver, tonumber(meta[4] or 0))), 'n', int(listed), 'until', int(now + window))
   return { 'OK', math.max(seq, tonumber(meta[3] or 0)) }
 end
 
