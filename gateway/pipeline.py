@@ -29,7 +29,7 @@ from gateway.runtime import Runtime
 from gateway.streaming import Relay
 from gateway.upstream import Answer, UpstreamFailure
 from guardrails.admission import Admitted
-from guardrails.policy import Grant
+from guardrails.policy import Grant, PolicyChanged
 from workspaces.ids import uuid7
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -54,15 +54,19 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, A
     while True:
         planned = plan(call, grant, runtime.book)
         crash.point("before_admit")
-        admitted = await runtime.gate.admission.admit(
-            grant,
-            planned.dimensions(),
-            planned.who.tags,
-            planned.quote,
-            planned.context(),
-            rid=str(uuid7()),
-            exact=planned.exact_quote,
-        )
+        try:
+            admitted = await runtime.gate.admission.admit(
+                grant,
+                planned.dimensions(),
+                planned.who.tags,
+                planned.quote,
+                planned.context(),
+                rid=str(uuid7()),
+                exact=planned.exact_quote,
+            )
+        except PolicyChanged as changed:  # nothing was held
+            grant = changed.grant
+            continue
         crash.point("after_admit")
         if admitted.grant.policy is grant.policy or plan(call, admitted.grant, runtime.book).route == planned.route:
             return planned, admitted

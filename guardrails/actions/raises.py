@@ -50,7 +50,7 @@ def request_raise(
 
 def decide_raise(*, workspace: Workspace, by: Actor, raise_id: UUID | str, approve: bool) -> Raise:
     """Approve (in force from the next call on) or decline. Needs the right to manage budgets; the answer is recorded with its giver."""
-    if by.role is not None and not roles.may(by.role, roles.Action.MANAGE_BUDGETS):
+    if not _manages(by):
         raise NotAllowed("Only somebody who manages budgets can decide about a raise.")
     return _move(workspace, by, raise_id, RaiseState.APPROVED if approve else RaiseState.DECLINED)
 
@@ -68,13 +68,17 @@ def grant_raise(
 
 def withdraw_raise(*, workspace: Workspace, by: Actor, raise_id: UUID | str) -> Raise:
     """End a raise before its time, or take a request back (one's own, or anybody's for those who manage budgets)."""
-    manages = by.role is None or roles.may(by.role, roles.Action.MANAGE_BUDGETS)
     with changing(workspace):
         row = _found(raise_id)
         mine = row.requested_by == by.name and row.state == RaiseState.REQUESTED
-        if not (manages or mine):
+        if not (_manages(by) or mine):
             raise NotThere("There is no such request in this workspace.")
         return _move(workspace, by, raise_id, RaiseState.WITHDRAWN)
+
+
+def _manages(by: Actor) -> bool:
+    """A member whose role manages budgets, or the installation itself."""
+    return by.installation or (by.role is not None and roles.may(by.role, roles.Action.MANAGE_BUDGETS))
 
 
 def _move(workspace: Workspace, by: Actor, raise_id: UUID | str, state: RaiseState) -> Raise:
