@@ -47,6 +47,10 @@ async def refusal(answer: Answer, provider: str, secret: str) -> GatewayError:
             hint="Correct the base URL of the provider credential.",
             facts={"provider": provider},
         )
+    if answer.status < 300:
+        return ProviderBadResponse(
+            f"{provider} answered with status {answer.status} and no answer.", facts={"provider": provider}
+        )
     body = await answer.read(MAX_ERROR_BYTES)
     return ProviderRefused(answer.status, provider, answer, body, secret)
 

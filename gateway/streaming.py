@@ -15,7 +15,7 @@ from gateway.attempt import Attempt
 from gateway.edge import Receive, Send
 from gateway.errors import GatewayError, Headers, ProviderBadResponse, ProviderTimeout, Restarting
 from gateway.providers.dialect import StreamMeter
-from gateway.upstream import Answer, Silent, UpstreamFailure
+from gateway.upstream import Answer, Broken, Silent, UpstreamFailure
 
 DRAIN_S = 120.0
 DRAIN_BYTES = 16 * 1024 * 1024
@@ -92,7 +92,9 @@ class Relay:
             elif passed:
                 await self._pass(passed)
         rest = self._finish()
-        if rest and not self._gone:
+        if not (self._meter.reading.ended or self._meter.reading.error):
+            raise Broken("the stream closed before its answer had ended")
+        if rest:
             await self._pass(rest)
         await self._tell({"type": "http.response.body", "body": b""})
 
@@ -111,6 +113,8 @@ class Relay:
         crash.point("after_finish")
 
     async def _pass(self, passed: bytes) -> None:
+        if self._gone:
+            return
         self._aligned = passed[-1:] in (b"\n", b"\r")
         await self._tell({"type": "http.response.body", "body": passed, "more_body": True})
         crash.point("after_chunk")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,19 @@ def world(
     django_db_blocker: Any,
 ) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("world"), sluice_environment, django_db_blocker.unblock)
+    try:
+        world.start()
+        yield world
+    finally:
+        world.stop()
+
+
+@pytest.fixture
+def fragile_world(
+    tmp_path: Path, sluice_environment: dict[str, str], django_db_setup: None, django_db_blocker: Any
+) -> Iterator[World]:
+    """An installation for one test that breaks it."""
+    world = World(tmp_path, sluice_environment, django_db_blocker.unblock, name="_fragile", durable=True)
     try:
         world.start()
         yield world

@@ -140,18 +140,26 @@ class Shop:
 
 
 class World:
-    def __init__(self, home: Path, environment: Mapping[str, str], unblock: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        environment: Mapping[str, str],
+        unblock: Callable[[], Any],
+        *,
+        name: str = "",
+        durable: bool = False,
+    ) -> None:
         self.home = home
         self._unblock = unblock
         self._base = dict(environment)
         worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-        self.database = f"sluice_gateway_{worker}"
+        self.database = f"sluice_gateway{name}_{worker}"
         self._postgres = stack_postgres.PostgresServer(
             home=Path(os.environ["SLUICE_TEST_HOME"]) / "postgres",
             port=int(os.environ["SLUICE_TEST_POSTGRES_PORT"]),
             fast_and_unsafe=True,
         )
-        self.redis = stack_redis.RedisServer(home=home / "redis", settings={"appendonly": "no"})
+        self.redis = stack_redis.RedisServer(home=home / "redis", settings={"appendonly": "yes" if durable else "no"})
         self.simulator = Simulator(home / "simulator")
         self.gateways: list[GatewayProcess] = []
         self._shops = 0
