@@ -21,5 +21,5 @@ def site(tmp_path: Path, transactional_db: None, sluice_environment: dict[str, s
         simulator.start()
         yield made
     finally:
-        made.stop()
+        made.stop_apps()
         simulator.stop()

@@ -119,6 +119,7 @@ async def make(call: Call, ready: asyncio.Barrier | None = None) -> Answer:
     """One call. Never raises for what the network does: the answer says it. `ready`: wait for the others once connected."""
     answer = Answer(call)
     reader = _Reader(answer)
+    started = time.perf_counter()
     try:
         async with asyncio.timeout(call.patience_s):
             await _exchange(call, answer, reader, ready)
@@ -130,6 +131,7 @@ async def make(call: Call, ready: asyncio.Barrier | None = None) -> Answer:
         answer.error = f"not HTTP: {error}"
     finally:
         reader.finish()
+        answer.seconds = answer.seconds or time.perf_counter() - started
     return answer
 
 

@@ -191,7 +191,8 @@ class Installation:
         made.launch()
         return made
 
-    def stop(self) -> None:
+    def stop_apps(self) -> None:
+        """Gateways and workers; the stores stay."""
         for process in (*self.gateways, *self.workers):
             with contextlib.suppress(ProcessLookupError):
                 if process.process is not None:
@@ -234,7 +235,7 @@ class Stack(Installation):
             )  # fmt: skip
 
     def stop(self) -> None:
-        super().stop()
+        self.stop_apps()
         for wire in (self.redis_wire, self.postgres_wire, self.provider_wire):
             wire.stop()
         self.simulator.stop()
