@@ -20,7 +20,7 @@ from gateway import crash, edge
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
 from gateway.edge import Call, Receive, Scope, Send
-from gateway.errors import ProviderBadResponse
+from gateway.errors import NotAllowed, ProviderBadResponse, UnknownModel
 from gateway.forward import failed
 from gateway.planning import Planned, plan
 from gateway.provider_errors import refusal, safe_headers
@@ -52,7 +52,13 @@ async def chat(runtime: Runtime, scope: Scope, receive: Receive, send: Send, cal
 async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, Admitted]:
     """Steps 3 to 6. A policy that turned out old is planned with anew, because the credential or the allowed models may have changed."""
     while True:
-        planned = plan(call, grant, runtime.book)
+        try:
+            planned = plan(call, grant, runtime.book)
+        except (NotAllowed, UnknownModel):  # a refusal from memory is only made by a policy that was just read
+            if runtime.gate.policies.is_new(grant.policy):
+                raise
+            grant = await runtime.gate.policies.renew(grant)
+            continue
         crash.point("before_admit")
         try:
             admitted = await runtime.gate.admission.admit(
