@@ -302,7 +302,9 @@ def _limit(request: HttpRequest, row: RateLimit, names: dict[str, str]) -> dict[
 
 
 def _amount(value: int, unit: Unit) -> str:
-    return money.show_usd(value) if unit is Unit.USD else f"{value:,} {unit.value}"
+    if unit is Unit.USD:
+        return money.show_usd(value)
+    return f"{value:,} {unit.value.removesuffix('s') if value == 1 else unit.value}"
 
 
 def _on(scope: Scope, names: dict[str, str]) -> str:
