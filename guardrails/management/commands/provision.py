@@ -48,7 +48,7 @@ class Command(BaseCommand):
         parser.add_argument("--budget-period", default="month", choices=["day", "week", "month"])
         parser.add_argument("--rpm", metavar="N", help="calls a minute of each virtual key")
         parser.add_argument("--key-name", default="provisioned", metavar="N", help="name of the virtual key")
-        parser.add_argument("--plan", choices=Plan.values, help="of a workspace that is made now (default: free)")
+        parser.add_argument("--plan", choices=Plan.values, help="of a workspace that is made now; an operator's own has no call quota (default: team)")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -115,7 +115,7 @@ def _workspace(slug: str, owner: User, plan: str | None) -> Workspace:
         return found
     name = slug.replace("-", " ").title()
     made: Workspace = actions.create_workspace(
-        slug=slug, name=name or slug, owner=owner, by=OPERATOR, plan=plan or Plan.FREE
+        slug=slug, name=name or slug, owner=owner, by=OPERATOR, plan=plan or Plan.TEAM
     )
     return made
 
