@@ -265,7 +265,27 @@
     var marked = document.querySelector(".is-invalid");
     if (marked) marked.focus();
   });
-  document.addEventListener("htmx:afterSwap", function (event) { prepare(event.target); });
+  // What somebody opened stays open when a live fragment is swapped, and what is new in it lights up once.
+  var before = { open: [], rows: null };
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    var part = event.detail.target;
+    before.open = Array.from(part.querySelectorAll("details[id][open]"), function (one) { return one.id; });
+    before.rows = part.querySelector("tr[data-href]")
+      ? Array.from(part.querySelectorAll("tr[data-href]"), function (row) { return row.dataset.href; })
+      : null;
+  });
+  document.addEventListener("htmx:afterSwap", function () {
+    before.open.forEach(function (id) {
+      var again = document.getElementById(id);
+      if (again) again.open = true;
+    });
+    if (before.rows) {
+      document.querySelectorAll("[data-live] tr[data-href]").forEach(function (row) {
+        if (before.rows.indexOf(row.dataset.href) < 0) row.classList.add("is-new");
+      });
+    }
+    prepare(document);
+  });
   document.addEventListener("htmx:beforeRequest", function (event) {
     var button = event.detail.requestConfig.triggeringEvent && event.detail.requestConfig.triggeringEvent.submitter;
     if (button) button.classList.add("is-busy");

@@ -131,10 +131,7 @@
     document.querySelectorAll("canvas[data-chart]").forEach(draw);
   }
   window.addEventListener("sluice:theme", function () { requestAnimationFrame(drawAll); });
-  document.addEventListener("htmx:afterSwap", function (event) {
-    if (event.target.hasAttribute && (event.target.hasAttribute("data-charted") || event.target.querySelector("[data-charted]"))) drawAll();
-  });
-  document.addEventListener("htmx:oobAfterSwap", function () { drawAll(); });
+  document.addEventListener("htmx:afterSwap", drawAll);
   document.addEventListener("DOMContentLoaded", function () {
     if (document.fonts && document.fonts.ready) document.fonts.ready.then(drawAll);
     drawAll();
