@@ -77,9 +77,10 @@
       copy(source ? source.textContent.replace(/\n$/, "") : button.dataset.copy, button);
       return;
     }
-    var theme = closest(event, "[data-theme]");
+    var theme = closest(event, "[data-pick-theme]");
     if (theme) {
-      window.sluiceTheme(theme.dataset.theme);
+      window.sluiceTheme(theme.dataset.pickTheme);
+      theme.closest("details").open = false;
       return;
     }
     var tab = closest(event, "[role=tab]");
