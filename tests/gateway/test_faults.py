@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,11 @@ def post(gateway: GatewayProcess, shop: Shop, body: dict[str, Any], timeout_s: f
         headers={"authorization": f"Bearer {shop.key}"},
         timeout=timeout_s,
     )
+
+
+def running(gateway: GatewayProcess) -> subprocess.Popen[bytes]:
+    assert gateway.process is not None
+    return gateway.process
 
 
 def error_event(answer: httpx.Response) -> dict[str, Any]:
@@ -295,7 +301,7 @@ def test_a_deploy_lets_streams_finish(world: World, shop: Shop) -> None:
     threads = [threading.Thread(target=stream) for _ in range(10)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(shop.open_holds()) == 10, timeout_s=20, what="ten running calls")
+    wait_until(lambda: len(shop.open_holds()) == 10, timeout_s=20, process=running(leaving), what="ten running calls")
     assert leaving.stop() in (0, -15)
     for thread in threads:
         thread.join(20)
@@ -318,7 +324,7 @@ def test_a_stream_that_outlasts_the_grace_is_told_so_and_charged(world: World, s
         target=lambda: answers.append(post(leaving, shop, ask("drip gap_ms=300 tokens=60", stream=True)))
     )
     thread.start()
-    wait_until(lambda: len(shop.open_holds()) == 1, timeout_s=20, what="a running call")
+    wait_until(lambda: len(shop.open_holds()) == 1, timeout_s=20, process=running(leaving), what="a running call")
     time.sleep(0.5)
     leaving.stop()
     thread.join(10)

@@ -1,0 +1,120 @@
+"""What admission decides, as a caller of the gateway sees it: 402 and 429 with their facts, clamping, what is left, what is never blocked."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from guardrails.actions import create_budget, create_rate_limit, update_budget
+from tests.gateway.world import GatewayProcess, Shop
+
+CALL: dict[str, Any] = {
+    "model": "sim-small",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_completion_tokens": 100,
+}
+
+
+def post(gateway: GatewayProcess, shop: Shop, **more: Any) -> httpx.Response:
+    return httpx.post(
+        f"{gateway.url}/v1/chat/completions",
+        json={**CALL, **more},
+        headers={"authorization": f"Bearer {shop.key}"},
+        timeout=30,
+    )
+
+
+def test_a_spent_budget_is_a_402_that_says_which_how_much_and_what_next(gateway: GatewayProcess, shop: Shop) -> None:
+    shop.do(create_budget, cap="0.000001", period="day", name="Pocket money")
+    answer = post(gateway, shop)
+    assert answer.status_code == 402
+    error = answer.json()["error"]
+    assert (error["type"], error["code"]) == ("budget_exceeded", "budget_exceeded")
+    facts = error["sluice"]
+    assert facts["budget"] == "Pocket money"
+    assert (facts["cap_usd"], facts["spent_usd"], facts["held_usd"], facts["remaining_usd"]) == (
+        "0.000001",
+        "0",
+        "0",
+        "0.000001",
+    )
+    assert facts["resets_at"].endswith("Z")
+    assert facts["retry"] is False
+    assert answer.headers["x-should-retry"] == "false"
+    assert shop.booked() == []
+    assert httpx.get(f"{gateway.url}/v1/models", headers={"authorization": f"Bearer {shop.key}"}).status_code == 200
+
+
+def test_a_changed_cap_applies_to_the_next_call(gateway: GatewayProcess, shop: Shop) -> None:
+    budget = shop.do(create_budget, cap="1", period="day")
+    assert post(gateway, shop).status_code == 200
+    shop.do(update_budget, budget_id=budget.id, cap="0.000001")
+    assert post(gateway, shop).status_code == 402
+    shop.do(update_budget, budget_id=budget.id, cap="1")
+    assert post(gateway, shop).status_code == 200
+
+
+def test_what_is_left_after_the_call_is_the_cap_less_its_cost(gateway: GatewayProcess, shop: Shop) -> None:
+    shop.do(create_budget, cap="1", period="day")
+    spent = Decimal(0)
+    for _ in range(3):
+        answer = post(gateway, shop)
+        spent += Decimal(answer.headers["sluice-cost"])
+        assert Decimal(answer.headers["sluice-budget-remaining"]) == 1 - spent
+    assert sum(entry.cost_nano for entry in shop.entries(3)) == int(spent * 10**9)
+
+
+def test_an_output_limit_nobody_set_is_lowered_to_what_the_budget_affords_and_said_so(
+    gateway: GatewayProcess, shop: Shop
+) -> None:
+    shop.do(create_budget, cap="0.001", period="day")
+    answer = post(gateway, shop, max_completion_tokens=None)
+    assert answer.status_code == 200
+    assert 256 <= int(answer.headers["sluice-clamped"]) < 1667
+    [entry] = shop.entries(1)
+    assert "clamped" in entry.flags
+    limited = post(gateway, shop, max_completion_tokens=16_000)
+    assert limited.status_code == 402
+    assert 0 < limited.json()["error"]["sluice"]["would_fit"] < 16_000
+
+
+def test_a_model_without_a_price_is_flagged_and_under_a_hard_budget_refused(
+    gateway: GatewayProcess, shop: Shop, echo_upstream: Any
+) -> None:
+    other = shop.world.shop(provider="openai_compatible", base_url=echo_upstream.base_url, secret="sk-x")
+    answer = post(gateway, other, model="my-own-model")
+    assert answer.status_code == 200
+    assert "sluice-cost" not in answer.headers
+    [entry] = other.entries(1)
+    assert entry.price_status == "unpriced"
+    other.do(create_budget, cap="5", period="day")
+    refused = post(gateway, other, model="my-own-model")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "model_not_priced")
+
+
+def test_a_rate_limit_is_a_429_with_an_honest_retry_after(gateway: GatewayProcess, shop: Shop) -> None:
+    shop.do(create_rate_limit, metric="rpm", limit=3, scope="")
+    answers = [post(gateway, shop) for _ in range(5)]
+    assert [answer.status_code for answer in answers[:3]] == [200, 200, 200]
+    assert answers[0].headers["x-ratelimit-limit-requests"] == "3"
+    assert answers[2].headers["x-ratelimit-remaining-requests"] == "0"
+    refused = answers[-1]
+    assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+
+
+def test_a_burst_at_the_edge_of_the_cap_passes_exactly_what_fits(gateway: GatewayProcess, shop: Shop) -> None:
+    first = post(gateway, shop)
+    assert first.status_code == 200
+    shop.do(create_budget, cap="0.001", period="total")
+    with ThreadPoolExecutor(40) as crowd:
+        answers = list(crowd.map(lambda _: post(gateway, shop), range(80)))
+    passed = [answer for answer in answers if answer.status_code == 200]
+    assert {answer.status_code for answer in answers} <= {200, 402}
+    assert passed
+    assert sum(Decimal(answer.headers["sluice-cost"]) for answer in passed) <= Decimal("0.001")
+    shop.entries(1 + len(passed))
+    assert shop.held_nano() == 0
