@@ -132,5 +132,7 @@ class Lane:
                 if not ask.future.done():
                     ask.future.set_result(reply)
         finally:
+            for ask in batch:  # whatever went wrong, nobody waits for ever
+                ask.fail(StoreFailed("the script call failed", sent=True))
             self._in_flight -= 1
             self._flush()

@@ -92,7 +92,7 @@ class Limiter:
         self._lost, self._known = lost, known_to_ledger
         self.lease_ms, self._renew_s, self._reserve_s = lease_ms, renew_s, reserve_s
         self._most_unanswered = most_unanswered
-        self._one_lane = isinstance(redis, aredis.Redis)
+        self._cluster = redis if isinstance(redis, aredis.RedisCluster) else None
         self._lanes: dict[int, Lane] = {}
         self._outboxes: dict[int, Outbox] = {}
         self._fences: dict[int, Fence] = {}
@@ -369,7 +369,7 @@ class Limiter:
     # --- Lanes --------------------------------------------------------------------------------------------------------
 
     def _lane_of(self, workspace_id: int) -> int:
-        return 0 if self._one_lane else keys.partition_of(workspace_id)
+        return 0 if self._cluster is None else keys.partition_of(workspace_id)
 
     def _lane(self, workspace_id: int) -> Lane:
         number = self._lane_of(workspace_id)
@@ -395,5 +395,7 @@ class Limiter:
         )
 
     async def _run(self, script: scripts.Script, lane: int, arguments: list[bytes]) -> list[Reply]:
+        if self._cluster is not None:
+            await self._cluster.initialize()  # once, before many ask at the same moment: it replaces connections
         replies: list[Reply] = await store.call(self._redis, script, keys.stream_key(lane), arguments)
         return replies

@@ -10,6 +10,7 @@ import redis
 import redis.asyncio as aredis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
@@ -45,11 +46,16 @@ def connect_sync(url: str, *, cluster: bool = False, answer_s: float = 5.0) -> S
 
 
 async def call(store: AsyncStore, script: Script, key: str, arguments: Sequence[bytes | str | int]) -> Any:
-    """Run a script by its hash; by its text where the server does not know it yet. `key` routes in a cluster."""
+    """Run a script by its hash; by its text where the server does not know it yet. `key` routes in a cluster. Raises RedisError, OSError."""
     try:
-        return await store.execute_command("EVALSHA", script.sha, 1, key, *arguments)
-    except NoScriptError:
-        return await store.execute_command("EVAL", script.text, 1, key, *arguments)
+        try:
+            return await store.execute_command("EVALSHA", script.sha, 1, key, *arguments)
+        except NoScriptError:
+            return await store.execute_command("EVAL", script.text, 1, key, *arguments)
+    except (AttributeError, RuntimeError) as error:
+        # A connection that was closed under a command: redis-py's cluster client does it when it learns a new topology (AttributeError), and
+        # uvloop says RuntimeError to who writes to one that was reset.
+        raise RedisConnectionError("the connection was closed under a command") from error
 
 
 def call_sync(store: SyncStore, script: Script, key: str, arguments: Sequence[bytes | str | int]) -> Any:

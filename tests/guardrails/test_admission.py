@@ -18,7 +18,7 @@ from billing.domain.events import Basis, Outcome, PriceStatus
 from billing.domain.money import NANO_PER_USD
 from billing.ledger.stream import money_stream
 from billing.ledger.writer import drain
-from billing.models import Crossing, Entry
+from billing.models import BudgetTotal, Crossing, Entry
 from guardrails import actions, pushes, queries, reconciliation, recovery
 from guardrails.admission import Admitted
 from guardrails.domain.budgets import Stage
@@ -561,3 +561,39 @@ async def test_a_model_that_costs_more_than_its_bound_is_kept_from_hard_caps_unt
             return [entry.flags for entry in Entry.objects.filter(workspace_id=alice_app.acme.pk)]
 
     assert ["over"] in await sync(flags)
+
+
+async def test_a_hundred_thousand_counters_are_rebuilt_in_seconds(
+    alice_app: Caller, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acme = alice_app.acme
+    made = await alice_app.budget("5", scope="user", value=None)
+    await alice_app.call(1)
+
+    def fill() -> None:
+        with tenancy.entered(acme):
+            start_ms = made.rule().bounds_at(now_ms()).start_ms
+            start = datetime.fromtimestamp(start_ms / 1000, UTC)
+            BudgetTotal.objects.bulk_create(
+                (
+                    BudgetTotal(
+                        workspace_id=acme.pk,
+                        counter=money_keys.counter_suffix(made.pk, start_ms, money_keys.value_digest(f"user {n}")),
+                        budget_id=made.pk,
+                        period_start=start,
+                        unit="nano",
+                        settled=n,
+                    )
+                    for n in range(100_000)
+                ),
+                batch_size=5000,
+            )
+
+    await sync(fill)
+    done = await sync(recovery.rebuild, acme.pk)
+    with capsys.disabled():
+        print(f"\n  rebuilt {done.counters:,} counters in {done.seconds:.2f} s")
+    assert done.counters == 100_001 - 1 + (1 if done.holds else 0)
+    assert done.seconds < 10
+    refusal = await alice_app.refused(5 * USD, dims={"user": "user 99999"})
+    assert refusal.facts["spent_usd"] == "0.000099999"

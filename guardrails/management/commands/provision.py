@@ -48,7 +48,11 @@ class Command(BaseCommand):
         parser.add_argument("--budget-period", default="month", choices=["day", "week", "month"])
         parser.add_argument("--rpm", metavar="N", help="calls a minute of each virtual key")
         parser.add_argument("--key-name", default="provisioned", metavar="N", help="name of the virtual key")
-        parser.add_argument("--plan", choices=Plan.values, help="of a workspace that is made now; an operator's own has no call quota (default: team)")
+        parser.add_argument(
+            "--plan",
+            choices=Plan.values,
+            help="of a workspace that is made now; an operator's own has no call quota (default: team)",
+        )
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
