@@ -56,47 +56,55 @@ def messages(body: Mapping[str, Any], call: Call) -> Usage:
 def stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
     """`message_start` holds the split of writes, tier, speed and geo; each `message_delta` is cumulative and *replaces* what it names."""
     start: Mapping[str, Any] | None = None
-    merged: dict[str, Any] = {}
+    stated: Mapping[str, Any] = {}
+    deltas = []
     content = []
-    ended = broken = False
+    broken = False
     for event in events:
         kind = event.get("type")
         message = event.get("message")
         if kind == "message_start" and isinstance(message, Mapping):
             start = message
             if isinstance(message.get("usage"), Mapping):
-                merged.update(message["usage"])
+                stated = message["usage"]
         elif kind == "content_block_start":
             content.append(event.get("content_block"))
         elif kind == "message_delta":
             if isinstance(event.get("usage"), Mapping):
-                ended = True
-                merged.update({key: value for key, value in event["usage"].items() if value is not None})
+                deltas.append(event["usage"])
         elif kind == "error":
             broken = True
-    if start is None and not ended:
+    if start is None and not deltas:
         return unbilled("provider_error") if broken or not events else unreadable("stream_without_usage")
     tally = Tally()
-    if not ended:  # the start's output count is a placeholder of one to five tokens
+    if not deltas:  # the start's output count is a placeholder of one to five tokens
         tally.unusable("stream_without_usage")
-    split = merged.get("cache_creation")
-    written = merged.get("cache_creation_input_tokens")
+    return _usage(merged(stated, deltas), {**(start or {}), "content": content}, call, tally)
+
+
+def merged(start: Mapping[str, Any], deltas: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The one usage object that a stream's start and its cumulative deltas amount to."""
+    usage = dict(start)
+    for delta in deltas:
+        usage.update({key: value for key, value in delta.items() if value is not None})
+    split = usage.get("cache_creation")
+    written = usage.get("cache_creation_input_tokens")
     if (
         isinstance(split, Mapping)
         and type(written) is int
         and sum(v for v in split.values() if type(v) is int) != written
     ):
-        merged["cache_creation"] = (
+        usage["cache_creation"] = (
             None  # the split is the start's, the total the delta's: what grew since is a five-minute write
         )
-        _grown_split(merged, split, written)
-    return _usage(merged, {**(start or {}), "content": content}, call, tally)
+        _grown_split(usage, split, written)
+    return usage
 
 
-def _grown_split(merged: dict[str, Any], split: Mapping[str, Any], written: int) -> None:
+def _grown_split(usage: dict[str, Any], split: Mapping[str, Any], written: int) -> None:
     long = split.get("ephemeral_1h_input_tokens")
     if type(long) is int and 0 <= long <= written:
-        merged["cache_creation"] = {"ephemeral_1h_input_tokens": long, "ephemeral_5m_input_tokens": written - long}
+        usage["cache_creation"] = {"ephemeral_1h_input_tokens": long, "ephemeral_5m_input_tokens": written - long}
 
 
 def _usage(usage: Mapping[str, Any], body: Mapping[str, Any], call: Call, tally: Tally) -> Usage:

@@ -76,12 +76,18 @@ def stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
             if body.get("error") and not body.get("answered")
             else unreadable("stream_without_usage")
         )
+    last = filled_up(last, earlier)
+    body["candidates"] = candidates[-1:]  # the last chunk's grounding is the whole of it
+    return _usage(last, last, body, call)
+
+
+def filled_up(last: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """The last usageMetadata of a stream; with what earlier ones said where only that makes it add up."""
     if _sum(last) != last.get("totalTokenCount"):
         filled = {**earlier, **{key: value for key, value in last.items() if value is not None}}
         if _sum(filled) == filled.get("totalTokenCount"):
-            last = filled
-    body["candidates"] = candidates[-1:]  # the last chunk's grounding is the whole of it
-    return _usage(last, last, body, call)
+            return filled
+    return last
 
 
 def _sum(usage: Mapping[str, Any]) -> int:
