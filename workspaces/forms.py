@@ -138,3 +138,16 @@ class InvitationForm(forms.Form):
     def __init__(self, *arguments: Any, roles: list[tuple[str, str]], **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.fields["role"].choices = roles  # type: ignore[attr-defined]
+
+
+class ApiTokenForm(forms.Form):
+    name = forms.CharField(max_length=80, label="Name")
+    scopes = forms.MultipleChoiceField(
+        label="It may",
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
+        error_messages={"required": "Choose at least one."},
+    )
+
+    def __init__(self, *arguments: Any, scopes: list[tuple[str, str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields["scopes"].choices = scopes  # type: ignore[attr-defined]

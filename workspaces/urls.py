@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, path
 
 from workspaces.views import entrance as outside
-from workspaces.views import people, preferences, test_call, vault, virtual_keys
+from workspaces.views import people, preferences, test_call, tokens, vault, virtual_keys
 
 entrance: list[URLPattern] = [
     path("", outside.home, name="home"),
@@ -31,6 +31,8 @@ inside: list[URLPattern] = [
     path("members/<uuid:membership_id>/role/", people.member_role, name="member_role"),
     path("members/<uuid:membership_id>/remove/", people.member_remove, name="member_remove"),
     path("members/invitations/<uuid:invitation_id>/withdraw/", people.invitation_withdraw, name="invitation_withdraw"),
+    path("tokens/", tokens.tokens, name="tokens"),
+    path("tokens/<uuid:token_id>/revoke/", tokens.token_revoke, name="token_revoke"),
     path("settings/", preferences.preferences, name="settings"),
     path("settings/delete/", preferences.workspace_delete, name="workspace_delete"),
 ]

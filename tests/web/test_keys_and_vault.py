@@ -263,3 +263,31 @@ def test_the_name_and_zone_of_a_workspace_are_changed_by_those_who_may(cast: Cas
     signed_in(cast.ann).post("/w/acme/settings/", {"name": "Ann's", "time_zone": "UTC"})
     cast.acme.refresh_from_db()
     assert cast.acme.name == "Acme Two"
+
+
+def test_an_api_token_is_shown_once_works_and_is_revoked(cast: Cast) -> None:
+    client = confirmed(cast)
+    page = client.post("/w/acme/tokens/", {"name": "Terraform", "scopes": ["read"]}).content.decode()
+    found = re.search(r'<code id="new-token">(slt_\w+)</code>', page)
+    assert found
+    header = {"Authorization": f"Bearer {found.group(1)}"}
+    assert Client().get("/api/v1/workspaces/acme/", headers=header).status_code == 200
+    page = client.get("/w/acme/tokens/").content.decode()
+    assert found.group(1) not in page
+    revoke = re.search(r'action="(/w/acme/tokens/[^"]+/revoke/)"', page)
+    assert revoke
+    client.post(revoke.group(1))
+    assert Client().get("/api/v1/workspaces/acme/", headers=header).status_code == 401
+
+
+def test_a_token_without_scopes_or_with_another_role_s_is_refused_beside_the_field(cast: Cast) -> None:
+    client = confirmed(cast)
+    for scopes in ([], ["everything"]):
+        answer = client.post("/w/acme/tokens/", {"name": "x", "scopes": scopes})
+        assert answer.status_code == 422
+        assert "field-error" in answer.content.decode()
+
+
+def test_making_a_token_asks_who_is_there_when_the_sign_in_is_old(alice_client: Client) -> None:
+    answer = alice_client.post("/w/acme/tokens/", {"name": "x", "scopes": ["read"]})
+    assert answer["Location"] == "/accounts/reauthenticate/?next=%2Fw%2Facme%2Ftokens%2F"

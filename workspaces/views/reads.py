@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from workspaces.directory.models import Department
 from workspaces.domain.providers import PROVIDERS
-from workspaces.models import Invitation, Membership, User, VirtualKey, Workspace, WorkspaceState
+from workspaces.models import ApiToken, Invitation, Membership, User, VirtualKey, Workspace, WorkspaceState
 from workspaces.vault.models import CredentialState, ProviderCredential
 
 TEST_CALL_KEY = "Test call"
@@ -84,6 +84,12 @@ def departments() -> dict[UUID, str]:
 def open_invitations(workspace: Workspace) -> list[Invitation]:
     rows = Invitation.objects.filter(workspace=workspace, accepted_at=None, withdrawn_at=None)
     return list(rows.filter(expires_at__gt=timezone.now()).order_by("email"))
+
+
+def tokens_of(membership: Membership) -> list[ApiToken]:
+    """A member's own tokens in the workspace, newest first."""
+    rows = ApiToken.objects.filter(workspace_id=membership.workspace_id, user_id=membership.user_id)
+    return list(rows.order_by("-created_at")[:200])
 
 
 def _is_uuid(text: str) -> bool:
