@@ -1,7 +1,7 @@
 """The overview: how much, by what, and the calls as they come; before the first call, the four steps to it.
 
-The page asks for its fragment (`overview_live`) every second and a half while somebody looks. The version in the address makes that
-cheap: when nothing was booked and no step was done since, the answer is 204 after one read by key.
+The page asks for its fragment (`overview_live`) every second and a half while somebody looks, every second before the first call.
+The version in the address makes that cheap: when nothing was booked and no step was done since, the answer is 204 after one read by key.
 """
 
 from __future__ import annotations

@@ -238,17 +238,17 @@
 
   // --------------------------------------------------------------------------------------------------------- htmx
   // Live fragments are only asked for while somebody looks: `hx-trigger="every 2s [sluiceVisible()]"` would need eval,
-  // which the CSP forbids, so a timer of ours triggers the elements marked data-live.
-  var LIVE_MS = 1500;
+  // which the CSP forbids, so a timer of ours triggers the elements marked data-live, every so many ticks.
+  var TICK_MS = 500;
   var beat = 0;
   setInterval(function () {
     if (document.hidden || !window.htmx) return;
     beat += 1;
     document.querySelectorAll("[data-live]").forEach(function (part) {
-      var every = Number(part.dataset.liveEvery || 1);
+      var every = Number(part.dataset.liveEvery || 3);
       if (beat % every === 0 && !part.classList.contains("htmx-request")) window.htmx.trigger(part, "live");
     });
-  }, LIVE_MS);
+  }, TICK_MS);
   document.addEventListener("visibilitychange", function () {
     if (document.hidden || !window.htmx) return;
     document.querySelectorAll("[data-live]").forEach(function (part) { window.htmx.trigger(part, "live"); });

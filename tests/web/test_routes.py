@@ -186,3 +186,20 @@ def test_the_session_cookie_is_closed_to_scripts_and_other_sites(cast: Cast) -> 
     assert cookie.value
     assert answer.cookies["sluice_csrf"]["httponly"]
     assert answer.cookies["sluice_csrf"]["samesite"] == "Lax"
+
+
+def test_the_sidebar_leads_to_every_page_of_a_role_and_marks_the_one_that_is_open(alice_client: Client) -> None:
+    page = alice_client.get("/w/acme/tokens/").content.decode()
+    linked = re.findall(r'<a class="nav-item" href="/w/acme/([^"]*)"( aria-current="page")?', page)
+    assert [path for path, _ in linked] == [
+        "",
+        "calls/",
+        "guardrails/",
+        "connect/",
+        "keys/",
+        "vault/",
+        "members/",
+        "tokens/",
+        "settings/",
+    ]
+    assert [path for path, current in linked if current] == ["tokens/"]
