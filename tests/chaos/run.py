@@ -57,8 +57,8 @@ class Outcome:
         return "\n".join(
             [
                 auditor.show(self.findings, seed=self.seed),
-                f"{len(self.answers)} calls in {self.seconds:.0f} s; charged {self.charged} attempts, {self.assumed} of them assumed; "
-                f"healed in {self.healed_s:.1f} s",
+                f"{len(self.answers)} calls in {self.seconds:.0f} s, healed in {self.healed_s:.1f} s",
+                f"charged {self.charged} attempts, {self.assumed} of them assumed",
                 "faults: " + ", ".join(f"{name} x{times}" for name, times in sorted(self.faults.items())),
                 "answers: " + ", ".join(f"{what} x{times}" for what, times in statuses.most_common(14)),
             ]

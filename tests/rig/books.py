@@ -175,4 +175,4 @@ class CapWatch:
             self.highest[counter] = max(used, self.highest.get(counter, 0))
             cap = self.caps.get(counter.split(":")[1])
             if cap is not None and used > cap:
-                self.breaches.append(f"{counter}: {used} > {cap}")
+                self.breaches.append(f"{counter}: {used} > {cap} ({time.strftime('%H:%M:%S')})")

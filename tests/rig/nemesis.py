@@ -99,7 +99,7 @@ class Nemesis:
                 continue
 
     def note(self, what: str) -> None:
-        self.log.append(f"{time.monotonic() - self._began:7.1f} s  {what}")
+        self.log.append(f"{time.strftime('%H:%M:%S')} {time.monotonic() - self._began:7.1f} s  {what}")
 
     def explains(self, port: int, start: float, end: float) -> bool:
         """Whether a gateway was dead or paused while a call was under way, or just before."""
