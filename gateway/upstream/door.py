@@ -33,7 +33,7 @@ class Limits:
 
     connect_s: float = 5.0
     first_byte_s: float = 600.0
-    """Until the answer's headers."""
+    """Until the answer's headers, and from there until its body begins."""
     idle_s: float = 60.0
     """Between two bytes of the body."""
     total_s: float = 900.0
@@ -51,7 +51,9 @@ class Answer:
         self._door = door
         self._origin = origin
         self._connection: Connection | None = connection
-        self._idle_s = limits.idle_s
+        self._idle_s = limits.first_byte_s
+        """Until the body's first byte; a model may think for minutes after it has sent its headers."""
+        self._then_idle_s = limits.idle_s
         self._ends_at = ends_at
         self._loop = door.loop
 
@@ -72,6 +74,7 @@ class Answer:
             chunk = await connection.chunk(self._ends_at, "the answer took longer than the total limit")
         else:
             chunk = await connection.chunk(idle_until, "the provider went silent in the middle of its answer")
+        self._idle_s = self._then_idle_s
         if not chunk:
             self._connection = None
             self._door.give_back(self._origin, connection)
