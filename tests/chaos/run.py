@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        return all(finding.passed for finding in self.findings)
+        return self.charged > 0 and all(finding.passed for finding in self.findings)
 
     def __str__(self) -> str:
         statuses = Counter(_kind(answer) for answer in self.answers)
