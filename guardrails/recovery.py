@@ -163,15 +163,17 @@ def _books(workspace: Workspace) -> tuple[list[SeedCounter], list[SeedHold], int
     settled = dict(totals.values_list("counter", "settled"))
     labels = _labels(workspace, rules)
     counters = []
-    for counter in sorted(settled.keys() | held.keys()):
-        budget_id, start_ms, digest = keys.budget_of(counter)
-        rule = rules.get(str(budget_id))
-        end_ms = rule.bounds_at(start_ms).end_ms if rule else at_ms
-        if end_ms + RETIRED_AFTER_MS < at_ms and counter not in held:
+    ends: dict[str, int] = {}
+    for counter in settled.keys() | held.keys():
+        stem = ":".join(counter.split(":")[:3])
+        if stem not in ends:
+            budget_id, start_ms, _ = keys.budget_of(stem)
+            rule = rules.get(str(budget_id))
+            ends[stem] = rule.bounds_at(start_ms).end_ms if rule else at_ms
+        if ends[stem] + RETIRED_AFTER_MS < at_ms and counter not in held:
             continue
-        counters.append(
-            SeedCounter(counter, settled.get(counter, 0), held.get(counter, 0), end_ms, labels.get(digest, ""))
-        )
+        label = labels.get(counter[len(stem) + 1 :], "")
+        counters.append(SeedCounter(counter, settled.get(counter, 0), held.get(counter, 0), ends[stem], label))
     seq = SequenceMark.objects.filter(workspace_id=workspace.pk).values_list("seq", flat=True).first() or 0
     return counters, holds, seq
 

@@ -85,8 +85,10 @@ def begin_rebuild(store: SyncStore, workspace_id: int, epoch: int) -> int:
 
 def wipe(store: SyncStore, workspace_id: int, epoch: int) -> None:
     """Forget the counters and open holds of a workspace that is being rebuilt (or, with any epoch, deleted)."""
-    while int(_granted(_control(store, "wipe", workspace_id, epoch, CHUNK))[1]):
-        pass
+    cursor, left = "0", 1
+    while left or cursor != "0":
+        _, following, left = _granted(_control(store, "wipe", workspace_id, epoch, cursor, CHUNK))
+        cursor = following.decode()
 
 
 def seed(
@@ -151,6 +153,12 @@ def read_counters(store: SyncStore, workspace_id: int) -> dict[str, Counter]:
     found: Any = store.hkeys(keys.index_key(workspace_id))
     suffixes = [field.decode() for field in found]
     return {counter.suffix: counter for chunk in _chunks(suffixes) for counter in read_some(store, workspace_id, chunk)}
+
+
+def suffixes_under(store: SyncStore, workspace_id: int, stem: str) -> set[str]:
+    """The suffixes of the counters that begin with `stem`. The money Redis is asked in small steps: it has calls to admit."""
+    fields = store.hscan_iter(keys.index_key(workspace_id), match=f"{stem}*", count=CHUNK)
+    return {field.decode() for field, _ in fields}
 
 
 def read_some(store: SyncStore, workspace_id: int, suffixes: Sequence[str]) -> list[Counter]:

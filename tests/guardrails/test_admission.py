@@ -590,7 +590,8 @@ async def test_a_hundred_thousand_counters_are_rebuilt_in_seconds(
             )
 
     await sync(fill)
-    done = await sync(recovery.rebuild, acme.pk)
+    await sync(recovery.rebuild, acme.pk)
+    done = await sync(recovery.rebuild, acme.pk)  # over counters that are there already
     with capsys.disabled():
         print(f"\n  rebuilt {done.counters:,} counters in {done.seconds:.2f} s")
     assert done.counters == 100_001 - 1 + (1 if done.holds else 0)

@@ -25,32 +25,30 @@ function verbs.begin(epoch)
   return { 'OK', tonumber(meta[3] or 0) }
 end
 
--- Forget open holds and up to `most` counters; answers how many counters are still there.
-function verbs.wipe(epoch, most)
+-- Forget open holds, and counters page by page; answers where the next page begins ("0": nowhere) and how many counters are left.
+function verbs.wipe(epoch, cursor, most)
   if not fenced(epoch) and meta[1] ~= 'deleting' then return { 'STALE', tonumber(meta[2] or 0) } end
   local mine = 'w:' .. workspace .. ':r:'
-  for _, member in ipairs(redis.call('ZRANGE', prefix .. 'open', 0, -1)) do
+  for _, member in ipairs(cursor == '0' and redis.call('ZRANGE', prefix .. 'open', 0, -1) or {}) do
     if string.sub(member, 1, #mine) == mine then
       redis.call('DEL', prefix .. member)
       redis.call('ZREM', prefix .. 'open', member)
     end
   end
-  local page = redis.call('HSCAN', base .. 'idx', 0, 'COUNT', most)[2]
-  for i = 1, #page, 2 do
-    redis.call('DEL', base .. page[i])
-    redis.call('HDEL', base .. 'idx', page[i])
-    redis.call('ZREM', prefix .. 'due', 'w:' .. workspace .. ':' .. page[i])
+  local page = redis.call('HSCAN', base .. 'idx', cursor, 'COUNT', most)
+  for i = 1, #page[2], 2 do
+    redis.call('DEL', base .. page[2][i])
+    redis.call('HDEL', base .. 'idx', page[2][i])
+    redis.call('ZREM', prefix .. 'due', 'w:' .. workspace .. ':' .. page[2][i])
   end
-  return { 'OK', redis.call('HLEN', base .. 'idx') }
+  return { 'OK', page[1], redis.call('HLEN', base .. 'idx') }
 end
 
 -- Absolute values, so that a repeated chunk changes nothing. counters: {suffix, s, h, end, label}; holds: {rid, amount, charges, ctx, at, lease}
 function verbs.seed(epoch, counters, holds)
   if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
   for _, c in ipairs(counters) do
-    redis.call('DEL', base .. c[1])
-    redis.call('HSET', base .. c[1], 's', int(c[2]), 'h', int(c[3]))
-    if c[5] ~= '' then redis.call('HSET', base .. c[1], 'v', c[5]) end
+    redis.call('HSET', base .. c[1], 's', int(c[2]), 'h', int(c[3]), 'v', c[5])
     redis.call('HSET', base .. 'idx', c[1], int(c[4]))
     redis.call('ZADD', prefix .. 'due', int(math.max(c[4], now) + RETIRE_MS), 'w:' .. workspace .. ':' .. c[1])
   end
