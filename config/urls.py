@@ -18,4 +18,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("w/<str:slug>/", include([*billing.inside, *guardrails.inside, *workspaces.inside])),
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("billing.api_urls")),
+    path("api/v1/", include("guardrails.api_urls")),
 ]

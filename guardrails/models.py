@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -237,6 +238,9 @@ class Raise(models.Model):
 
     def __str__(self) -> str:
         return f"{self.budget} +{self.amount}"
+
+    def in_force_at(self, now: datetime) -> bool:
+        return self.state == RaiseState.APPROVED and now < self.expires_at
 
 
 class BarredModel(models.Model):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from uuid import UUID
 
 from redis.exceptions import RedisError
 
@@ -66,28 +67,59 @@ class BudgetStatus:
     """False when the money Redis does not answer: then settled amounts are the ledger's and nothing is known of holds"""
 
 
-def budgets(workspace: Workspace, now: datetime) -> list[BudgetStatus]:
-    """Every budget of the workspace (its plan's quota first) with its present period."""
-    at_ms = int(now.timestamp() * 1000)
+def budgets(workspace: Workspace, now: datetime, *, values: bool = True) -> list[BudgetStatus]:
+    """Every budget of the workspace (its plan's quota first) with its present period. `values=False` leaves out those of each-value budgets."""
     with tenancy.entered(workspace):
-        rules = budget_rules(workspace)
-        periods = [rule.bounds_at(at_ms) for rule in rules]
-        suffixes = [keys.counter_suffix(rule.id, bounds.start_ms) for rule, bounds in zip(rules, periods, strict=True)]
-        counters, live = _counters(workspace, rules, suffixes)
-    return [
-        _status(
-            rule,
-            bounds,
-            [counter for counter in counters if counter.suffix == suffix or counter.suffix.startswith(f"{suffix}:")],
-            at_ms,
-            live,
-        )
-        for rule, bounds, suffix in zip(rules, periods, suffixes, strict=True)
-    ]
+        return _statuses(workspace, budget_rules(workspace), now, values)
 
 
-def budget(workspace: Workspace, budget_id: str, now: datetime) -> BudgetStatus | None:
-    return next((status for status in budgets(workspace, now) if status.budget.id == str(budget_id)), None)
+def budget(workspace: Workspace, budget_id: UUID | str, now: datetime, *, values: bool = True) -> BudgetStatus | None:
+    with tenancy.entered(workspace):
+        rules = [rule for rule in budget_rules(workspace) if rule.id == str(budget_id)]
+        return next(iter(_statuses(workspace, rules, now, values)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesPage:
+    """Values of an each-value budget in an order that spending does not change, and where the next page begins ("": nowhere)."""
+
+    standings: tuple[Standing, ...]
+    following: str
+    live: bool
+
+
+def values_of(
+    workspace: Workspace, budget: BudgetRule, now: datetime, *, after: str = "", limit: int = 50
+) -> ValuesPage:
+    """A page of what an each-value budget has counted in its present period. `after`: the cursor of the page before."""
+    at_ms = _ms(now)
+    stem = keys.counter_suffix(budget.id, budget.bounds_at(at_ms).start_ms) + ":"
+    with tenancy.entered(workspace):
+        try:
+            store, live = sync_store(), True
+            suffixes = sorted(
+                suffix for suffix in control.suffixes_under(store, workspace.pk, stem) if suffix > stem + after
+            )
+            counters = control.read_some(store, workspace.pk, suffixes[: limit + 1])
+        except RedisError:
+            live = False
+            totals = BudgetTotal.objects.filter(
+                workspace_id=workspace.pk, budget_id=budget.id, counter__startswith=stem, counter__gt=stem + after
+            ).order_by("counter")
+            counters = [_of_ledger(*total) for total in totals.values_list("counter", "settled")[: limit + 1]]
+    following = counters[limit - 1].suffix.removeprefix(stem) if len(counters) > limit else ""
+    return ValuesPage(tuple(_standing(budget, counter, at_ms) for counter in counters[:limit]), following, live)
+
+
+def value_of(workspace: Workspace, budget: BudgetRule, value: str, now: datetime) -> ValuesPage:
+    """The one value of an each-value budget; one that never spent stands at zero."""
+    at_ms = _ms(now)
+    suffix = keys.counter_suffix(budget.id, budget.bounds_at(at_ms).start_ms, keys.value_digest(value))
+    with tenancy.entered(workspace):
+        counters, live = _counters(workspace, [budget], [suffix], every=False)
+    found = counters[0] if counters else Counter(suffix, 0, 0)
+    standing = _standing(budget, Counter(suffix, found.settled, found.held, value), at_ms)
+    return ValuesPage((standing,), "", live)
 
 
 def raises(workspace: Workspace, *, open_only: bool = False) -> list[Raise]:
@@ -106,37 +138,63 @@ def barred_models(workspace: Workspace) -> list[BarredModel]:
         return list(BarredModel.objects.order_by("-barred_at"))
 
 
-def _counters(workspace: Workspace, rules: Sequence[BudgetRule], suffixes: Sequence[str]) -> tuple[list[Counter], bool]:
+def _statuses(workspace: Workspace, rules: Sequence[BudgetRule], now: datetime, values: bool) -> list[BudgetStatus]:
+    at_ms = _ms(now)
+    periods = [rule.bounds_at(at_ms) for rule in rules]
+    suffixes = [keys.counter_suffix(rule.id, bounds.start_ms) for rule, bounds in zip(rules, periods, strict=True)]
+    every = values and any(rule.scope.each for rule in rules)
+    counters, live = _counters(workspace, rules, suffixes, every=every)
+    by_period: defaultdict[str, list[Counter]] = defaultdict(list)
+    for counter in counters:
+        by_period[":".join(counter.suffix.split(":")[:3])].append(counter)
+    return [
+        _status(rule, bounds, by_period[suffix], at_ms, live)
+        for rule, bounds, suffix in zip(rules, periods, suffixes, strict=True)
+    ]
+
+
+def _counters(
+    workspace: Workspace, rules: Sequence[BudgetRule], suffixes: Sequence[str], *, every: bool
+) -> tuple[list[Counter], bool]:
+    """The counters of these suffixes, or every counter of the workspace; and whether they are live."""
     try:
         store = sync_store()
-        if any(rule.scope.each for rule in rules):
+        if every:
             return list(control.read_counters(store, workspace.pk).values()), True
         return control.read_some(store, workspace.pk, suffixes), True
     except RedisError:
         totals = BudgetTotal.objects.filter(workspace_id=workspace.pk, budget_id__in=[rule.id for rule in rules])
-        return [Counter(counter, settled, 0) for counter, settled in totals.values_list("counter", "settled")], False
+        if not every:
+            totals = totals.filter(counter__in=suffixes)
+        return [_of_ledger(*total) for total in totals.values_list("counter", "settled")], False
+
+
+def _of_ledger(counter: str, settled: int) -> Counter:
+    return Counter(counter, settled, 0)
+
+
+def _standing(rule: BudgetRule, counter: Counter, at_ms: int) -> Standing:
+    limit, used = rule.limit_at(at_ms), counter.settled + counter.held
+    cap = rule.cap_at(at_ms) if limit is None else limit
+    return Standing(counter.label, counter.settled, counter.held, cap, rule.stage_at(used, at_ms))
 
 
 def _status(rule: BudgetRule, bounds: Bounds, counters: Iterable[Counter], at_ms: int, live: bool) -> BudgetStatus:
-    limit = rule.limit_at(at_ms)
-    cap = rule.cap_at(at_ms) if limit is None else limit
-    standings = [
-        Standing(
-            counter.label, counter.settled, counter.held, cap, rule.stage_at(counter.settled + counter.held, at_ms)
-        )
-        for counter in counters
-    ]
+    whole: Standing | None = None
+    top: tuple[Standing, ...] = ()
     if rule.scope.each:
-        top = sorted(standings, key=lambda standing: standing.used, reverse=True)[:TOP_VALUES]
-        whole = None
+        apart = (counter for counter in counters if counter.suffix.count(":") == 3)
+        standings = (_standing(rule, counter, at_ms) for counter in apart)
+        top = tuple(sorted(standings, key=lambda standing: standing.used, reverse=True)[:TOP_VALUES])
     else:
-        top, whole = [], standings[0] if standings else Standing("", 0, 0, cap, Stage.NORMAL)
+        counter = next(iter(counters), Counter("", 0, 0))
+        whole = _standing(rule, counter, at_ms)
     return BudgetStatus(
         budget=rule,
         starts_at=_moment(bounds.start_ms),
         resets_at=None if bounds.end_ms == FOREVER_MS else _moment(bounds.end_ms),
         standing=whole,
-        values=tuple(top),
+        values=top,
         live=live,
     )
 
@@ -145,17 +203,5 @@ def _moment(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
-def facts(status: BudgetStatus) -> dict[str, Any]:
-    """A budget's standing as plain values, for the API and templates."""
-    shown = status.standing
-    return {
-        "id": status.budget.id,
-        "name": status.budget.name,
-        "cap": shown.cap if shown else status.budget.cap,
-        "settled": shown.settled if shown else None,
-        "held": shown.held if shown else None,
-        "left": shown.left if shown else None,
-        "stage": shown.stage.value if shown else None,
-        "resets_at": status.resets_at,
-        "live": status.live,
-    }
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

@@ -325,8 +325,7 @@ def _keys(request: HttpRequest) -> list[tuple[str, str]]:
 
 
 def _beside(error: Refused, form: forms.Form) -> Refused:
-    """The action's name of a field -> the form's."""
-    error.field = {"by": "scope"}.get(error.field, error.field)
+    """The refusal beside the field of the form that says what the limit is on."""
     if error.field == "value" and form.cleaned_data.get("scope", "") == Dimension.VIRTUAL_KEY:
         error.field = "key"
     elif error.field == "value" and not form.cleaned_data.get("scope"):

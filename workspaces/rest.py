@@ -92,27 +92,36 @@ def paged(request: Request, rows: QuerySet[Row], shown: Callable[[Row], Any], *,
 
     `?limit=` 1 to 200 (50), `?cursor=` the key of the last row of the page before. Rows that come or go meanwhile shift nothing.
     """
-    limit = _limit(request.query_params.get("limit", "50"))
+    limit = page_size(request)
     if cursor := request.query_params.get("cursor"):
         try:
             field = rows.model._meta.get_field(key)
             after = cast("Field[Any, Any]", field).to_python(cursor)
         except (DjangoValidationError, ValueError):
-            raise ValidationError({"cursor": ["Use the cursor of an earlier answer."]}) from None
+            raise BadCursor from None
         rows = rows.filter(**{f"{key}__lt": after})
     found = list(rows.order_by(f"-{key}")[: limit + 1])
-    following = None
-    if len(found) > limit:
-        asked = {name: value for name, value in request.query_params.items() if name != "cursor"}
-        query = urlencode({**asked, "cursor": str(getattr(found[limit - 1], key))})
-        following = f"{settings.PUBLIC_URL}{request.path}?{query}"
+    following = next_page(request, getattr(found[limit - 1], key)) if len(found) > limit else None
     return Response({"results": [shown(row) for row in found[:limit]], "next": following})
 
 
-def _limit(text: str) -> int:
+class BadCursor(ValidationError):
+    def __init__(self) -> None:
+        super().__init__({"cursor": ["Use the cursor of an earlier answer."]})
+
+
+def page_size(request: Request) -> int:
+    """`?limit=`: how many rows a page of a list has."""
+    text = request.query_params.get("limit", "50")
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_ROWS):
         raise ValidationError({"limit": [f"Write a whole number from 1 to {MOST_ROWS}."]})
     return int(text)
+
+
+def next_page(request: Request, cursor: object) -> str:
+    """The address of the page after the row with this cursor, with what else was asked."""
+    asked = {name: value for name, value in request.query_params.items() if name != "cursor"}
+    return f"{settings.PUBLIC_URL}{request.path}?{urlencode({**asked, 'cursor': str(cursor)})}"
 
 
 def listed(row: type[serializers.BaseSerializer[Any]]) -> Any:

@@ -76,7 +76,7 @@ TABLE: dict[Action, Rule] = {
     Action.EXPORT:             _rule(Scope.READ,        _O, _A, _B),
     Action.REPORT_OUTCOMES:    _rule(Scope.REPORT,      _O, _A, _M),
     Action.SEND_TEST_CALL:     _rule(Scope.KEYS,        _O, _A, _M),
-    Action.REQUEST_RAISE:      _rule(Scope.BUDGETS,     _O, _A, _M),
+    Action.REQUEST_RAISE:      _rule(Scope.BUDGETS,     _O, _A, _M, _B),
     Action.SAVE_VIEWS:         _rule(Scope.REPORT,      _O, _A, _M, _V, _B),
     Action.MANAGE_KEYS:        _rule(Scope.KEYS,        _O, _A, _M),
     Action.MANAGE_BUDGETS:     _rule(Scope.BUDGETS,     _O, _A, _B),

@@ -80,7 +80,7 @@ def scope(workspace: Workspace, by: Any, value: Any) -> tuple[str, str | None]:
             raise Invalid("The whole workspace has no value to choose.", field="value")
         return WORKSPACE_SCOPE, ""
     if not isinstance(by, str) or (by not in set(Dimension) and not by.startswith(TAG_PREFIX)):
-        raise Invalid(f"Choose workspace, {', '.join(Dimension)} or tag:<name>.", field="by")
+        raise Invalid(f"Choose workspace, {', '.join(Dimension)} or tag:<name>.", field="scope")
     if by.startswith(TAG_PREFIX):
         by = TAG_PREFIX + _tag_name(by[len(TAG_PREFIX) :])
     if value is None:
@@ -116,9 +116,9 @@ def upgrade_url(value: Any) -> str:
 
 def _tag_name(name: str) -> str:
     try:
-        (parsed,) = parse_tags("by", f"{name}=x")
+        (parsed,) = parse_tags("scope", f"{name}=x")
     except (BadAttribution, ValueError):
-        raise Invalid("Write a tag as tag:<name>, with letters, digits, '_', '-' and '.'.", field="by") from None
+        raise Invalid("Write a tag as tag:<name>, with letters, digits, '_', '-' and '.'.", field="scope") from None
     return parsed
 
 
