@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing import api
+from billing import api, price_api
 
 _W = "workspaces/<slug:slug>/"
 
@@ -12,4 +12,7 @@ urlpatterns = [
     path(_W + "usage/", api.Usage.as_view()),
     path(_W + "calls/", api.Calls.as_view()),
     path(_W + "calls/<uuid:call_id>/", api.OneCall.as_view()),
+    path(_W + "prices/", price_api.Prices.as_view()),
+    path(_W + "prices/lookup/", price_api.PriceNow.as_view()),
+    path(_W + "prices/<uuid:price_id>/", price_api.OnePrice.as_view()),
 ]

@@ -13,6 +13,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from billing.ledger.packing import unpack
+from workspaces.ids import uuid7
 
 
 class EntryState(models.TextChoices):
@@ -23,11 +24,15 @@ class EntryState(models.TextChoices):
     """Nobody came back by the deadline: charged at the hold, an upper bound."""
     ADJUSTED = "adjusted"
     """A correction (leg 1): signed."""
+    RERATED = "rerated"
+    """A correction because a price arrived or changed (leg 2 and above): signed."""
 
 
 class Leg(models.IntegerChoices):
     CHARGE = 0
     CORRECTION = 1
+    FIRST_RERATING = 2
+    """The first re-rating; each later one takes the next number."""
 
 
 class Attributed(models.Model):
@@ -56,14 +61,15 @@ class Entry(Attributed):
     """One immutable ledger line. Partitioned by month of `at`; a trigger refuses UPDATE and DELETE.
 
     `at` is the time of admission, read from the attempt's id (a UUIDv7), so that the key (rid, leg, at) is as unique as (rid, leg).
-    A charge above zero may still be corrected once by leg 1; the attempt's cost is the sum of its legs.
+    A charge may be corrected once by the truth about it (leg 1) and any number of times by a price (legs 2, 3, ...); the attempt's
+    cost is the sum of its legs, what is known of it stands in the highest.
     """
 
     pk = models.CompositePrimaryKey("rid", "leg", "at")
     workspace_id = models.BigIntegerField()
     rid = models.UUIDField()
     """The attempt's id, sent upstream as a header: what invoices are joined on."""
-    leg = models.SmallIntegerField(choices=Leg)
+    leg = models.SmallIntegerField()
     at = models.DateTimeField()
     ended_at = models.DateTimeField()
     """When the money Redis took this event."""
@@ -103,12 +109,20 @@ class Entry(Attributed):
 
     class Meta:
         db_table = "billing_entry"
-        indexes = [models.Index(fields=["workspace_id", "-at", "rid"], name="billing_entry_newest")]
+        indexes = [
+            models.Index(fields=["workspace_id", "-at", "rid"], name="billing_entry_newest"),
+            models.Index(
+                fields=["workspace_id", "-at"],
+                name="billing_entry_unsure_price",
+                condition=models.Q(price_status__in=["unpriced", "partial"]),
+            ),
+        ]
         constraints = [
             models.CheckConstraint(condition=models.Q(state__in=EntryState.values), name="billing_entry_state_known"),
             models.CheckConstraint(
                 condition=models.Q(state="adjusted", leg=1)
-                | (~models.Q(state="adjusted") & models.Q(leg=0, cost_nano__gte=0)),
+                | models.Q(state="rerated", leg__gte=2)
+                | (~models.Q(state__in=["adjusted", "rerated"]) & models.Q(leg=0, cost_nano__gte=0)),
                 name="billing_entry_only_a_correction_is_signed",
             ),
             models.CheckConstraint(
@@ -378,3 +392,60 @@ class RollupDetail(Measures, Attributed):
 
     def __str__(self) -> str:
         return f"{self.workspace_id} {self.day} {self.digest}"
+
+
+class PriceKind(models.TextChoices):
+    DISCOUNT = "discount"
+    """A percentage off the list price."""
+    RATES = "rates"
+    """Own rates: negotiated ones, or of a model that no list has."""
+    FREE = "free"
+    """A model on the workspace's own machines."""
+
+
+class PriceOverride(models.Model):
+    """A workspace's own dated price. What has begun is never edited, it is ended and followed by another: calls were charged by it.
+
+    The later one of several valid ones counts. Written by `billing.actions`, compiled into the workspace's book by `billing.overrides`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7)
+    workspace_id = models.BigIntegerField()
+    kind = models.CharField(max_length=8, choices=PriceKind)
+    provider = models.CharField(max_length=32)
+    """As credentials name it; "*" for all (discounts only)."""
+    model = models.CharField(max_length=200)
+    """As the provider names it, in lower case; "*" for all."""
+    discount_percent = models.DecimalField(max_digits=7, decimal_places=4, null=True)
+    """Above 0, to 100."""
+    rates = models.JSONField(default=dict)
+    """Unit -> price as a decimal string, per million tokens or as `billing.domain.rates.PER` says."""
+    tier = models.CharField(max_length=32, default="standard")
+    context_window = models.IntegerField(null=True)
+    max_output_tokens = models.IntegerField(null=True)
+    """What bounds need to know of a model that no list has."""
+    valid_from = models.DateTimeField()
+    valid_to = models.DateTimeField(null=True)
+    """The first moment at which it is not valid any more; null: until further notice."""
+    note = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+    created_by = models.CharField(max_length=254)
+
+    class Meta:
+        db_table = "billing_price_override"
+        indexes = [models.Index(fields=["workspace_id", "valid_from"], name="billing_price_by_workspace")]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(kind="discount", discount_percent__gt=0, discount_percent__lte=100, rates={})
+                | models.Q(kind="free", discount_percent__isnull=True, rates={})
+                | (models.Q(kind="rates", discount_percent__isnull=True) & ~models.Q(rates={})),
+                name="billing_price_is_of_its_kind",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(valid_to__isnull=True) | models.Q(valid_to__gte=models.F("valid_from")),
+                name="billing_price_ends_after_it_begins",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.provider}/{self.model}"

@@ -270,7 +270,8 @@ class Admission:
 
     async def _renew(self, attempt: _Attempt) -> None:
         before, after = attempt.grant, await self.policies.renew(attempt.grant)
-        if (before.key, before.policy.credentials) != (after.key, after.policy.credentials):
+        old, new = before.policy, after.policy
+        if (before.key, old.credentials, old.book) != (after.key, new.credentials, new.book):
             raise PolicyChanged(after)
         attempt.grant = after
         self._compile(attempt)

@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from billing import overrides
 from billing.domain.dimensions import Dimension
+from billing.domain.pricing import PriceBook
 from billing.models import SequenceMark
+from billing.prices import default_book
 from guardrails import plans
 from guardrails.domain.budgets import Budget as BudgetRule
 from guardrails.domain.budgets import Matcher, Raised
@@ -107,6 +110,8 @@ class Policy:
     matcher: Matcher = field(repr=False)
     loaded_at: float = 0.0
     """`time.monotonic()` of the load"""
+    book: PriceBook = field(default_factory=default_book, repr=False)
+    """The price list under the workspace's own prices. The same object while they are the same"""
 
     _bounds: dict[str, Bounds] = field(default_factory=dict, repr=False)
 
@@ -328,6 +333,7 @@ class Loaded:
     credentials: dict[str, tuple[Credential, ...]]
     barred: frozenset[tuple[str, str]]
     seq: int
+    book: PriceBook = field(default_factory=default_book)
 
     def compile(self, loaded_at: float) -> Policy:
         workspace = self.workspace
@@ -346,6 +352,7 @@ class Loaded:
             seq=self.seq,
             matcher=Matcher(self.budgets),
             loaded_at=loaded_at,
+            book=self.book,
         )
 
 
@@ -376,6 +383,7 @@ def _load_by_id(workspace_id: int, locators: Sequence[str]) -> Loaded | None:
             credentials=_credentials(),
             barred=frozenset(BarredModel.objects.values_list("provider", "model")),
             seq=seq,
+            book=overrides.book_of(workspace),
         )
 
 

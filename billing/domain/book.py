@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from fractions import Fraction
 from typing import Any
 
+from billing.domain.extraction.record import BUCKETS
 from billing.domain.money import fraction_of_usd
 from billing.domain.rates import STANDARD, ModelMeta, Rates
 
@@ -34,13 +35,13 @@ class _Row:
 class _Model:
     """One model of the table with its rows parsed once."""
 
-    __slots__ = ("_rows", "free", "id", "meta", "regional", "regional_from")
+    __slots__ = ("_free", "_regional", "_regional_from", "_rows", "id", "meta")
 
-    def __init__(self, model_id: str, raw: Mapping[str, Any], inherited: _Model | None = None) -> None:
+    def __init__(self, model_id: str, raw: Mapping[str, Any]) -> None:
         self.id = model_id
-        self.free = bool(raw.get("free"))
-        self.regional = str(raw.get("regional", ""))
-        self.regional_from = _epoch(raw.get("regional_from"), 0)
+        self._free = bool(raw.get("free"))
+        self._regional = str(raw.get("regional", ""))
+        self._regional_from = _epoch(raw.get("regional_from"), 0)
         self.meta = ModelMeta(
             context_window=raw.get("context", 0),
             max_output_tokens=raw.get("max_output", 0),
@@ -62,9 +63,17 @@ class _Model:
             )
             for r in raw.get("rows", ())
         ]
-        if inherited is not None:  # the tiers that own rows do not name stay at the list price
-            own_tiers = {row.tier for row in self._rows}
-            self._rows += [row for row in inherited._rows if row.tier not in own_tiers]
+
+    def free_at(self, at: int) -> bool:
+        return self._free
+
+    def regional_at(self, at: int) -> str:
+        """The uplift of a regional endpoint as a factor; empty: none."""
+        return self._regional if at >= self._regional_from else ""
+
+    def discountable_at(self, at: int) -> bool:
+        """Whether what it costs then is a list price, which a discount is taken off."""
+        return True
 
     @property
     def windows(self) -> frozenset[str]:
@@ -76,6 +85,48 @@ class _Model:
             if row.starts <= at < row.ends and (not row.window or row.window in open_windows):
                 tables[row.tier, row.above] = row.units
         return tables
+
+
+class _OwnModel(_Model):
+    """A workspace's own rows of a model over what the list says of it. Where and while none of them is valid, the list holds."""
+
+    __slots__ = ("_free_between", "_listed")
+
+    def __init__(self, model_id: str, rows: Sequence[Mapping[str, Any]], listed: _Model | None) -> None:
+        priced = [{**row, "tier": row.get("tier", STANDARD)} for row in rows if "units" in row]
+        about = {name: row[name] for row in rows for name in ("context", "max_output") if row.get(name)}
+        super().__init__(model_id, {"rows": priced, **_meta_raw(listed), **about})
+        self._listed = listed
+        self._free_between = [
+            (_epoch(row.get("from"), 0), _epoch(row.get("to"), 1 << 62)) for row in rows if row.get("free")
+        ]
+
+    def free_at(self, at: int) -> bool:
+        if any(starts <= at < ends for starts, ends in self._free_between):
+            return True
+        return self._listed is not None and self._listed.free_at(at) and not self._own_tables(at)
+
+    def regional_at(self, at: int) -> str:
+        """A price that was agreed on is the whole price."""
+        return "" if self._listed is None or self._own_tables(at) else self._listed.regional_at(at)
+
+    def discountable_at(self, at: int) -> bool:
+        return not self._own_tables(at)
+
+    @property
+    def windows(self) -> frozenset[str]:
+        return self._listed.windows if self._listed else frozenset()
+
+    def tables(self, at: int, open_windows: frozenset[str]) -> Mapping[tuple[str, int], Mapping[str, str]]:
+        own = self._own_tables(at)
+        if self._listed is None:
+            return own
+        tiers = {tier for tier, _ in own}  # the tiers that own rows do not name stay at the list price
+        listed = self._listed.tables(at, open_windows)
+        return {**{key: units for key, units in listed.items() if key[0] not in tiers}, **own}
+
+    def _own_tables(self, at: int) -> Mapping[tuple[str, int], Mapping[str, str]]:
+        return super().tables(at, _NO_WINDOWS)
 
 
 class PriceBook:
@@ -96,6 +147,7 @@ class PriceBook:
         self._found: dict[tuple[str, str], tuple[_Model | None, int, str]] = {}
         self._rates: dict[tuple[str, str, int, frozenset[str]], Rates] = {}
         self._edges: dict[str, list[int]] = {}
+        self._units: frozenset[str] = frozenset()
 
     def rates(self, provider: str, model: str, at: datetime) -> Rates | None:
         """The rates of a model at an aware moment, or None when nobody has priced it."""
@@ -140,14 +192,31 @@ class PriceBook:
         """The ids of a provider's models, for lists shown to people."""
         return sorted(self._providers.get(self._aliases.get(provider, provider), {}).get("models", ()))
 
-    def with_overrides(self, rows: Iterable[Mapping[str, Any]]) -> PriceBook:
+    def knows(self, provider: str) -> bool:
+        return provider in self._aliases or provider in self._providers
+
+    @property
+    def units(self) -> frozenset[str]:
+        """Every unit that has a rate somewhere in the list, or could have one."""
+        if not self._units:
+            found = set(BUCKETS)
+            for home in self._providers.values():
+                found.update(unit for raw in home["models"].values() for row in raw["rows"] for unit in row["units"])
+            self._units = frozenset(found)
+        return self._units
+
+    def with_overrides(self, rows: Iterable[Mapping[str, Any]], *, version: str = "") -> PriceBook:
         """This book under a workspace's own rows, each one of:
 
         {"provider", "model" ("*" for all), "units": {unit: "price"}, "tier"?, "from"?, "to"?}  a negotiated or own model's price
-        {"provider", "model", "free": true}                                                     a local model
+        {"provider", "model", "free": true, "from"?, "to"?}                                     a local model
         {"provider" ("*"), "model" ("*"), "discount": "0.10", "from"?, "to"?}                   a fraction off the list price
+
+        A row for a model holds for its dated snapshots and other spellings too. Of several valid ones the later in `rows` counts. Of
+        several discounts the one that names the model counts, then the one that names the provider; they are not taken off each other, nor
+        off a price of the workspace's own. Units and free rows may say "context" and "max_output" of a model that the list does not know.
         """
-        return _OverriddenBook(self, list(rows))
+        return _OverriddenBook(self, list(rows), version)
 
     def _edges_of(self, provider: str) -> list[int]:
         """Every second at which a price of this provider changes: between two of them its Rates, and their siblings, stay as they are."""
@@ -164,7 +233,8 @@ class PriceBook:
 
     def _make(self, provider: str, model: str, record: _Model, at: int, windows: frozenset[str]) -> Rates | None:
         tables = record.tables(at, windows)
-        if not tables and not record.free:
+        free = record.free_at(at)
+        if not tables and not free:
             return None
         return Rates(
             book=self,
@@ -173,8 +243,8 @@ class PriceBook:
             at=at,
             tables=tables,
             meta=record.meta,
-            regional=record.regional if at >= record.regional_from else "",
-            free=record.free,
+            regional=record.regional_at(at),
+            free=free,
             discount=Fraction(1),
         )
 
@@ -218,10 +288,10 @@ class PriceBook:
 
 
 class _OverriddenBook(PriceBook):
-    def __init__(self, base: PriceBook, rows: list[Mapping[str, Any]]) -> None:
+    def __init__(self, base: PriceBook, rows: list[Mapping[str, Any]], version: str) -> None:
         super().__init__({"version": base.version, "providers": base._providers})
         self._base, self._own = base, rows
-        self.version = f"{base.version}+own"
+        self.version = f"{base.version}+{version or 'own'}"
         self._models, self._names = base._models, base._names  # parsed once for all workspaces
         for row in rows:  # a bad row is the administrator's mistake: say so when the book is made, not at a call
             for amount in (*row.get("units", {}).values(), row.get("discount", "0")):
@@ -230,23 +300,27 @@ class _OverriddenBook(PriceBook):
             if fraction_of_usd(str(row.get("discount", "0"))) > 1:
                 raise ValueError("a discount is a fraction between 0 and 1")
 
-    def _find(self, provider: str, model: str) -> tuple[_Model | None, int, str]:
-        listed = super()._find(provider, model)
-        wanted = model.strip().lower()
-        own = [
-            row
+    def models(self, provider: str) -> Sequence[str]:
+        own = {
+            str(row["model"])
             for row in self._own
-            if ("units" in row or row.get("free"))
-            and row["provider"] == provider
-            and row["model"].lower() in (wanted, "*")
-        ]
-        exact = [row for row in own if row["model"].lower() == wanted] or own
-        if not exact:
-            return listed
-        if any(row.get("free") for row in exact):
-            return _Model(wanted, {"free": True, **_meta_raw(listed[0])}), 0, listed[2]
-        rows = [{**row, "tier": row.get("tier", STANDARD)} for row in exact]
-        return _Model(wanted, {"rows": rows, **_meta_raw(listed[0])}, inherited=listed[0]), 0, listed[2]
+            if "discount" not in row and row["model"] != "*" and self._same(str(row["provider"]), provider)
+        }
+        return sorted(own.union(self._base.models(provider)))
+
+    def _find(self, provider: str, model: str) -> tuple[_Model | None, int, str]:
+        record, snapshot_from, home = super()._find(provider, model)
+        wanted = model.strip().lower()
+        own = [row for row in self._own if "discount" not in row and self._same(str(row["provider"]), provider)]
+        named = [row for row in own if row["model"].lower() == wanted]
+        if named:
+            snapshot_from = 0  # whoever prices a name knows that it exists
+        elif record is not None:
+            named = [row for row in own if self._covers(row, record)]
+        rows = named or [row for row in own if row["model"] == "*"]
+        if not rows or not wanted:
+            return record, snapshot_from, home
+        return _OwnModel(record.id if record else wanted, rows, record), snapshot_from, home
 
     def _edges_of(self, provider: str) -> list[int]:
         edges = self._edges.get(provider)
@@ -257,13 +331,33 @@ class _OverriddenBook(PriceBook):
 
     def _make(self, provider: str, model: str, record: _Model, at: int, windows: frozenset[str]) -> Rates | None:
         rates = super()._make(provider, model, record, at, windows)
-        if rates is None:
-            return None
-        for row in self._own:
-            hit = row["provider"] in (provider, "*") and row["model"].lower() in (model.strip().lower(), record.id, "*")
-            if "discount" in row and hit and _epoch(row.get("from"), 0) <= at < _epoch(row.get("to"), 1 << 62):
-                rates.discount *= 1 - fraction_of_usd(str(row["discount"]))
+        if rates is not None and record.discountable_at(at):
+            rates.discount = 1 - self._discount(provider, model, record, at)
         return rates
+
+    def _discount(self, provider: str, model: str, record: _Model, at: int) -> Fraction:
+        wanted = model.strip().lower()
+        found, closeness = Fraction(0), (-1, -1)
+        for row in self._own:
+            if "discount" not in row or not _epoch(row.get("from"), 0) <= at < _epoch(row.get("to"), 1 << 62):
+                continue
+            whose, of = str(row["provider"]), str(row["model"]).lower()
+            if (whose == "*" or self._same(whose, provider)) and (of in ("*", wanted) or self._covers(row, record)):
+                this = (int(of != "*"), int(whose != "*"))
+                if this >= closeness:
+                    found, closeness = fraction_of_usd(str(row["discount"])), this
+        return found
+
+    def _covers(self, row: Mapping[str, Any], record: _Model) -> bool:
+        """Whether a row means the whole of a listed model, whatever it is called: not when it names one dated snapshot of it."""
+        name = str(row["model"]).lower()
+        if name != record.id and _SNAPSHOT.match(name):
+            return False
+        listed = super()._find(str(row["provider"]), name)[0] if row["provider"] != "*" else None
+        return name == record.id or (listed is not None and listed.id == record.id)
+
+    def _same(self, one: str, other: str) -> bool:
+        return self._aliases.get(one, one) == self._aliases.get(other, other)
 
 
 _NO_WINDOWS: frozenset[str] = frozenset()
