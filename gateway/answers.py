@@ -10,6 +10,7 @@ from billing.domain.money import usd_text
 from gateway.attempt import Attempt
 from gateway.edge import Receive, Send
 from gateway.errors import GatewayError, Headers
+from gateway.surfaces import OPENAI, Surface
 from guardrails.admission import Admitted
 from guardrails.domain.budgets import Unit
 
@@ -29,16 +30,18 @@ def identity(call_id: str) -> Headers:
     return [(b"sluice-call-id", name), (b"x-request-id", name)]
 
 
-async def send_error(send: Send, error: GatewayError, call_id: str) -> None:
-    await send_whole(send, error.status, error.answer_headers() + identity(call_id), error.payload(call_id))
+async def send_error(send: Send, error: GatewayError, call_id: str, surface: Surface = OPENAI) -> None:
+    await send_whole(send, error.status, error.answer_headers() + identity(call_id), surface.payload(error, call_id))
 
 
-async def refuse_body(send: Send, receive: Receive, error: GatewayError, call_id: str) -> None:
+async def refuse_body(
+    send: Send, receive: Receive, error: GatewayError, call_id: str, surface: Surface = OPENAI
+) -> None:
     """An error while the client may still be sending: answer at once, then read on for a moment and close.
 
     Closing with unread bytes resets the connection, and the client would see the reset instead of the answer.
     """
-    payload = error.payload(call_id)
+    payload = surface.payload(error, call_id)
     headers = [
         *error.answer_headers(),
         *identity(call_id),
@@ -58,9 +61,9 @@ async def refuse_body(send: Send, receive: Receive, error: GatewayError, call_id
     await send({"type": "http.response.body", "body": b""})
 
 
-def stream_headers(call_id: str, extra: Headers) -> Headers:
+def stream_headers(call_id: str, content_type: bytes, extra: Headers) -> Headers:
     return [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"content-type", content_type),
         (b"cache-control", b"no-cache"),
         (b"x-accel-buffering", b"no"),
         *identity(call_id),

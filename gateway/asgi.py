@@ -6,22 +6,24 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import orjson
 from django.conf import settings
 
-from gateway import edge, pipeline, routing
-from gateway.answers import identity, refuse_body, send_error, send_whole
+from gateway import edge, endpoints, model_lists, pipeline
+from gateway.answers import refuse_body, send_error, send_whole
 from gateway.edge import ClientGone, Message, Receive, Scope, Send
-from gateway.errors import GatewayError, TooLarge, TooSlow, Unavailable, UnknownModel, UnknownRoute
+from gateway.endpoints import Endpoint
+from gateway.errors import EndpointNotPriced, GatewayError, TooLarge, TooSlow, Unavailable, UnknownRoute
 from gateway.runtime import Runtime
+from gateway.surfaces import Surface, surface_of
 from guardrails.domain.refusals import Refusal
 from workspaces.errors import Refused as WorkspaceRefused
 
 log = logging.getLogger(__name__)
 
 Route = Callable[[Runtime, Scope, Receive, Send, str], Awaitable[None]]
-MODELS = "/v1/models"
 _JSON = (b"content-type", b"application/json")
 
 
@@ -71,9 +73,10 @@ class Gateway:
         call_id = edge.new_call_id()
         outgoing = _Outgoing(send)
         runtime = self.runtime
-        if runtime.running >= runtime.max_calls and scope["path"] in _CARRIED:
+        surface = surface_of(scope["path"])
+        if runtime.running >= runtime.max_calls and scope["method"] == "POST":
             busy = Unavailable("The gateway carries as many calls as it can.", code="overloaded", retry_after_s=1)
-            await refuse_body(outgoing, receive, busy, call_id)
+            await refuse_body(outgoing, receive, busy, call_id, surface)
             return
         runtime.enter()
         try:
@@ -81,10 +84,11 @@ class Gateway:
         except ClientGone:
             return
         except (GatewayError, Refusal, WorkspaceRefused) as error:
-            await _answer(_as_answer(error), outgoing, receive, call_id)
+            await _answer(_as_answer(error), outgoing, receive, call_id, surface)
         except Exception:  # the process edge: whatever went wrong, the client gets an answer and the log the call's id
             log.exception("call %s failed", call_id)
-            await _answer(GatewayError("The gateway failed. The call may have been sent."), outgoing, receive, call_id)
+            failed = GatewayError("The gateway failed. The call may have been sent.")
+            await _answer(failed, outgoing, receive, call_id, surface)
         finally:
             runtime.leave()
 
@@ -103,13 +107,13 @@ class _Outgoing:
         await self._send(message)
 
 
-async def _answer(error: GatewayError, send: _Outgoing, receive: Receive, call_id: str) -> None:
+async def _answer(error: GatewayError, send: _Outgoing, receive: Receive, call_id: str, surface: Surface) -> None:
     if send.begun:
         log.error("call %s ended with %s after its answer had begun", call_id, error.code)
     elif isinstance(error, TooLarge | TooSlow):
-        await refuse_body(send, receive, error, call_id)
+        await refuse_body(send, receive, error, call_id, surface)
     else:
-        await send_error(send, error, call_id)
+        await send_error(send, error, call_id, surface)
 
 
 def _as_answer(error: GatewayError | Refusal | WorkspaceRefused) -> GatewayError:
@@ -122,29 +126,6 @@ def _as_answer(error: GatewayError | Refusal | WorkspaceRefused) -> GatewayError
         answer.type, answer.retry = error.type, error.retry
         answer.facts, answer.retry_after_s = error.facts, error.retry_after_s
     return answer
-
-
-async def _models(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
-    """GET /v1/models and /v1/models/{id}: what the key can use. Never blocked by a budget; a revoked key is refused."""
-    edge.require_method(scope, "GET", "HEAD")
-    request = edge.read_head(scope, call_id)
-    grant = await runtime.gate.policies.recognise(request.secret)
-    offers = routing.offers(grant, runtime.book)
-    wanted = scope["path"].removeprefix(MODELS).lstrip("/")
-    listed = [{"id": offer.id, "object": "model", "created": 0, "owned_by": offer.owned_by} for offer in offers]
-    if not wanted:
-        await send_whole(send, 200, [_JSON, *identity(call_id)], orjson.dumps({"object": "list", "data": listed}))
-        return
-    for model in listed:
-        if wanted in (model["id"], f"{model['owned_by']}/{model['id']}"):
-            await send_whole(send, 200, [_JSON, *identity(call_id)], orjson.dumps(model))
-            return
-    raise UnknownModel(f"The model '{wanted[:200]}' does not exist, or this key may not use it.", param="model")
-
-
-async def _chat(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
-    edge.require_method(scope, "POST")
-    await pipeline.chat(runtime, scope, receive, send, call_id)
 
 
 async def _healthz(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
@@ -166,19 +147,31 @@ async def _readyz(runtime: Runtime, scope: Scope, receive: Receive, send: Send, 
 
 
 async def _unknown(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
-    raise UnknownRoute(f"Unknown request URL: {scope['method']} {scope['path'][:200]}. Nothing was forwarded.")
+    path = scope["path"][:200]
+    if endpoints.is_providers_own(scope["path"]):
+        raise EndpointNotPriced(f"{path} is not offered: what it costs cannot be bounded. Nothing was forwarded.")
+    raise UnknownRoute(f"Unknown request URL: {scope['method']} {path}. Nothing was forwarded.")
 
 
 def _route(scope: Scope) -> Route:
-    """Exact paths only: whatever is spelled otherwise (//, %2e, ;) is unknown, and nothing unknown is ever forwarded (S25, S71)."""
+    """By the parsed path and method alone; nothing unknown is ever forwarded (S25, S71)."""
     path: str = scope["path"]
-    known = _ROUTES.get(path)
-    if known is not None:
-        return known if scope["raw_path"] == path.encode() else _unknown
-    return _models if path.startswith(f"{MODELS}/") else _unknown
+    endpoint = endpoints.find(scope)
+    if endpoint is not None:
+        return partial(_call, endpoint)
+    if model_lists.lists(path):
+        return model_lists.answer
+    known = _PROBES.get(path)
+    if known is not None and scope["raw_path"] == path.encode():
+        return known
+    return _unknown
 
 
-_ROUTES: dict[str, Route] = {"/v1/chat/completions": _chat, MODELS: _models, "/healthz": _healthz, "/readyz": _readyz}
-_CARRIED = frozenset({"/v1/chat/completions"})
+async def _call(endpoint: Endpoint, runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
+    edge.require_method(scope, "POST")
+    await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
+
+
+_PROBES: dict[str, Route] = {"/healthz": _healthz, "/readyz": _readyz}
 
 application = Gateway()

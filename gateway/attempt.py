@@ -132,7 +132,9 @@ class Attempt:
         """The answer came to its end (or stated its usage). Returns the cost in nano-USD, None when it has no price."""
         usage = self._usage(reading)
         basis = Basis.MEASURED
-        if usage is None or not usage.measured or (usage.total_tokens == 0 and reading.output_bytes > 0):
+        # Usage in the middle of a stream that broke off is what it had come to, not what it came to.
+        settled = usage is not None and usage.measured and reading.ended
+        if usage is None or not settled or (usage.total_tokens == 0 and reading.output_bytes > 0):
             if usage is not None:
                 self.flags.extend(usage.flags or ("zero_usage",))
             if not reading.ended:
@@ -173,7 +175,7 @@ class Attempt:
             stated = _DECIMALS.decode(reading.raw_usage)
         except (msgspec.DecodeError, ArithmeticError):
             return None
-        payload = {**reading.said, "usage": stated}
+        payload = {**reading.said, reading.usage_key: stated}
         terms = self.terms
         return extract(
             terms.provider,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -31,8 +31,8 @@ MAX_CHOICES = 128
 BODY_DEADLINE_S = 30.0
 
 _KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
-_FORWARDED = frozenset({b"openai-beta", b"idempotency-key"})
-"""Client headers that reach the provider; every other one stays here (SECURITY.md S33)."""
+_FORWARDED = frozenset({b"openai-beta", b"anthropic-beta", b"idempotency-key"})
+"""Client headers that may reach the provider; every other one stays here (SECURITY.md S33)."""
 _KEY_PARAMETERS = frozenset({"api_key", "api-key", "apikey", "key", "token", "access_token", "authorization"})
 _FORBIDDEN_FIELDS = (
     "api_base",
@@ -59,7 +59,9 @@ class Request:
     call_id: str
     started: float
     """`time.perf_counter()` when it arrived."""
+    path: str
     endpoint: str
+    """Its name in `gateway.endpoints`; the path until it is known."""
     secret: str
     """The virtual key that was presented, unverified; empty when there was none."""
     sluice: dict[str, str]
@@ -114,6 +116,7 @@ def read_head(scope: Scope, call_id: str) -> Request:
     return Request(
         call_id=call_id,
         started=time.perf_counter(),
+        path=scope["path"],
         endpoint=scope["path"],
         secret=_secret(found),
         sluice=sluice,
@@ -162,20 +165,8 @@ async def read_body(request: Request, receive: Receive, limit: int) -> bytes:
 
 def read_chat(request: Request, body: bytes) -> Call:
     """A chat completion's body -> a call. Checks only what the gateway itself relies on; the rest is the provider's to judge."""
-    try:
-        fields = jsonbody.loads(body)
-    except jsonbody.BadJson as error:
-        raise BadRequest(_sentence(str(error)), code="invalid_json") from None
-    for name in _FORBIDDEN_FIELDS:
-        if name in fields:
-            raise BadRequest(f"The field '{name}' is not accepted in a call.", param=name, code="field_not_allowed")
-    model = fields.get("model")
-    if type(model) is not str or not model:
-        raise BadRequest("You must provide a model parameter.", param="model", code="missing_model")
-    if len(model) > MAX_MODEL_CHARS or not model.isprintable() or not model.isascii() or " " in model:
-        raise BadRequest(
-            "The model's name has characters or a length that no model has.", param="model", code="invalid_model"
-        )
+    fields = read_object(body)
+    model = check_model(fields.get("model"))
     messages = fields.get("messages")
     if type(messages) is not list or not messages:
         raise BadRequest(
@@ -185,14 +176,41 @@ def read_chat(request: Request, body: bytes) -> Call:
         raise BadRequest(
             f"'messages' has more than {MAX_MESSAGES:,} messages.", param="messages", code="too_many_messages"
         )
+    streamed = read_streamed(fields)
+    check_choices(fields)
+    return Call(request, body, fields, model, streamed)
+
+
+def read_object(body: bytes, *, refuse: Iterable[str] = _FORBIDDEN_FIELDS) -> dict[str, Any]:
+    """Any body -> its object, without the fields that could redirect a call."""
+    try:
+        fields = jsonbody.loads(body)
+    except jsonbody.BadJson as error:
+        raise BadRequest(_sentence(str(error)), code="invalid_json") from None
+    for name in refuse:
+        if name in fields:
+            raise BadRequest(f"The field '{name}' is not accepted in a call.", param=name, code="field_not_allowed")
+    return fields
+
+
+def check_model(model: Any) -> str:
+    if type(model) is not str or not model:
+        raise BadRequest("You must provide a model parameter.", param="model", code="missing_model")
+    if len(model) > MAX_MODEL_CHARS or not model.isprintable() or not model.isascii() or " " in model:
+        raise BadRequest(
+            "The model's name has characters or a length that no model has.", param="model", code="invalid_model"
+        )
+    return model
+
+
+def read_streamed(fields: dict[str, Any]) -> bool:
     streamed = fields.get("stream")
     if streamed is not None and type(streamed) is not bool:
         raise BadRequest("'stream' must be true or false.", param="stream", code="invalid_type")
-    _check_choices(fields)
-    return Call(request, body, fields, model, streamed is True)
+    return streamed is True
 
 
-def _check_choices(fields: dict[str, Any]) -> None:
+def check_choices(fields: dict[str, Any]) -> None:
     choices = fields.get("n")
     if choices is not None and (type(choices) is not int or not 1 <= choices <= MAX_CHOICES):
         raise BadRequest(f"'n' must be a whole number from 1 to {MAX_CHOICES}.", param="n", code="invalid_value")

@@ -116,7 +116,17 @@ class UnknownRoute(GatewayError):
     status = 404
     type = "invalid_request_error"
     code = "unknown_url"
-    hint = "This installation offers POST /v1/chat/completions and GET /v1/models."
+    hint = "Point an OpenAI SDK at /v1, an Anthropic SDK at /anthropic and a Google one at /gemini."
+    retry = False
+
+
+class EndpointNotPriced(GatewayError):
+    """A path of a provider's API whose calls have no bound on what they cost. It is refused, never proxied (SECURITY.md S71)."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "endpoint_not_priced"
+    hint = "Use chat completions, responses, completions, embeddings or moderations, Anthropic messages, or Gemini generateContent."
     retry = False
 
 

@@ -9,6 +9,7 @@ from gateway import crash, routing
 from gateway.attempt import Attempt
 from gateway.edge import Call
 from gateway.errors import ProviderBadResponse, ProviderTimeout, ProviderUnreachable
+from gateway.planning import Planned, Sent
 from gateway.providers.dialect import Wanted
 from gateway.routing import Route
 from gateway.upstream import Answer, Door, Limits, NotSent, Origin, Silent, UpstreamFailure
@@ -24,18 +25,18 @@ class Forwarder:
     def __init__(self, door: Door, limits: Limits) -> None:
         self._door = door
         self._limits = limits
-        self._heads: OrderedDict[tuple[str, int, str, bool, str], tuple[Origin, bytes]] = OrderedDict()
+        self._heads: OrderedDict[tuple[str, int, str, str, bool, str], tuple[Origin, bytes]] = OrderedDict()
 
-    async def send(self, call: Call, route: Route, admitted: Admitted, secret: str, attempt: Attempt) -> Answer:
+    async def send(self, planned: Planned, admitted: Admitted, secret: str, attempt: Attempt) -> Answer:
         """The provider's answer, of whatever status. Raises GatewayError; the attempt is then finished."""
+        call, route, sent = planned.call, planned.route, planned.sent
         try:
-            origin, constant = self._head(call, route, admitted, secret)
+            origin, constant = self._head(route, sent, call.streamed, admitted.grant.policy.ver, secret)
         except ProviderUnreachable as refused:
             attempt.void(refused.code)
             raise
-        body = _body(call, route, admitted)
-        head = [constant]
-        head += [name + b": " + value + b"\r\n" for name, value in call.request.forwarded]
+        body = _body(planned, admitted)
+        head = [constant, *_forwarded(call, sent)]
         if route.provider.sends_attempt:
             head.append(b"x-sluice-attempt: " + admitted.rid.encode() + b"\r\n")
         head.append(b"content-length: %d\r\n\r\n" % len(body))
@@ -44,12 +45,23 @@ class Forwarder:
             answer = await self._door.exchange(origin, b"".join(head), body, self._limits)
         except UpstreamFailure as failure:
             raise failed(failure, route.provider.name, attempt) from failure
-        attempt.request_id = (answer.get(b"x-request-id") or b"").decode("latin-1")[:128]
+        attempt.request_id = (answer.get(b"x-request-id") or answer.get(b"request-id") or b"").decode("latin-1")[:128]
         crash.point("after_headers_sent")
         return answer
 
-    def _head(self, call: Call, route: Route, admitted: Admitted, secret: str) -> tuple[Origin, bytes]:
-        name = (route.credential.id, admitted.grant.policy.ver, call.request.endpoint, call.streamed, secret)
+    async def ask(self, call: Call, route: Route, sent: Sent, policy_ver: int, secret: str) -> Answer:
+        """The same for a call that costs nothing and so has no attempt. Raises GatewayError."""
+        origin, constant = self._head(route, sent, call.streamed, policy_ver, secret)
+        body = sent.dialect.body(sent.body, sent.fields, Wanted(model=_renamed(call, route, sent)), "")
+        head = [constant, *_forwarded(call, sent), b"content-length: %d\r\n\r\n" % len(body)]
+        try:
+            return await self._door.exchange(origin, b"".join(head), body, self._limits)
+        except UpstreamFailure as failure:
+            raise unanswered(failure, route.provider.name) from failure
+
+    def _head(self, route: Route, sent: Sent, streamed: bool, policy_ver: int, secret: str) -> tuple[Origin, bytes]:
+        own_path = sent.dialect.path(sent.endpoint, route.model, streamed=streamed)
+        name = (route.credential.id, policy_ver, route.provider.name, own_path, streamed, secret)
         known = self._heads.get(name)
         if known is not None:
             return known
@@ -58,12 +70,13 @@ class Forwarder:
             "host": origin.host_header,
             **route.provider.access.headers(secret),
             "content-type": "application/json",
-            "accept": "text/event-stream" if call.streamed else "application/json",
+            "accept": "text/event-stream" if streamed else "application/json",
             "accept-encoding": "identity",
             "user-agent": "sluice",
         }
-        path = prefix + route.provider.dialect.path(call.request.endpoint)
-        text = f"POST {path} HTTP/1.1\r\n" + "".join(f"{field}: {value}\r\n" for field, value in fields.items())
+        text = f"POST {prefix}{own_path} HTTP/1.1\r\n" + "".join(
+            f"{field}: {value}\r\n" for field, value in fields.items()
+        )
         if text.count("\r") != len(fields) + 1 or text.count("\n") != len(fields) + 1 or not text.isascii():
             raise ProviderUnreachable(
                 f"The credential for {route.provider.name} has characters that no key has.",
@@ -91,20 +104,49 @@ def failed(
     return ProviderBadResponse(f"{provider} was asked but its answer broke off or could not be read.", facts=facts)
 
 
-def _body(call: Call, route: Route, admitted: Admitted) -> bytes:
-    """The client's bytes, edited where the provider must be told something else."""
+def unanswered(failure: UpstreamFailure, provider: str) -> ProviderUnreachable | ProviderTimeout | ProviderBadResponse:
+    """What to tell the client of a free call that failed: repeating it costs nothing."""
+    facts = {"provider": provider}
+    hint = "Nothing was charged; the call can be repeated."
+    if isinstance(failure, NotSent):
+        return ProviderUnreachable(f"{provider} could not be reached: {failure}.", facts=facts, hint=hint)
+    kind = ProviderTimeout if isinstance(failure, Silent) else ProviderBadResponse
+    return kind(f"{provider} was asked but gave no answer.", facts=facts, hint=hint)
+
+
+def _forwarded(call: Call, sent: Sent) -> list[bytes]:
+    """The client's own headers that this provider's API knows. A translated call is another request: none of them belongs to it."""
+    if sent.translated:
+        return []
+    wanted = sent.dialect.client_headers
+    return [name + b": " + value + b"\r\n" for name, value in call.request.forwarded if name in wanted]
+
+
+def _renamed(call: Call, route: Route, sent: Sent) -> str | None:
+    return route.model if route.model != sent.fields.get("model", call.model) else None
+
+
+def _body(planned: Planned, admitted: Admitted) -> bytes:
+    """The bytes of the call, edited where the provider must be told something else."""
+    call, route, sent = planned.call, planned.route, planned.sent
     wanted = Wanted(
-        model=route.model if route.model != call.model else None,
-        output_limit=_limit(admitted),
+        model=_renamed(call, route, sent),
+        output_limit=_limit(admitted, missing=sent.limit_missing),
         report_usage=call.streamed and route.provider.stream_usage_option,
     )
-    field = limit_field(route.provider.name, call.request.endpoint, route.model) or ("max_tokens",)
-    return route.provider.dialect.body(call.body, call.fields, wanted, field[0])
+    field = limit_field(route.provider.name, sent.endpoint, route.model) or ("max_tokens",)
+    return sent.dialect.body(sent.body, sent.fields, wanted, field[0])
 
 
-def _limit(admitted: Admitted) -> int | None:
+DEFAULT_LIMIT = 4_096
+"""For an API that demands an output limit, where nobody knows the model's own."""
+
+
+def _limit(admitted: Admitted, *, missing: bool) -> int | None:
     """The output limit to set: where one was lowered or defaulted, and always under a hard budget, because the hold relies on it."""
     quote, limit = admitted.quote, admitted.output_limit
+    if missing:
+        return limit or quote.output_tokens_cap or DEFAULT_LIMIT
     if limit is None or limit == quote.client_limit:
         return None
     if admitted.clamped or quote.output_limit_source in ("client", "default"):

@@ -16,10 +16,11 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from gateway import crash, edge
+from gateway import crash, edge, free
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
 from gateway.edge import Call, Receive, Scope, Send
+from gateway.endpoints import Endpoint
 from gateway.errors import NotAllowed, ProviderBadResponse, UnknownModel
 from gateway.forward import failed
 from gateway.planning import Planned, plan
@@ -27,6 +28,7 @@ from gateway.provider_errors import refusal, safe_headers
 from gateway.routing import Route
 from gateway.runtime import Runtime
 from gateway.streaming import Relay
+from gateway.surfaces import surface_of
 from gateway.upstream import Answer, UpstreamFailure
 from guardrails.admission import Admitted
 from guardrails.policy import Grant, PolicyChanged
@@ -35,12 +37,16 @@ from workspaces.ids import uuid7
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
-async def chat(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
-    """POST /v1/chat/completions. Raises GatewayError or a guardrails Refusal while no answer has begun."""
+async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str, endpoint: Endpoint) -> None:
+    """One call to one of `gateway.endpoints`. Raises GatewayError or a guardrails Refusal while no answer has begun."""
     request = edge.read_head(scope, call_id)
+    request.endpoint = endpoint.name
     grant = await runtime.gate.policies.recognise(request.secret)
     edge.check_media_type(scope)
-    call = edge.read_chat(request, await edge.read_body(request, receive, runtime.max_body_bytes))
+    call = endpoint.read(request, await edge.read_body(request, receive, runtime.max_body_bytes))
+    if endpoint.free:
+        await free.answer(runtime, call, grant, send)
+        return
     planned, admitted = await _admit(runtime, call, grant)
     attempt = Attempt(planned.terms(admitted), request.started, partial(_carry, runtime, admitted))
     try:
@@ -53,7 +59,7 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, A
     """Steps 3 to 6. A policy that turned out old is planned with anew, because the credential or the allowed models may have changed."""
     while True:
         try:
-            planned = plan(call, grant, runtime.book)
+            planned = plan(call, grant, grant.policy.book)
         except (NotAllowed, UnknownModel):  # a refusal from memory is only made by a policy that was just read
             if runtime.gate.policies.is_new(grant.policy):
                 raise
@@ -74,7 +80,10 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, A
             grant = changed.grant
             continue
         crash.point("after_admit")
-        if admitted.grant.policy is grant.policy or plan(call, admitted.grant, runtime.book).route == planned.route:
+        if (
+            admitted.grant.policy is grant.policy
+            or plan(call, admitted.grant, admitted.grant.policy.book).route == planned.route
+        ):
             return planned, admitted
         Attempt(planned.terms(admitted), call.request.started, partial(_carry, runtime, admitted)).void(
             "policy_changed"
@@ -87,7 +96,7 @@ async def _forward(
 ) -> None:
     call, route = planned.call, planned.route
     secret = await runtime.gate.policies.secret(admitted.grant.policy, route.credential)
-    async with await runtime.forwarder.send(call, route, admitted, secret, attempt) as answer:
+    async with await runtime.forwarder.send(planned, admitted, secret, attempt) as answer:
         try:
             if answer.status != 200:
                 await _refused(answer, route, secret, attempt)
@@ -120,27 +129,22 @@ async def _stream(
     call = planned.call
     if b"text/event-stream" not in (answer.get(b"content-type") or b""):
         raise _no_answer(planned, attempt)
-    relay = Relay(
-        call.id,
-        answer,
-        planned.route.provider.dialect.stream_meter(call.fields),
-        attempt,
-        runtime.drains,
-        send,
-        receive,
-    )
+    meter = planned.sent.dialect.stream_meter(call.fields)
+    relay = Relay(call.id, answer, meter, attempt, runtime.drains, send, receive, surface_of(call.request.path))
     first = await relay.first()
     attempt.first_byte_at = time.perf_counter()
     if not first:
         raise _no_answer(planned, attempt)
-    await relay.run(first, stream_headers(call.id, [*safe_headers(answer), *facts(admitted, attempt)]))
+    await relay.run(
+        first, stream_headers(call.id, meter.content_type, [*safe_headers(answer), *facts(admitted, attempt)])
+    )
 
 
 async def _whole(planned: Planned, admitted: Admitted, attempt: Attempt, answer: Answer, send: Send) -> None:
     body = await answer.read(MAX_ANSWER_BYTES)
     attempt.first_byte_at = time.perf_counter()
     content_type = (answer.get(b"content-type") or b"").decode("latin-1")
-    reading = planned.route.provider.dialect.read_whole(body, content_type)
+    reading = planned.sent.dialect.read_whole(body, content_type)
     crash.point("after_last_byte")
     if reading is None:
         raise _no_answer(planned, attempt)
@@ -151,7 +155,7 @@ async def _whole(planned: Planned, admitted: Admitted, attempt: Attempt, answer:
         send,
         200,
         [(b"content-type", content_type.encode()), *identity(planned.call.id), *safe_headers(answer), *shown],
-        body,
+        planned.sent.dialect.for_client(body),
     )
 
 
@@ -160,7 +164,7 @@ def _no_answer(planned: Planned, attempt: Attempt) -> ProviderBadResponse:
     attempt.assume("provider_bad_response", 200)
     name = planned.route.provider.name
     return ProviderBadResponse(
-        f"{name} answered with something that is not a chat completion.", facts={"provider": name}
+        f"{name} answered with something that is not an answer of its API.", facts={"provider": name}
     )
 
 

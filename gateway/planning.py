@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from billing.domain.attribution import Attribution, BadAttribution, attribute
 from billing.domain.dimensions import Dimension
@@ -14,12 +17,28 @@ from gateway import routing
 from gateway.attempt import Terms
 from gateway.edge import Call
 from gateway.errors import BadRequest
+from gateway.providers.dialect import Dialect
+from gateway.providers.translation import Untranslatable
 from gateway.routing import Route
 from guardrails.admission import Admitted
 from guardrails.policy import Grant
 
 EDIT_BYTES = 128
 """The most that our edits add to a body: the quote counts what is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call as its provider is to get it: the client's own bytes, or their translation. What is priced is this."""
+
+    endpoint: str
+    """Of the provider's API, by our name."""
+    body: bytes
+    fields: dict[str, Any]
+    dialect: Dialect
+    limit_missing: bool = False
+    """The API demands an output limit and the client set none."""
+    translated: bool = False
 
 
 @dataclass(slots=True)
@@ -30,12 +49,13 @@ class Planned:
     grant: Grant
     who: Attribution
     route: Route
+    sent: Sent
     quote: Quote
     price_version: str
 
     def exact_quote(self) -> Quote:
         """The worst case with the input counted, for when the bound by bytes did not fit."""
-        return _quote(self.call, self.grant, self.route, exact=True)
+        return _quote(self.sent, self.grant, self.route, exact=True)
 
     def dimensions(self) -> dict[str, str]:
         """Everything that a budget can be on."""
@@ -63,12 +83,12 @@ class Planned:
         )
 
     def terms(self, admitted: Admitted) -> Terms:
-        call, route = self.call, self.route
+        call, route, sent = self.call, self.route, self.sent
         return Terms(
             provider=route.provider.name,
-            endpoint=call.request.endpoint,
-            fields=call.fields,
-            body_bytes=len(call.body) + EDIT_BYTES,
+            endpoint=sent.endpoint,
+            fields=sent.fields,
+            body_bytes=len(sent.body) + EDIT_BYTES,
             streamed=call.streamed,
             base_url=routing.base_url_of(route),
             rates=route.rates,
@@ -88,17 +108,51 @@ def plan(call: Call, grant: Grant, book: PriceBook) -> Planned:
             f"The attribution of this call cannot be accepted: {error}.", code="invalid_attribution", param=error.source
         ) from None
     environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
-    route = routing.plan(grant, call.model, environment, book, int(time.time()))
-    return Planned(call, grant, who, route, _quote(call, grant, route), book.version)
+    route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
+    sent = prepared(call, route)
+    return Planned(call, grant, who, route, sent, _quote(sent, grant, route), book.version)
 
 
-def _quote(call: Call, grant: Grant, route: Route, *, exact: bool = False) -> Quote:
+def plan_free(call: Call, grant: Grant, book: PriceBook) -> tuple[Route, Sent]:
+    """Where a call goes that costs nothing. Raises BadRequest, UnknownModel, NotAllowed."""
+    environment = grant.key.pins.get(Dimension.ENVIRONMENT.value, "")
+    route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
+    return route, prepared(call, route)
+
+
+def prepared(call: Call, route: Route) -> Sent:
+    """The call in its provider's own words. Raises BadRequest for what they have no word for."""
+    endpoint = call.request.endpoint
+    dialect = route.provider.dialects.get(endpoint)
+    if dialect is not None:
+        return Sent(endpoint, call.body, call.fields, dialect)
+    translation = route.provider.translations[endpoint]
+    try:
+        fields = translation.request(call.fields, route.model)
+    except Untranslatable as error:
+        raise BadRequest(
+            f"{error}.",
+            param=error.param,
+            code="not_translatable",
+            hint=f"{route.provider.name} has nothing like it; leave it out, or ask another model.",
+        ) from None
+    return Sent(
+        translation.streams if call.streamed else translation.endpoint,
+        orjson.dumps(fields),
+        fields,
+        translation.dialect,
+        limit_missing=translation.needs_limit and "max_tokens" not in fields,
+        translated=True,
+    )
+
+
+def _quote(sent: Sent, grant: Grant, route: Route, *, exact: bool = False) -> Quote:
     try:
         return quote(
             route.provider.name,
-            call.request.endpoint,
-            call.fields,
-            len(call.body) + EDIT_BYTES,
+            sent.endpoint,
+            sent.fields,
+            len(sent.body) + EDIT_BYTES,
             route.rates,
             exact=exact,
             default_limit=grant.key.output_limit,

@@ -42,12 +42,15 @@ class Offer:
     owned_by: str
 
 
-def plan(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int) -> Route:
-    """The route of a call. Raises UnknownModel, NotAllowed."""
+def plan(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route:
+    """The route of a call to one of `gateway.endpoints`. Raises UnknownModel, NotAllowed."""
     policy = grant.policy
     provider_name, _, rest = model.partition("/")
     if rest and provider_name in PROVIDERS:
-        route = _to(policy, PROVIDERS[provider_name], rest, environment, book, now_s)
+        named = PROVIDERS[provider_name]
+        if not named.serves(endpoint):
+            raise _elsewhere(model, provider_name, endpoint)
+        route = _to(policy, named, rest, environment, book, now_s)
         if route is None:
             raise UnknownModel(
                 f"The workspace has no credential for {provider_name}.",
@@ -56,8 +59,13 @@ def plan(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int
                 hint="An administrator can add one under Providers.",
             )
     else:
-        route = _listed(policy, model, environment, book, now_s) or _unlisted(policy, model, environment, book, now_s)
+        route = _listed(policy, model, environment, book, now_s, endpoint) or _unlisted(
+            policy, model, environment, book, now_s, endpoint
+        )
     if route is None:
+        for provider in PROVIDERS.values():  # known, but not by this API?
+            if provider.name in policy.credentials and _knows(provider, model, book, now_s):
+                raise _elsewhere(model, provider.name, endpoint)
         raise _unknown(grant, model, environment, book)
     if not _allowed(grant, route.provider.name, route.model, model):
         raise NotAllowed(
@@ -69,18 +77,19 @@ def plan(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int
     return route
 
 
-def offers(grant: Grant, book: PriceBook) -> list[Offer]:
-    """The models a key can use, each once, under the provider that would serve it."""
+def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
+    """The models a key can use through an endpoint, each once, under the provider that would serve it."""
     found: dict[str, Offer] = {}
     environment = grant.key.pins.get("environment", "")
-    for name in PROVIDERS:
-        if grant.policy.credential_for(name, environment) is None:
+    for name, provider in PROVIDERS.items():
+        if not provider.serves(endpoint) or grant.policy.credential_for(name, environment) is None:
             continue
         for model in book.models(name):
             meta = book.meta(name, model)
             if (
                 model not in found
                 and meta is not None
+                and model.startswith(provider.models)
                 and meta.mode in ("", "chat")
                 and _allowed(grant, name, model, model)
             ):
@@ -106,15 +115,25 @@ def base_url_of(route: Route) -> str:
     return route.credential.base_url or default
 
 
-def _listed(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int) -> Route | None:
+def _listed(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route | None:
     for name, provider in PROVIDERS.items():
-        if name in policy.credentials and name not in UNLISTED and book.rates_at(name, model, now_s) is not None:
+        if name in policy.credentials and provider.serves(endpoint) and _knows(provider, model, book, now_s):
             return _to(policy, provider, model, environment, book, now_s)
     return None
 
 
-def _unlisted(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int) -> Route | None:
-    own = [name for name in UNLISTED if policy.credential_for(name, environment) is not None]
+def _knows(provider: Provider, model: str, book: PriceBook, now_s: int) -> bool:
+    """Its price list has the model. A list can hold models that the provider sells through another door (`models`)."""
+    name = provider.name
+    return name not in UNLISTED and model.startswith(provider.models) and book.rates_at(name, model, now_s) is not None
+
+
+def _unlisted(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route | None:
+    own = [
+        name
+        for name in UNLISTED
+        if policy.credential_for(name, environment) is not None and PROVIDERS[name].serves(endpoint)
+    ]
     return _to(policy, PROVIDERS[own[0]], model, environment, book, now_s) if len(own) == 1 else None
 
 
@@ -128,6 +147,16 @@ def _to(policy: Policy, provider: Provider, model: str, environment: str, book: 
 def _allowed(grant: Grant, provider: str, model: str, asked: str) -> bool:
     allowed = grant.key.allowed_models
     return not allowed or not allowed.isdisjoint((asked, model, f"{provider}/{model}"))
+
+
+def _elsewhere(model: str, provider: str, endpoint: str) -> UnknownModel:
+    return UnknownModel(
+        f"The model '{model}' is served by {provider}, which is not reached through {endpoint}.",
+        param="model",
+        code="model_not_on_endpoint",
+        facts={"provider": provider},
+        hint="POST /v1/chat/completions reaches every provider; the other APIs reach those that speak them.",
+    )
 
 
 def _unknown(grant: Grant, model: str, environment: str, book: PriceBook) -> UnknownModel:

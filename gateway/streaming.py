@@ -15,6 +15,7 @@ from gateway.attempt import Attempt
 from gateway.edge import Receive, Send
 from gateway.errors import GatewayError, Headers, ProviderBadResponse, ProviderTimeout, Restarting
 from gateway.providers.dialect import StreamMeter
+from gateway.surfaces import OPENAI, Surface
 from gateway.upstream import Answer, Broken, Silent, UpstreamFailure
 
 DRAIN_S = 120.0
@@ -44,8 +45,10 @@ class Relay:
         drains: Drains,
         send: Send,
         receive: Receive,
+        surface: Surface = OPENAI,
     ) -> None:
         self._call_id = call_id
+        self._surface = surface
         self._answer = answer
         self._meter = meter
         self._attempt = attempt
@@ -146,7 +149,7 @@ class Relay:
     async def _break_off(self, error: GatewayError) -> None:
         self._answer.abort()
         self._settle(error.code)
-        payload = self._meter.error_event(error.payload(self._call_id))
+        payload = self._meter.error_event(self._surface.payload(error, self._call_id))
         await self._tell(
             {"type": "http.response.body", "body": payload if self._aligned else b"\n\n" + payload, "more_body": True}
         )

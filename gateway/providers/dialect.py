@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+JSON = b"application/json"
+OPENAI_HEADERS = frozenset({b"openai-beta", b"idempotency-key"})
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -28,6 +34,8 @@ class Reading:
     """What the answer says of itself beside its usage: id, model, service_tier. Billing's extraction reads it together with the usage."""
     raw_usage: bytes = b""
     """The usage object as the provider wrote it; empty when it stated none."""
+    usage_key: str = "usage"
+    """The name under which the provider states its usage."""
     ended: bool = False
     """The answer came to its proper end, so nothing more can have been generated."""
     output_bytes: int = 0
@@ -51,6 +59,11 @@ class StreamMeter(Protocol):
 
     reading: Reading
 
+    @property
+    def content_type(self) -> bytes:
+        """Of what the client gets."""
+        ...
+
     def feed(self, chunk: bytes) -> bytes: ...
 
     def finish(self) -> bytes:
@@ -65,8 +78,13 @@ class StreamMeter(Protocol):
 class Dialect(Protocol):
     """One family of APIs."""
 
-    def path(self, endpoint: str) -> str:
-        """The provider's path (after its base URL) of one of our endpoints."""
+    @property
+    def client_headers(self) -> frozenset[bytes]:
+        """The client's headers that pass on (SECURITY.md S33)."""
+        ...
+
+    def path(self, endpoint: str, model: str, *, streamed: bool) -> str:
+        """The provider's path (after its base URL), and its query, of one of our endpoints."""
         ...
 
     def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
@@ -78,3 +96,13 @@ class Dialect(Protocol):
     def read_whole(self, body: bytes, content_type: str) -> Reading | None:
         """The reading of an answer that was not streamed; None when it is not an answer of this dialect (F8)."""
         ...
+
+    def for_client(self, body: bytes) -> bytes:
+        """The answer that was read, as the client gets it."""
+        ...
+
+
+def stated(raw: msgspec.Raw) -> bytes:
+    """The bytes of a field that is there and not null, else b""."""
+    text = bytes(raw)
+    return b"" if text == b"null" else text

@@ -13,11 +13,11 @@ import msgspec
 import orjson
 
 from gateway.jsonbody import with_first, with_value
-from gateway.providers.dialect import Reading, Wanted
+from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, Reading, Wanted, stated
 from gateway.sse import Splitter, data_of, event_of
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
-_PATHS = {"/v1/chat/completions": "/chat/completions"}
+_PATHS = {"/v1/chat/completions": "/chat/completions", "/v1/completions": "/completions"}
 
 
 class _Function(msgspec.Struct):
@@ -41,6 +41,8 @@ class _Text(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Text | None = None
     message: _Text | None = None
+    text: str | None = None
+    """Of the older completions."""
     finish_reason: str | None = None
 
 
@@ -65,7 +67,9 @@ _DECODER = msgspec.json.Decoder(_Answer)
 class OpenAIChat:
     """Implements `Dialect`."""
 
-    def path(self, endpoint: str) -> str:
+    client_headers = OPENAI_HEADERS
+
+    def path(self, endpoint: str, model: str, *, streamed: bool) -> str:
         return _PATHS[endpoint]
 
     def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
@@ -100,11 +104,15 @@ class OpenAIChat:
         _note(answer, reading)
         return reading
 
+    def for_client(self, body: bytes) -> bytes:
+        return body
+
 
 class ChatStreamMeter:
     """Implements `StreamMeter`. Gives whole events only, so that an event of ours can follow at any time; holds back one at most."""
 
     __slots__ = ("_events", "_finished", "_show_usage", "reading")
+    content_type = EVENT_STREAM
 
     def __init__(self, *, show_usage: bool) -> None:
         self.reading = Reading()
@@ -144,7 +152,7 @@ class ChatStreamMeter:
             return True
         _note(answer, reading)
         if not answer.choices:
-            if not _stated(answer.usage):
+            if not stated(answer.usage):
                 return True
             reading.ended = reading.ended or self._finished  # usage after the last choice: nothing follows but [DONE]
             return False
@@ -198,26 +206,22 @@ def _note(answer: _Answer, reading: Reading) -> None:
         text = choice.delta or choice.message
         if text is not None:
             _add(text, reading)
-    usage = _stated(answer.usage) or _groq_usage(answer)
+        if choice.text:
+            reading.add_text(choice.text)
+    usage = stated(answer.usage) or _groq_usage(answer)
     if usage:
         reading.raw_usage = usage
-    error = _stated(answer.error)
+    error = stated(answer.error)
     if error:
         reading.error = _error_code(error)
 
 
-def _stated(raw: msgspec.Raw) -> bytes:
-    """The bytes of a field that is there and not null, else b""."""
-    stated = bytes(raw)
-    return b"" if stated == b"null" else stated
-
-
 def _groq_usage(answer: _Answer) -> bytes:
-    own = _stated(answer.x_groq)
+    own = stated(answer.x_groq)
     if not own:
         return b""
     try:
-        return _stated(_GROQ.decode(own).usage)
+        return stated(_GROQ.decode(own).usage)
     except msgspec.DecodeError:
         return b""
 
