@@ -563,6 +563,18 @@ async def test_a_model_that_costs_more_than_its_bound_is_kept_from_hard_caps_unt
     assert ["over"] in await sync(flags)
 
 
+def _rebuilt(workspace_id: int) -> recovery.Rebuilt:
+    """Whoever else is at it (the gate looks after its workspaces itself) is waited for."""
+    while True:
+        try:
+            done = recovery.rebuild(workspace_id)
+        except recovery.NotNow:
+            time.sleep(0.05)
+            continue
+        assert done is not None
+        return done
+
+
 async def test_a_hundred_thousand_counters_are_rebuilt_in_seconds(
     alice_app: Caller, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -590,8 +602,8 @@ async def test_a_hundred_thousand_counters_are_rebuilt_in_seconds(
             )
 
     await sync(fill)
-    await sync(recovery.rebuild, acme.pk)
-    done = await sync(recovery.rebuild, acme.pk)  # over counters that are there already
+    rebuilt = [await sync(_rebuilt, acme.pk) for _ in range(2)]  # into nothing, and over counters that are there already
+    done = rebuilt[-1]
     with capsys.disabled():
         print(f"\n  rebuilt {done.counters:,} counters in {done.seconds:.2f} s")
     assert done.counters == 100_001 - 1 + (1 if done.holds else 0)

@@ -7,6 +7,11 @@ local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver')
 -- Steps of a rebuild are fenced by its epoch: a second, older or resumed rebuilder is refused.
 local function fenced(epoch) return meta[1] == 'rebuilding' and tonumber(meta[2]) == epoch end
 
+-- One command for many arguments, an even number at a time (Lua's stack is small).
+local function in_pieces(arguments, command)
+  for first = 1, #arguments, 500 do command(unpack(arguments, first, math.min(first + 499, #arguments))) end
+end
+
 local verbs = {}
 
 -- The state travels with its version, so that an older push that arrives late changes nothing.
@@ -35,23 +40,29 @@ function verbs.wipe(epoch, cursor, most)
       redis.call('ZREM', prefix .. 'open', member)
     end
   end
-  local page = redis.call('HSCAN', base .. 'idx', cursor, 'COUNT', most)
+  local page, counters, suffixes, dues = redis.call('HSCAN', base .. 'idx', cursor, 'COUNT', most), {}, {}, {}
   for i = 1, #page[2], 2 do
-    redis.call('DEL', base .. page[2][i])
-    redis.call('HDEL', base .. 'idx', page[2][i])
-    redis.call('ZREM', prefix .. 'due', 'w:' .. workspace .. ':' .. page[2][i])
+    counters[#counters + 1] = base .. page[2][i]
+    suffixes[#suffixes + 1] = page[2][i]
+    dues[#dues + 1] = 'w:' .. workspace .. ':' .. page[2][i]
   end
+  in_pieces(counters, function(...) redis.call('DEL', ...) end)
+  in_pieces(suffixes, function(...) redis.call('HDEL', base .. 'idx', ...) end)
+  in_pieces(dues, function(...) redis.call('ZREM', prefix .. 'due', ...) end)
   return { 'OK', page[1], redis.call('HLEN', base .. 'idx') }
 end
 
 -- Absolute values, so that a repeated chunk changes nothing. counters: {suffix, s, h, end, label}; holds: {rid, amount, charges, ctx, at, lease}
 function verbs.seed(epoch, counters, holds)
   if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
-  for _, c in ipairs(counters) do
+  local listed, dues = {}, {}
+  for i, c in ipairs(counters) do
     redis.call('HSET', base .. c[1], 's', int(c[2]), 'h', int(c[3]), 'v', c[5])
-    redis.call('HSET', base .. 'idx', c[1], int(c[4]))
-    redis.call('ZADD', prefix .. 'due', int(math.max(c[4], now) + RETIRE_MS), 'w:' .. workspace .. ':' .. c[1])
+    listed[2 * i - 1], listed[2 * i] = c[1], int(c[4])
+    dues[2 * i - 1], dues[2 * i] = int(math.max(c[4], now) + RETIRE_MS), 'w:' .. workspace .. ':' .. c[1]
   end
+  in_pieces(listed, function(...) redis.call('HSET', base .. 'idx', ...) end)
+  in_pieces(dues, function(...) redis.call('ZADD', prefix .. 'due', ...) end)
   for _, hold in ipairs(holds) do
     redis.call('DEL', base .. 'r:' .. hold[1])
     record_hold(prefix, workspace, hold[1], hold[2], hold[3], {}, hold[5], hold[6], hold[4])
