@@ -15,7 +15,11 @@ from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
 from tests.gateway.world import GatewayProcess, Shop, World
 
-CALL = {"model": "sim-small", "messages": [{"role": "user", "content": "hi"}], "max_completion_tokens": 50}
+CALL = {
+    "model": "sim-small",
+    "messages": [{"role": "user", "content": "hi [[sim:drip gap_ms=50 tokens=10]]"}],  # chunks that arrive one by one
+    "max_completion_tokens": 50,
+}
 CASES = [
     ("before_admit", False),
     ("after_admit", True),
