@@ -219,7 +219,7 @@ else:
 # --- REST API ---------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["workspaces.parsers.BoundedJSONParser"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["workspaces.authentication.ApiTokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["workspaces.permissions.Denied"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
