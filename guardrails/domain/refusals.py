@@ -131,8 +131,9 @@ def over_budget(standing: Standing, *, needed: int, would_fit: int | None) -> Ov
     budget = standing.budget
     shown = _amounts(budget.unit)
     whom = f" for {budget.scope.by} {standing.value!r}" if standing.value else ""
+    state = "has no room for this call" if standing.left else "is used up"
     message = budget.message or (
-        f"The budget {budget.name!r}{whom} is used up: {shown(standing.settled)} spent and {shown(standing.held)} held of "
+        f"The budget {budget.name!r}{whom} {state}: {shown(standing.settled)} spent and {shown(standing.held)} held of "
         f"{shown(standing.cap)}; this call could need {shown(needed)}."
     )
     resets = f" It resets at {standing.resets_at}." if standing.resets_at else ""
