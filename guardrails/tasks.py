@@ -48,8 +48,9 @@ def heal() -> None:
     """Rebuild workspaces that were left half-rebuilt or corrupt, or lost altogether, when no gateway is there to ask for it."""
     store = sync_store()
     seeded = Workspace.objects.filter(admission_epoch__gt=0).exclude(state=WorkspaceState.DELETING)
-    for workspace_id, epoch in seeded.values_list("pk", "admission_epoch"):
-        meta = control.read_meta(store, workspace_id)
+    expected = list(seeded.values_list("pk", "admission_epoch"))
+    metas = control.read_metas(store, [workspace_id for workspace_id, _ in expected])
+    for (workspace_id, epoch), meta in zip(expected, metas, strict=True):
         if meta is None or meta.state in STUCK or meta.epoch < epoch:
             rebuild.delay(workspace_id, epoch)
 

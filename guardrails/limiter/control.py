@@ -140,12 +140,19 @@ def sweep(store: SyncStore, partition: int, *, most: int = 200, grace_ms: int = 
 
 
 def read_meta(store: SyncStore, workspace_id: int) -> Meta | None:
-    found: Any = store.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq", "ver", "n"])
-    state, *numbers = found
-    if state is None:
-        return None
-    epoch, seq, ver, counters = (int(number or 0) for number in numbers)
-    return Meta(state.decode(), epoch, seq, ver, counters)
+    return read_metas(store, [workspace_id])[0]
+
+
+def read_metas(store: SyncStore, workspace_ids: Sequence[int]) -> list[Meta | None]:
+    """The heads of many workspaces, in their order; None for one that Redis does not know."""
+    found: list[Meta | None] = []
+    for chunk in _chunks(workspace_ids):
+        pipe = store.pipeline(transaction=False)
+        for workspace_id in chunk:
+            pipe.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq", "ver", "n"])
+        for state, *numbers in pipe.execute():
+            found.append(None if state is None else Meta(state.decode(), *(int(number or 0) for number in numbers)))
+    return found
 
 
 def read_counters(store: SyncStore, workspace_id: int) -> dict[str, Counter]:
