@@ -27,7 +27,7 @@ async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> 
 def identity(call_id: str) -> Headers:
     """The headers that every answer of the gateway carries."""
     name = call_id.encode()
-    return [(b"sluice-call-id", name), (b"x-request-id", name)]
+    return [(b"sluice-call-id", name), (b"x-request-id", name), (b"request-id", name)]
 
 
 async def send_error(send: Send, error: GatewayError, call_id: str, surface: Surface = OPENAI) -> None:

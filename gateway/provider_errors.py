@@ -13,7 +13,9 @@ from gateway.upstream import Answer
 MAX_ERROR_BYTES = 256 * 1024
 MAX_RETRY_AFTER_S = 3600
 _RETRY_SAFE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|slk|slt|gsk|xai|pplx|r8|hf|AIza|key)[-_][A-Za-z0-9*._-]{6,}")
+_LOOKS_LIKE_A_KEY = re.compile(
+    r"\b(?:(?:sk|slk|slt|gsk|xai|pplx|r8|hf|AIza|key)[-_][A-Za-z0-9*._-]{6,}|AIza[A-Za-z0-9_-]{8,})"
+)
 _MASK = "[key removed]"
 
 
@@ -64,7 +66,7 @@ _PASSED = frozenset({b"openai-processing-ms", b"openai-version", b"openai-model"
 
 
 def _stated_error(body: bytes, secret: str) -> dict[str, str]:
-    """The string fields of an OpenAI-shaped error, keys masked; {} when the body has another shape (it is then not shown at all)."""
+    """The string fields of an error in any provider's shape, in OpenAI's words, keys masked; {} when the body has another shape (it is then not shown at all)."""
     try:
         plain = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -74,11 +76,17 @@ def _stated_error(body: bytes, secret: str) -> dict[str, str]:
         error = {"message": error}
     if type(error) is not dict:
         return {}
-    return {
+    stated = {
         name: masked(str(value), secret)[:2000]
         for name in ("message", "type", "code", "param")
         if type(value := error.get(name)) in (str, int)
     }
+    google = error.get("status")
+    if type(google) is str:  # its code is the HTTP status once more
+        stated |= {"type": google[:100], "code": google[:100].lower()}
+    if "code" not in stated and "type" in stated:  # Anthropic has types only
+        stated["code"] = stated["type"]
+    return stated
 
 
 def masked(text: str, secret: str) -> str:

@@ -17,7 +17,7 @@ from gateway.jsonbody import with_value
 from gateway.providers.dialect import EVENT_STREAM, Reading, Wanted, stated
 from gateway.sse import Splitter, data_of, event_of
 
-_PATHS = {"/v1/messages": "/messages", "/v1/messages/count_tokens": "/messages/count_tokens"}
+_PATHS = {"/anthropic/v1/messages": "/messages", "/anthropic/v1/messages/count_tokens": "/messages/count_tokens"}
 _FRAME_BYTES = 16
 """The frame of a tool call is generated too."""
 MAX_TOOL_BLOCKS = 1_000

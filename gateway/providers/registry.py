@@ -18,6 +18,7 @@ from gateway.providers.openai_chat import OpenAIChat
 from gateway.providers.openai_embeddings import OpenAIEmbeddings
 from gateway.providers.openai_responses import OpenAIResponses
 from gateway.providers.translation import Translation
+from gateway.translation import dialects, to_anthropic, to_gemini
 from workspaces.domain import providers
 
 _CHAT = OpenAIChat()
@@ -47,6 +48,17 @@ GEMINI: Mapping[str, Dialect] = {
     endpoints.EMBED_GEMINI_MANY: _GENERATE,
 }
 
+CLAUDE: Mapping[str, Translation] = {
+    endpoints.CHAT: Translation(
+        endpoints.MESSAGES, endpoints.MESSAGES, to_anthropic.request, dialects.anthropic(_MESSAGES), needs_limit=True
+    )
+}
+GOOGLE: Mapping[str, Translation] = {
+    endpoints.CHAT: Translation(
+        endpoints.GENERATE, endpoints.STREAM_EVENTS, to_gemini.request, dialects.gemini(_GENERATE)
+    )
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:
@@ -74,9 +86,9 @@ class Provider:
 
 _RECORDS = (
     Provider("openai", OPENAI, cancel_stops_billing=True),
-    Provider("anthropic", ANTHROPIC, cancel_stops_billing=True),
+    Provider("anthropic", ANTHROPIC, CLAUDE, cancel_stops_billing=True),
     # Google's price list has Vertex's Claude as well, which the Gemini API does not serve
-    Provider("gemini", GEMINI, models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
+    Provider("gemini", GEMINI, GOOGLE, models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
     Provider("simulator", {**OPENAI, **ANTHROPIC, **GEMINI}, sends_attempt=True),
     Provider("openai_compatible"),
     Provider("groq"),

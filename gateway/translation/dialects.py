@@ -1,0 +1,133 @@
+"""Dialects that answer an OpenAI client from another API: the provider's own meter reads for the bill, a translator writes for the client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import orjson
+
+from gateway.providers.dialect import EVENT_STREAM, Dialect, Reading, StreamMeter, Wanted
+from gateway.sse import Splitter, data_of, event_of
+from gateway.translation import from_anthropic, from_gemini
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Translator(Protocol):
+    """Events of the provider in, chunks for the client out."""
+
+    done: bool
+
+    def take(self, event: Mapping[str, Any]) -> list[dict[str, Any]]: ...
+
+
+class NotingMeter(StreamMeter, Protocol):
+    def note(self, data: bytes) -> None:
+        """Reads the data of one event."""
+        ...
+
+
+class Translated:
+    """Implements `Dialect`: `native` reads and is asked, the client sees chat completions."""
+
+    client_headers: frozenset[bytes] = frozenset()
+
+    def __init__(
+        self,
+        native: Dialect,
+        response: Callable[[Mapping[str, Any], int], dict[str, Any]],
+        stream: Callable[..., Translator],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._native = native
+        self._response = response
+        self._stream = stream
+        self._clock = clock
+
+    def path(self, endpoint: str, model: str, *, streamed: bool) -> str:
+        return self._native.path(endpoint, model, streamed=streamed)
+
+    def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
+        return self._native.body(raw, fields, wanted, limit_field)
+
+    def stream_meter(self, fields: Mapping[str, Any]) -> TranslatedMeter:
+        options = fields.get("stream_options")
+        asked = isinstance(options, dict) and options.get("include_usage") is True
+        native: Any = self._native.stream_meter(fields)
+        return TranslatedMeter(native, self._stream(int(self._clock()), show_usage=asked))
+
+    def read_whole(self, body: bytes, content_type: str) -> Reading | None:
+        return self._native.read_whole(body, content_type)
+
+    def for_client(self, body: bytes) -> bytes:
+        return orjson.dumps(self._response(orjson.loads(body), int(self._clock())))
+
+
+class TranslatedMeter:
+    """Implements `StreamMeter`. Each event is read twice: for the bill as it came, then for the client."""
+
+    __slots__ = ("_ended", "_events", "_native", "_translator")
+    content_type = EVENT_STREAM
+
+    def __init__(self, native: NotingMeter, translator: Translator) -> None:
+        self._native = native
+        self._translator = translator
+        self._events = Splitter()
+        self._ended = False
+
+    @property
+    def reading(self) -> Reading:
+        return self._native.reading
+
+    @reading.setter
+    def reading(self, reading: Reading) -> None:
+        self._native.reading = reading
+
+    def feed(self, chunk: bytes) -> bytes:
+        return b"".join([self._take(data_of(event)) for event, whole in self._events.feed(chunk) if whole])
+
+    def finish(self) -> bytes:
+        rest = self._events.rest()
+        shown = self._take(data_of(rest)) if rest.strip() else b""
+        if self._events.oversized:
+            self.reading.flags.append("oversized_event")
+        self._native.finish()
+        end = getattr(self._translator, "end", None)
+        if end is not None and not self._ended:
+            shown += b"".join(_event(chunk) for chunk in end())
+            if self._translator.done:
+                shown += DONE
+        return shown
+
+    def error_event(self, payload: bytes) -> bytes:
+        return event_of(payload)
+
+    def _take(self, data: bytes) -> bytes:
+        if not data or self._ended:
+            return b""
+        self._native.note(data)
+        try:
+            event = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return b""  # the native meter flagged it
+        if not isinstance(event, dict):
+            return b""
+        made = self._translator.take(event)
+        shown = b"".join([_event(chunk) for chunk in made])
+        if self._translator.done or any("error" in chunk for chunk in made):
+            self._ended = True
+        return shown + DONE if self._translator.done else shown
+
+
+def _event(chunk: dict[str, Any]) -> bytes:
+    return event_of(orjson.dumps(chunk))
+
+
+def anthropic(native: Dialect) -> Translated:
+    return Translated(native, from_anthropic.response, from_anthropic.Stream)
+
+
+def gemini(native: Dialect) -> Translated:
+    return Translated(native, from_gemini.response, from_gemini.Stream)
