@@ -18,7 +18,7 @@ from guardrails.domain.periods import FOREVER_MS, Bounds
 from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
 from guardrails.limiter.control import Counter
-from guardrails.models import BarredModel, Raise, RaiseState, RateLimit
+from guardrails.models import BarredModel, Budget, Raise, RaiseState, RateLimit
 from guardrails.policy import budget_rules
 from workspaces import tenancy
 from workspaces.models import Workspace
@@ -120,6 +120,13 @@ def value_of(workspace: Workspace, budget: BudgetRule, value: str, now: datetime
     found = counters[0] if counters else Counter(suffix, 0, 0)
     standing = _standing(budget, Counter(suffix, found.settled, found.held, value), at_ms)
     return ValuesPage((standing,), "", live)
+
+
+def notify_of(workspace: Workspace, budget_id: UUID | str) -> list[int]:
+    """The percents whose crossing a budget records."""
+    with tenancy.entered(workspace):
+        found = Budget.objects.filter(pk=budget_id).values_list("notify", flat=True).first()
+    return list(found or ())
 
 
 def raises(workspace: Workspace, *, open_only: bool = False) -> list[Raise]:

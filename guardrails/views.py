@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +14,13 @@ from django.utils import timezone
 
 from billing.domain import money
 from billing.domain.dimensions import Dimension
-from guardrails import actions, queries
+from guardrails import actions, queries, raise_views, shown
 from guardrails.domain.budgets import Kind, Scope, Stage, Strategy, Unit
 from guardrails.domain.periods import Period
 from guardrails.domain.rates import WHAT, Metric
 from guardrails.forms import (
     NAMED_SCOPES,
+    RESET_DAYS,
     SCOPES,
     AmountForm,
     BudgetForm,
@@ -26,9 +28,10 @@ from guardrails.forms import (
     RateLimitForm,
     RateLimitSettingsForm,
 )
-from guardrails.models import RateLimit
+from guardrails.models import BarredModel, RateLimit
 from guardrails.queries import BudgetStatus, Standing
-from workspaces.errors import NotThere, Refused
+from workspaces import actions as workspace_actions
+from workspaces.errors import NotThere, Refused, WrongState
 from workspaces.roles import Action, may
 from workspaces.views import reads as workspace_reads
 from workspaces.views.frame import actor, framed, membership_of, page, refuse, url, workspace_of, workspace_page
@@ -116,8 +119,16 @@ def budget_edit(request: HttpRequest, budget_id: UUID) -> HttpResponse:
         "alert_percent": rule.alert_percent,
         "throttle_percent": rule.throttle_percent,
         "kill_percent": rule.kill_percent,
+        "throttle_per_minute": rule.throttle_per_minute or "",
+        "notify": ", ".join(map(str, queries.notify_of(workspace, budget_id))),
+        "reset_day": rule.eras[-1].reset_day,
+        "on_tight": rule.on_tight.value,
+        "message": rule.message,
+        "upgrade_url": rule.upgrade_url,
     }
     form = BudgetSettingsForm(request.POST or None, initial=initial)
+    if rule.period.value not in RESET_DAYS:
+        del form.fields["reset_day"]
     if form.is_valid():
         changes = form.settings() | ({"name": form.cleaned_data["name"]} if form.cleaned_data["name"] else {})
         try:
@@ -205,6 +216,29 @@ def limit_delete(request: HttpRequest, limit_id: UUID) -> HttpResponse:
     return redirect(url(request, "guardrails"))
 
 
+@workspace_page(Action.MANAGE_BUDGETS, methods=("POST",))
+def bar_lift(request: HttpRequest, bar_id: UUID) -> HttpResponse:
+    actions.lift_bar(workspace=workspace_of(request), by=actor(request), bar_id=bar_id)
+    messages.success(request, "The model may be called under hard budgets again.")
+    return redirect(url(request, "guardrails"))
+
+
+@workspace_page(Action.SUSPEND_WORKSPACE, methods=("POST",))
+def suspend(request: HttpRequest) -> HttpResponse:
+    """The kill switch: at once, without a question in between."""
+    with suppress(WrongState):  # somebody was faster: it is as they want it
+        workspace_actions.suspend_workspace(workspace=workspace_of(request), by=actor(request))
+    return redirect(url(request, "guardrails"))
+
+
+@workspace_page(Action.SUSPEND_WORKSPACE, methods=("POST",))
+def resume(request: HttpRequest) -> HttpResponse:
+    with suppress(WrongState):
+        workspace_actions.resume_workspace(workspace=workspace_of(request), by=actor(request))
+        messages.success(request, "Calls are let through again.")
+    return redirect(url(request, "guardrails"))
+
+
 # --- What the pages show ----------------------------------------------------------------------------------------------
 def _overview(request: HttpRequest) -> dict[str, Any]:
     workspace = workspace_of(request)
@@ -233,6 +267,10 @@ def _overview(request: HttpRequest) -> dict[str, Any]:
                 "500",
             ),
         ],
+        "barred": [_barred(request, row) for row in queries.barred_models(workspace)],
+        **raise_views.overview(request),
+        "suspend_url": url(request, "suspend"),
+        "resume_url": url(request, "resume"),
         "live_url": url(request, "guardrails_live"),
         "budget_new_url": url(request, "budget_new"),
         "limit_new_url": url(request, "limit_new"),
@@ -256,19 +294,34 @@ def _control(
 def _shown(request: HttpRequest, status: BudgetStatus, names: dict[str, str]) -> dict[str, Any]:
     rule = status.budget
     editable = rule.kind is not Kind.PLAN_QUOTA and may(membership_of(request).role, Action.MANAGE_BUDGETS)
+    raisable = rule.kind is not Kind.PLAN_QUOTA and may(membership_of(request).role, Action.REQUEST_RAISE)
+    raised = rule.cap_at(int(timezone.now().timestamp() * 1000)) - rule.cap
     lines = [status.standing] if status.standing else list(status.values[:EACH_SHOWN])
     return {
         "id": rule.id,
         "name": rule.name,
         "on": _on(rule.scope, names),
         "period": "in total" if rule.period is Period.TOTAL else f"a {rule.period.value}",
-        "cap": _amount(rule.cap, rule.unit),
+        "cap": shown.amount(rule.cap, rule.unit),
+        "raised": shown.amount(raised, rule.unit) if raised else "",
+        "raise_url": url(request, "raise_new", rule.id) if raisable else "",
         "does": _STRATEGIES[rule.strategy] if rule.kind is not Kind.PLAN_QUOTA else "your plan",
         "resets_at": status.resets_at,
         "lines": [_line(line, rule.unit, rule.scope, names) for line in lines],
         "is_each": rule.scope.each,
         "more": max(0, len(status.values) - EACH_SHOWN),
         "edit_url": url(request, "budget_edit", rule.id) if editable else "",
+    }
+
+
+def _barred(request: HttpRequest, row: BarredModel) -> dict[str, Any]:
+    may_lift = may(membership_of(request).role, Action.MANAGE_BUDGETS)
+    return {
+        "name": str(row),
+        "held": row.held_nano,
+        "cost": row.cost_nano,
+        "since": row.barred_at,
+        "lift_url": url(request, "bar_lift", row.pk) if may_lift else "",
     }
 
 
@@ -279,11 +332,11 @@ def _line(line: Standing, unit: Unit, scope: Scope, names: dict[str, str]) -> di
         "settled": line.settled,
         "held": line.held,
         "cap": line.cap,
-        "used_text": _amount(line.used, unit),
-        "held_text": _amount(line.held, unit) if line.held else "",
-        "cap_text": _amount(line.cap, unit),
-        "left_text": _amount(line.left, unit),
-        "over_text": _amount(line.over, unit) if line.over else "",
+        "used_text": shown.amount(line.used, unit),
+        "held_text": shown.amount(line.held, unit) if line.held else "",
+        "cap_text": shown.amount(line.cap, unit),
+        "left_text": shown.amount(line.left, unit),
+        "over_text": shown.amount(line.over, unit) if line.over else "",
         "percent": line.percent,
         "tone": _TONES[line.stage],
         "pill": _PILLS[line.stage],
@@ -299,12 +352,6 @@ def _limit(request: HttpRequest, row: RateLimit, names: dict[str, str]) -> dict[
         "what": WHAT[Metric(row.metric)],
         "edit_url": url(request, "limit_edit", row.pk) if editable else "",
     }
-
-
-def _amount(value: int, unit: Unit) -> str:
-    if unit is Unit.USD:
-        return money.show_usd(value)
-    return f"{value:,} {unit.value.removesuffix('s') if value == 1 else unit.value}"
 
 
 def _on(scope: Scope, names: dict[str, str]) -> str:
@@ -328,6 +375,8 @@ def _beside(error: Refused, form: forms.Form) -> Refused:
     """The refusal beside the field of the form that says what the limit is on."""
     if error.field == "value" and form.cleaned_data.get("scope", "") == Dimension.VIRTUAL_KEY:
         error.field = "key"
+    elif error.field == "scope" and form.cleaned_data.get("scope") == "tag":
+        error.field = "tag"
     elif error.field == "value" and not form.cleaned_data.get("scope"):
         error.field = "scope"
     return error
