@@ -128,7 +128,7 @@ _DIMENSIONS = (
 
 def call_row(call: LoggedCall) -> dict[str, Any]:
     """A `CallShown`."""
-    charge, latest = call.charge, call.latest
+    charge, latest, told = call.charge, call.latest, call.told
     return {
         "call_id": str(charge.call_id),
         "attempt_id": str(charge.rid),
@@ -147,10 +147,10 @@ def call_row(call: LoggedCall) -> dict[str, Any]:
         "streamed": charge.streamed,
         "dimensions": {name: value for name in _DIMENSIONS if (value := getattr(charge, name))},
         "tags": charge.tags,
-        "input_tokens": latest.input_tokens,
-        "cache_read_tokens": latest.cache_read_tokens,
-        "cache_write_tokens": latest.cache_write_tokens,
-        "output_tokens": latest.output_tokens,
+        "input_tokens": told.input_tokens,
+        "cache_read_tokens": told.cache_read_tokens,
+        "cache_write_tokens": told.cache_write_tokens,
+        "output_tokens": told.output_tokens,
         "http_status": latest.http_status,
         "error": latest.error,
         "duration_ms": latest.duration_ms,
@@ -163,9 +163,7 @@ def call_row(call: LoggedCall) -> dict[str, Any]:
 def call_in_full(call: LoggedCall) -> dict[str, Any]:
     """A `CallInFull`."""
     lines = []
-    for entry in (call.charge, call.correction):
-        if entry is None:
-            continue
+    for entry in (call.charge, *call.corrections):
         detail = entry.unpacked()
         lines.append(
             {

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     VOID = "void"
     EXPIRE = "expire"
     ADJUST = "adjust"
+    RERATE = "rerate"
+    """A correction by a price that arrived or changed. Its leg is in the event: 2 and above."""
 
 
 class Basis(StrEnum):
@@ -90,6 +92,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Microseconds the gateway added before the attempt was sent."""
     flags: list[str] = []
     """Alarms: "over", "schema_drift", "provider_total_differs", "clamped", ..."""
+    price_status_before: PriceStatus | None = None
+    """Of a re-rating: how complete the price was until now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ class StreamEvent:
     context: CallContext | None
     outcome: Outcome | None
     extra: Mapping[str, str] = field(default_factory=dict)
+    leg: int = 0
+    """Of a re-rating: its number in the attempt's lines. The other kinds say theirs by their kind."""
 
     @classmethod
     def decode(cls, stream_id: str, fields: Mapping[str, str | bytes]) -> StreamEvent:
@@ -132,6 +138,7 @@ class StreamEvent:
                 charges=tuple(Charge(str(c), str(u), int(a)) for c, u, a in msgspec.json.decode(fields["b"])),
                 context=_CONTEXT.decode(fields["x"]) if fields.get("x") else None,
                 outcome=_OUTCOME.decode(fields["p"]) if fields.get("p") else None,
+                leg=int(fields.get("l") or 0),
             )
         except KeyError as missing:
             raise ValueError(f"stream entry {stream_id} lacks field {missing}") from missing

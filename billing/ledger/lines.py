@@ -27,6 +27,8 @@ OLDEST_MS: Final = 400 * 86_400_000
 """An attempt id older than this before its event, or more than a day after it, is no admission time: the event is poison."""
 NEWEST_MS: Final = 86_400_000
 
+MOST_LEGS: Final = 2**15 - 1
+
 _json = msgspec.json.Encoder()
 _NO_CONTEXT: Final = CallContext(call="", key="", provider="", model="", endpoint="")
 
@@ -52,6 +54,8 @@ class Line:
     hold_nano: int
     assumed_nano: int
     """Change of the workspace's unconfirmed spend."""
+    unpriced: int
+    """Change of the number of calls without a price."""
     dims: tuple[str, ...]
     """Values in the order of `NAMED`."""
     tags: dict[str, str]
@@ -75,11 +79,15 @@ def line_of(event: StreamEvent) -> Line:
     rid, at_ms = admission_of(event)
     context, outcome = event.context or _NO_CONTEXT, event.outcome
     leg, state = _LEGS[event.kind]
+    if event.kind is Kind.RERATE:
+        leg = event.leg
+        if not 2 <= leg <= MOST_LEGS or outcome is None:
+            raise NotBookable("a re-rating says which leg it is, and what the price is now")
     if leg == 0 and event.cost_nano < 0:
         raise NotBookable("a charge cannot be negative")
     if event.kind is Kind.VOID and event.cost_nano:
         raise NotBookable("a void attempt costs nothing")
-    basis, price_status = _certainty(event.kind, outcome)
+    basis, price_status = _certainty(event)
     assumed = 0
     if leg == 1:
         assumed = -event.held_nano
@@ -98,12 +106,13 @@ def line_of(event: StreamEvent) -> Line:
         cost_nano=event.cost_nano,
         hold_nano=event.held_nano,
         assumed_nano=assumed,
+        unpriced=int(price_status == PriceStatus.UNPRICED) - int(_was_unpriced(event)),
         dims=dims_of(context),
         tags=tags_of(context),
         context=context,
         outcome=outcome,
         charges=event.charges,
-        tokens=tokens_of(outcome.buckets) if outcome else (0, 0, 0, 0),
+        tokens=tokens_of(outcome.buckets) if outcome and leg < 2 else (0, 0, 0, 0),
     )
 
 
@@ -112,15 +121,30 @@ _LEGS: Final = {
     Kind.VOID: (0, "void"),
     Kind.EXPIRE: (0, "expired"),
     Kind.ADJUST: (1, "adjusted"),
+    Kind.RERATE: (2, "rerated"),
 }
 
 
-def _certainty(kind: Kind, outcome: Outcome | None) -> tuple[str, str]:
-    if outcome is not None:
-        return outcome.basis.value, outcome.price_status.value
-    if kind is Kind.EXPIRE:
-        return Basis.ASSUMED.value, PriceStatus.ESTIMATED.value
+def _certainty(event: StreamEvent) -> tuple[str, str]:
+    if event.outcome is not None:
+        return event.outcome.basis.value, event.outcome.price_status.value
+    if event.kind is Kind.EXPIRE:
+        status = PriceStatus.UNPRICED if _held_without_a_price(event) else PriceStatus.ESTIMATED
+        return Basis.ASSUMED.value, status.value
     return Basis.COUNTED.value, PriceStatus.ESTIMATED.value
+
+
+def _held_without_a_price(event: StreamEvent) -> bool:
+    """Nothing was held because nobody knew a price: an expiry at zero is then no price either."""
+    return event.held_nano == 0 and event.context is not None and not event.context.price_version
+
+
+def _was_unpriced(event: StreamEvent) -> bool:
+    """Whether an earlier line of the attempt counts as a call without a price."""
+    if event.kind is Kind.ADJUST:
+        return _held_without_a_price(event)
+    before = event.outcome.price_status_before if event.outcome else None
+    return event.kind is Kind.RERATE and before is PriceStatus.UNPRICED
 
 
 def admission_of(event: StreamEvent) -> tuple[UUID, int]:

@@ -422,19 +422,29 @@ def _inside(workspace: Workspace) -> None:
 # --- Calls ------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
-    """An attempt as the call log shows it: its charge, and its correction if there was one."""
+    """An attempt as the call log shows it: its charge, and its corrections in their order."""
 
     charge: Entry
-    correction: Entry | None
+    corrections: tuple[Entry, ...] = ()
+
+    @property
+    def correction(self) -> Entry | None:
+        """The last one."""
+        return self.corrections[-1] if self.corrections else None
 
     @property
     def cost_nano(self) -> int:
-        return self.charge.cost_nano + (self.correction.cost_nano if self.correction else 0)
+        return self.charge.cost_nano + sum(correction.cost_nano for correction in self.corrections)
 
     @property
     def latest(self) -> Entry:
-        """The line that knows most: the correction, if any."""
+        """The line that knows most: the last correction, if any. Its tokens are those it added: ask `told` for the attempt's."""
         return self.correction or self.charge
+
+    @property
+    def told(self) -> Entry:
+        """The line that the answer itself made: the charge, or the truth that corrected it. Later ones only changed the price."""
+        return next((line for line in self.corrections if line.leg == 1), self.charge)
 
     @property
     def basis(self) -> str:
@@ -495,10 +505,15 @@ def _with_corrections(workspace: Workspace, charges: list[Entry]) -> list[Logged
         return []
     times = [charge.at for charge in charges]
     rows = Entry.objects.filter(
-        workspace_id=workspace.pk, leg=1, at__range=(min(times), max(times)), rid__in=[charge.rid for charge in charges]
+        workspace_id=workspace.pk,
+        leg__gt=0,
+        at__range=(min(times), max(times)),
+        rid__in=[charge.rid for charge in charges],
     )
-    corrections = {row.rid: row for row in rows}
-    return [LoggedCall(charge, corrections.get(charge.rid)) for charge in charges]
+    corrections: dict[UUID, list[Entry]] = {}
+    for row in rows.order_by("leg"):
+        corrections.setdefault(row.rid, []).append(row)
+    return [LoggedCall(charge, tuple(corrections.get(charge.rid, ()))) for charge in charges]
 
 
 def open_attempts(workspace: Workspace) -> int:

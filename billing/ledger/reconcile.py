@@ -154,7 +154,7 @@ def _plain(value: Any) -> Any:
 _LEDGER: Final = """
 SELECT coalesce(sum(cost_nano), 0)::bigint,
     coalesce(sum(CASE WHEN leg = 1 THEN -hold_nano WHEN basis = 'assumed' THEN cost_nano ELSE 0 END), 0)::bigint,
-    count(*) FILTER (WHERE leg = 0 AND state <> 'void'), count(*) FILTER (WHERE state = 'void'), count(*) FILTER (WHERE leg = 1)
+    count(*) FILTER (WHERE leg = 0 AND state <> 'void'), count(*) FILTER (WHERE state = 'void'), count(*) FILTER (WHERE leg > 0)
 FROM billing_entry WHERE workspace_id = %s
 """
 _CHARGED: Final = """

@@ -65,19 +65,19 @@ def _buckets(zone_name: str, quarter: int) -> Buckets:
 
 
 def measures_of(line: Line) -> Vector:
-    """A line -> what it adds, in the order of `MEASURES`. A correction adds its signed difference and no call."""
+    """A line -> what it adds, in the order of `MEASURES`. A correction adds its signed difference and no call; a re-rating nothing else."""
     charge = line.leg == 0
-    outcome = line.outcome
+    outcome = line.outcome if line.leg < 2 else None
     duration = outcome.duration_ms if outcome and outcome.duration_ms >= 0 else None
     first_byte = outcome.first_byte_ms if outcome and outcome.first_byte_ms >= 0 else None
     return [
         int(charge and line.context.attempt == 1),
         int(charge),
-        int(line.failed),
+        int(line.failed and outcome is not None),
         int(line.state == "void"),
         line.cost_nano,
         line.assumed_nano,
-        int(line.price_status == "unpriced"),
+        line.unpriced,
         *line.tokens,
         duration or 0,
         int(duration is not None),

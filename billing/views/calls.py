@@ -150,7 +150,7 @@ def _listed(request: HttpRequest, found: list[LoggedCall], names: dict[str, str]
 def _row(request: HttpRequest, attempts: list[LoggedCall], names: dict[str, str]) -> dict[str, Any]:
     last = attempts[-1].charge
     tone, label, said = _state(attempts[-1])
-    lines = [one.latest for one in attempts]
+    lines = [one.told for one in attempts]
     output = sum(line.output_tokens for line in lines)
     read = sum(line.input_tokens + line.cache_read_tokens + line.cache_write_tokens for line in lines)
     return {

@@ -23,14 +23,18 @@ local function charges_json(charges)
   return '[' .. table.concat(parts, ',') .. ']'
 end
 
--- One event with the workspace's next gapless seq.
-local function emit(prefix, workspace, kind, rid, cost, held, charges, ctx, payload)
+-- One event with the workspace's next gapless seq. Only re-ratings name their leg: the other kinds have theirs.
+local function emit(prefix, workspace, kind, rid, cost, held, charges, ctx, payload, leg)
   local seq = redis.call('HINCRBY', base_of(prefix, workspace) .. 'meta', 'seq', 1)
   local event = { 'k', kind, 'w', workspace, 'q', int(seq), 'r', rid, 't', int(now), 'c', int(cost), 'h', int(held),
     'b', charges_json(charges), 'x', ctx }
   if payload and payload ~= '' then
     event[#event + 1] = 'p'
     event[#event + 1] = payload
+  end
+  if leg then
+    event[#event + 1] = 'l'
+    event[#event + 1] = int(leg)
   end
   redis.call('XADD', prefix .. 'out', '*', unpack(event))
   return seq
