@@ -6,10 +6,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core import checks
-from redis.exceptions import RedisError
 
 from guardrails.limiter.connection import sync_store
-from guardrails.limiter.store import SyncStore
+from guardrails.limiter.store import StoreError, SyncStore
 
 
 def register() -> None:
@@ -17,7 +16,7 @@ def register() -> None:
 
 
 def faults_of(store: SyncStore) -> list[str]:
-    """What makes a Redis unfit to hold money; empty when it is fit. Raises RedisError when it cannot be asked."""
+    """What makes a Redis unfit to hold money; empty when it is fit. Raises StoreError when it cannot be asked."""
     faults = []
     policy = store.config_get("maxmemory-policy").get("maxmemory-policy", "")
     if policy != "noeviction":
@@ -34,6 +33,6 @@ def money_redis_is_fit(*, app_configs: Any, databases: Any = None, **kwargs: Any
     kind = checks.Error if settings.PRODUCTION else checks.Warning
     try:
         faults = faults_of(sync_store())
-    except RedisError as error:
+    except StoreError as error:
         return [checks.Warning(f"the money Redis could not be asked for its settings: {error}", id="guardrails.W001")]
     return [kind(f"the money Redis is not fit to hold budgets: {fault}", id="guardrails.E001") for fault in faults]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 
 from django.db.models import F
-from redis.exceptions import RedisError
 
 from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
+from guardrails.limiter.store import StoreError
 from workspaces import policy_signal
 from workspaces.models import Workspace
 from workspaces.policy_signal import PolicyChange
@@ -28,7 +28,7 @@ def push(change: PolicyChange) -> None:
     """Tell the money Redis; when it does not answer, leave it to `repair_pushes`."""
     try:
         control.push_policy(sync_store(), change.workspace_id, change.version, change.state)
-    except RedisError as error:
+    except StoreError as error:
         log.warning(
             "policy %d of workspace %d not pushed yet: %s", change.version, change.workspace_id, type(error).__name__
         )

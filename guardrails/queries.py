@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from redis.exceptions import RedisError
-
 from billing.domain import keys
 from billing.models import BudgetTotal
 from guardrails.domain.budgets import Budget as BudgetRule
@@ -18,6 +16,7 @@ from guardrails.domain.periods import FOREVER_MS, Bounds
 from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
 from guardrails.limiter.control import Counter
+from guardrails.limiter.store import StoreError
 from guardrails.models import BarredModel, Budget, Raise, RaiseState, RateLimit
 from guardrails.policy import budget_rules
 from workspaces import tenancy
@@ -101,7 +100,7 @@ def values_of(
                 suffix for suffix in control.suffixes_under(store, workspace.pk, stem) if suffix > stem + after
             )
             counters = control.read_some(store, workspace.pk, suffixes[: limit + 1])
-        except RedisError:
+        except StoreError:
             live = False
             totals = BudgetTotal.objects.filter(
                 workspace_id=workspace.pk, budget_id=budget.id, counter__startswith=stem, counter__gt=stem + after
@@ -169,7 +168,7 @@ def _counters(
         if every:
             return list(control.read_counters(store, workspace.pk).values()), True
         return control.read_some(store, workspace.pk, suffixes), True
-    except RedisError:
+    except StoreError:
         totals = BudgetTotal.objects.filter(workspace_id=workspace.pk, budget_id__in=[rule.id for rule in rules])
         if not every:
             totals = totals.filter(counter__in=suffixes)

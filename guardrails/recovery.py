@@ -17,7 +17,6 @@ from uuid import UUID
 
 from django.db import connection
 from django.db.models import Q
-from redis.exceptions import RedisError
 
 from billing.domain import keys
 from billing.ledger.stream import money_stream
@@ -30,6 +29,7 @@ from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
 from guardrails.limiter.control import SeedCounter, SeedHold
 from guardrails.limiter.limiter import LEASE_MS, LedgerUnavailable
+from guardrails.limiter.store import StoreError
 from guardrails.policy import budget_rules
 from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces import tenancy
@@ -65,7 +65,7 @@ class Rebuilt:
 
 
 def rebuild(workspace_id: int, *, seen_epoch: int | None = None, seen_seq: int | None = None) -> Rebuilt | None:
-    """Rebuild one workspace; None when it is gone, or when somebody rebuilt it after `seen_epoch`. Raises NotNow, RedisError, DatabaseError.
+    """Rebuild one workspace; None when it is gone, or when somebody rebuilt it after `seen_epoch`. Raises NotNow, StoreError, DatabaseError.
 
     `seen_epoch` and `seen_seq` are what the asking gateway has seen: its fence refuses anything behind it. Event numbers go on from the
     highest that the books or Redis know; those of events that were lost are given again to the events that replace them.
@@ -240,7 +240,7 @@ class Recovery:
     async def known_to_ledger(self, workspace_id: int, rids: list[str]) -> set[str]:
         try:
             return await in_thread(lambda: known_to_ledger(workspace_id, rids))
-        except (*DATABASE_AWAY, NotNow, RedisError) as error:
+        except (*DATABASE_AWAY, NotNow, StoreError) as error:
             raise LedgerUnavailable(type(error).__name__) from error
 
     async def close(self) -> None:
@@ -258,7 +258,7 @@ class Recovery:
                     continue
                 log.warning("workspace %d not rebuilt yet: %s", workspace_id, error)
                 return False
-            except (*DATABASE_AWAY, RedisError, control.Refused) as error:
+            except (*DATABASE_AWAY, StoreError, control.Refused) as error:
                 log.warning("workspace %d not rebuilt yet: %s: %s", workspace_id, type(error).__name__, error)
                 await asyncio.sleep(0.25)  # the next attempt is not made in a tight loop
                 return False

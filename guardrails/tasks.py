@@ -6,12 +6,12 @@ import logging
 
 from celery import shared_task
 from django.db import DatabaseError
-from redis.exceptions import RedisError
 
 from billing.domain.keys import PARTITIONS
 from guardrails import pushes, recovery
 from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
+from guardrails.limiter.store import StoreError
 from workspaces.models import Workspace, WorkspaceState
 
 log = logging.getLogger(__name__)
@@ -59,5 +59,5 @@ def heal() -> None:
 def rebuild(workspace_id: int, seen_epoch: int | None = None) -> None:
     try:
         recovery.rebuild(workspace_id, seen_epoch=seen_epoch)
-    except (recovery.NotNow, control.Refused, RedisError, DatabaseError) as error:
+    except (recovery.NotNow, control.Refused, StoreError, DatabaseError) as error:
         log.warning("workspace %d not rebuilt yet: %s: %s", workspace_id, type(error).__name__, error)

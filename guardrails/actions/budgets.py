@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from redis.exceptions import RedisError
 
 from billing.domain.dimensions import Dimension
 from guardrails import lines, plans
@@ -19,6 +18,7 @@ from guardrails.domain.budgets import Kind, OnTight, Strategy, Unit
 from guardrails.domain.periods import Era, Period
 from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
+from guardrails.limiter.store import StoreError
 from guardrails.models import Budget
 from workspaces import audit, policy_signal
 from workspaces.actions.base import changing, identity, words
@@ -259,7 +259,7 @@ def _announce(
 
 
 def _forget(workspace_id: int, budget_id: str) -> None:
-    with suppress(RedisError):  # then they stay until their period ends, or the next rebuild
+    with suppress(StoreError):  # then they stay until their period ends, or the next rebuild
         control.forget_budget(sync_store(), workspace_id, budget_id)
 
 
