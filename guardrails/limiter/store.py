@@ -16,6 +16,8 @@ from redis.retry import Retry
 
 from guardrails.limiter.scripts import Script
 
+StoreError = redis.RedisError
+"""The money Redis could not be asked, or refused: every error of the library. Others catch this name."""
 AsyncStore = aredis.Redis | aredis.RedisCluster
 SyncStore = redis.Redis | redis.RedisCluster
 
