@@ -42,7 +42,7 @@ class Line:
             plain["per"] = per
         if self.model:
             plain["model"] = self.model
-        plain["cost_usd"] = _nano_text(self.nano)
+        plain["cost_usd"] = _nano_text(self.quantity * self.rates.numerators[self.unit], self.rates.denominator)
         return plain
 
 
@@ -182,8 +182,7 @@ def _price_part(
     return estimated
 
 
-def _nano_text(nano: Fraction) -> str:
-    """Exact nano-dollars -> dollars as plain text, with every digit it has (up to 18 decimals)."""
-    scaled = nano * 10**9
-    digits = str(-(-scaled.numerator // scaled.denominator)).rjust(19, "0")
+def _nano_text(numerator: int, denominator: int) -> str:
+    """Exact nano-dollars, as a ratio -> dollars as plain text, with every digit it has (up to 18 decimals)."""
+    digits = str(-(-numerator * 10**9 // denominator)).rjust(19, "0")
     return f"{digits[:-18]}.{digits[-18:]}".rstrip("0").rstrip(".")
