@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from gateway import jsonbody
 from gateway.errors import BadRequest, HeadersTooLarge, InvalidKey, MethodNotAllowed, TooLarge, TooSlow, Unsupported
-from workspaces.ids import uuid7
+from workspaces.ids import uuid7_text
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -86,7 +86,7 @@ class Call:
 
 
 def new_call_id() -> str:
-    return str(uuid7())
+    return uuid7_text()
 
 
 def read_head(scope: Scope, call_id: str) -> Request:

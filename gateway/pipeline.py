@@ -32,7 +32,7 @@ from gateway.surfaces import surface_of
 from gateway.upstream import Answer, UpstreamFailure
 from guardrails.admission import Admitted
 from guardrails.policy import Grant, PolicyChanged
-from workspaces.ids import uuid7
+from workspaces.ids import uuid7_text
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
@@ -73,7 +73,7 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, A
                 planned.who.tags,
                 planned.quote,
                 planned.context(),
-                rid=str(uuid7()),
+                rid=uuid7_text(),
                 exact=planned.exact_quote,
             )
         except PolicyChanged as changed:  # nothing was held
