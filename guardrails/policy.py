@@ -124,7 +124,7 @@ class Policy:
 
     @property
     def workspace_id(self) -> int:
-        return int(self.workspace.pk)
+        return int(self.workspace.id)
 
     def credential_for(self, provider: str, environment: str) -> Credential | None:
         """The credential for a provider: one of the call's environment before one for every environment."""
