@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
 from django.conf import settings
 
 from billing.domain.pricing import PriceBook, Rates
@@ -22,8 +23,7 @@ UNLISTED = ("openai_compatible", "ollama")
 MAX_SUGGESTIONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """Where one attempt goes."""
 
     provider: Provider

@@ -5,8 +5,9 @@ A price that cannot be known is None, never a silent zero: an unknown model, tie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
+
+import msgspec
 
 from billing.domain.book import PriceBook
 from billing.domain.events import PriceStatus
@@ -17,8 +18,7 @@ from billing.domain.rates import PER, PER_THOUSAND, Compiled, ModelMeta, Rates
 __all__ = ["ModelMeta", "PriceBook", "Priced", "Rates", "price"]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One line of a bill: so many of a unit at a rate."""
 
     unit: str
@@ -46,8 +46,7 @@ class Line:
         return plain
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(msgspec.Struct, frozen=True):
     """What a call costs. `cost_nano` is None when it cannot be known; `known_nano` is then the part that is."""
 
     cost_nano: int | None

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from billing.domain import tokens
 from billing.domain.counting import counted_usage
 from billing.domain.extraction.common import Call
@@ -24,8 +26,7 @@ from billing.domain.tokens import count_tokens
 __all__ = ["BadLimit", "Quote", "count_tokens", "counted_usage", "limit_field", "quote"]
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(msgspec.Struct, frozen=True):
     """A proven maximum, or the reason why there is none (`refusal`; then `amount_nano` is None and a hard budget must refuse)."""
 
     amount_nano: int | None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from billing.domain.extraction.record import NOTHING, Usage
 
@@ -27,8 +28,7 @@ _REGION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What is known of a call beside its answer."""
 
     provider: str
@@ -36,7 +36,7 @@ class Call:
     request: Mapping[str, Any]
     streamed: bool = False
     base_url: str = ""
-    account: Mapping[str, Any] = field(default_factory=dict)
+    account: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """State of the account that decides some fees: free quotas already used, container sessions. Absent: not known."""
     batch: bool = False
 

@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 from billing.domain.modalities import only_texts, survey
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-NAMES = st.sampled_from("role content name type audio inlineData fileData cache_control image_url input parts".split())
+NAMES = st.sampled_from(
+    [
+        "role",
+        "content",
+        "name",
+        "type",
+        "audio",
+        "inlineData",
+        "fileData",
+        "cache_control",
+        "image_url",
+        "input",
+        "parts",
+    ]
+)
 DEEP = st.recursive(
     SCALARS | st.sampled_from(["image_url", "input_audio", "item_reference", "file"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
@@ -19,8 +33,23 @@ DEEP = st.recursive(
 MESSAGES = st.lists(st.dictionaries(NAMES, SCALARS | DEEP, max_size=3) | SCALARS, max_size=4)
 FIELDS = st.dictionaries(
     st.sampled_from(
-        "model stream_options metadata tools prompt input system cache_control conversation previous_response_id "
-        "cachedContent cached_content contents prediction response_format".split()
+        [
+            "model",
+            "stream_options",
+            "metadata",
+            "tools",
+            "prompt",
+            "input",
+            "system",
+            "cache_control",
+            "conversation",
+            "previous_response_id",
+            "cachedContent",
+            "cached_content",
+            "contents",
+            "prediction",
+            "response_format",
+        ]
     ),
     SCALARS | DEEP,
     max_size=4,
