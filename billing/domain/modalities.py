@@ -134,7 +134,9 @@ def only_texts(body: Mapping[str, Any]) -> bool:
         return False
     for name, value in body.items():
         if type(value) not in SCALARS and name != "messages":
-            if type(value) is not dict or name in CONVERSATION or not SCALARS.issuperset(map(type, value.values())):
+            if type(value) is not dict or name in CONVERSATION or name == "cache_control":
+                return False
+            if not SCALARS.issuperset(map(type, value.values())):
                 return False
         elif name in STORED and value:
             return False

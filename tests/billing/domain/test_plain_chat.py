@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.domain.modalities import only_texts, survey
@@ -56,6 +56,7 @@ FIELDS = st.dictionaries(
 )
 
 
+@settings(max_examples=1000)
 @given(fields=FIELDS, messages=MESSAGES | SCALARS)
 def test_a_plain_chat_is_surveyed_as_the_walk_surveys_it(fields: dict[str, Any], messages: Any) -> None:
     body = {**fields, "messages": messages}
