@@ -133,13 +133,13 @@ def only_texts(body: Mapping[str, Any]) -> bool:
     if type(messages) is not list:
         return False
     for name, value in body.items():
+        if name in STORED and value:
+            return False
         if type(value) not in SCALARS and name != "messages":
             if type(value) is not dict or name in CONVERSATION or name == "cache_control":
                 return False
             if not SCALARS.issuperset(map(type, value.values())):
                 return False
-        elif name in STORED and value:
-            return False
     return all(
         type(message) is dict and "type" not in message and SCALARS.issuperset(map(type, message.values()))
         for message in messages

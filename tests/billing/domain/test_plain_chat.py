@@ -56,7 +56,7 @@ FIELDS = st.dictionaries(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500, deadline=None)
 @given(fields=FIELDS, messages=MESSAGES | SCALARS)
 def test_a_plain_chat_is_surveyed_as_the_walk_surveys_it(fields: dict[str, Any], messages: Any) -> None:
     body = {**fields, "messages": messages}
