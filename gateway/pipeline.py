@@ -43,7 +43,7 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     request.endpoint = endpoint.name
     grant = await runtime.gate.policies.recognise(request.secret)
     edge.check_media_type(scope)
-    call = endpoint.read(request, await edge.read_body(request, receive, runtime.max_body_bytes))
+    call = endpoint.read(request, await edge.read_body(request, scope, receive, runtime.max_body_bytes))
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
