@@ -111,8 +111,9 @@ def target(route: Route) -> tuple[Origin, str]:
 
 
 def base_url_of(route: Route) -> str:
-    default = settings.SIMULATOR_URL if route.provider.name == "simulator" else route.provider.access.base_url
-    return route.credential.base_url or default
+    if route.credential.base_url:
+        return route.credential.base_url
+    return str(settings.SIMULATOR_URL) if route.provider.name == "simulator" else route.provider.access.base_url
 
 
 def _listed(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route | None:
