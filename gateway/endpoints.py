@@ -24,6 +24,8 @@ COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 MODERATIONS = "/v1/moderations"
 _GEMINI = "/gemini/v1beta/models/"
+_GEMINI_V1 = "/gemini/v1/models/"
+"""What newer SDKs ask by default: a part of v1beta, which is what the provider is asked."""
 GENERATE = _GEMINI + "{model}:generateContent"
 STREAM_EVENTS = _GEMINI + "{model}:streamGenerateContent?alt=sse"
 STREAM_ARRAY = _GEMINI + "{model}:streamGenerateContent"
@@ -86,7 +88,10 @@ def find(scope: Scope) -> Endpoint | None:
     known = _EXACT.get(path)
     if known is not None:
         return known
-    return _gemini(path.removeprefix(_GEMINI), scope["query_string"]) if path.startswith(_GEMINI) else None
+    for prefix in (_GEMINI, _GEMINI_V1):
+        if path.startswith(prefix):
+            return _gemini(path.removeprefix(prefix), scope["query_string"])
+    return None
 
 
 def is_providers_own(path: str) -> bool:
