@@ -73,7 +73,7 @@ NAMES = (*_EXACT, GENERATE, STREAM_EVENTS, STREAM_ARRAY, COUNT_GEMINI, EMBED_GEM
 _PROVIDERS_OWN = re.compile(
     r"/v1/(assistants|audio|batches|chat/completions|chatkit|completions|containers|content_provenance_checks|conversations|decisions|embeddings"
     r"|evals|files|fine_tuning|fine-tunes|images|live|moderations|organization|projects|realtime|responses|safety|skills|threads|uploads"
-    r"|vector_stores|videos|webhooks|agents|edits|engines)(/.*)?"
+    r"|vaults|vector_stores|videos|webhook_endpoints|webhook_event_types|webhooks|agents|edits|engines)(/.*)?"
     r"|/anthropic/v1/.+"
     r"|/gemini/(v1|v1alpha|v1beta)/.+"
     r"|/gemini/upload/.+"

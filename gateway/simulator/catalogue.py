@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NANO_PER_USD = 1_000_000_000
 
@@ -45,6 +45,10 @@ def _model(
     return Model(name, rate, cached_rate, _usd(usd_out), hides_reasoning=hides_reasoning, embeds=embeds)
 
 
+def _guest(model: Model, max_output: int) -> Model:
+    return replace(model, max_output=max_output)
+
+
 MODELS = {
     model.name: model
     for model in (
@@ -60,8 +64,8 @@ MODELS = {
 GUESTS = {
     model.name: model
     for model in (
-        _model("claude-sonnet-4-5", "3.00", "15.00", cached="0.30"),
-        _model("gemini-2.5-flash", "0.30", "2.50", cached="0.03"),
+        _guest(_model("claude-sonnet-4-5", "3.00", "15.00", cached="0.30"), 64_000),
+        _guest(_model("gemini-2.5-flash", "0.30", "2.50", cached="0.03"), 65_536),
         _model("gpt-4o-mini", "0.15", "0.60", cached="0.075"),
         _model("gpt-3.5-turbo-instruct", "1.50", "2.00"),
         _model("text-embedding-3-small", "0.02", "0.00", embeds=True),
