@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from billing import actions, prices_status
 from billing.ledger import queries
 from billing.prices import default_book
-from tests.billing.ledger.conftest import Books, Events, books, events  # noqa: F401 - the fixtures
+from tests.billing.ledger.conftest import Books, Events
 from tests.cast import Cast
 from workspaces import tenancy
 
@@ -25,7 +25,7 @@ def unsure(cast: Cast) -> list[prices_status.Unsure]:
         return prices_status.unsure(cast.acme, queries.month_to_date(cast.acme, datetime.now(UTC)))
 
 
-def test_without_such_calls_there_is_no_alarm(cast: Cast, events: Events, books: Books) -> None:  # noqa: F811
+def test_without_such_calls_there_is_no_alarm(cast: Cast, events: Events, books: Books) -> None:
     events.call(cast.acme.id)
     events.emit("void", cast.acme.id, price_status="unpriced", error="provider_unreachable")
     books.drain(cast.acme.id)
@@ -34,8 +34,8 @@ def test_without_such_calls_there_is_no_alarm(cast: Cast, events: Events, books:
 
 def test_unpriced_and_partial_models_are_listed_with_a_bound(
     cast: Cast,
-    events: Events,  # noqa: F811
-    books: Books,  # noqa: F811
+    events: Events,
+    books: Books,
 ) -> None:
     for provider, model, status, buckets in (
         ("openai", "gpt-9", "unpriced", TOKENS),
@@ -66,7 +66,7 @@ def test_unpriced_and_partial_models_are_listed_with_a_bound(
     assert own.at_most_nano >= first.at_most_nano // 2
 
 
-def test_a_price_that_was_booked_ends_the_alarm(cast: Cast, events: Events, books: Books) -> None:  # noqa: F811
+def test_a_price_that_was_booked_ends_the_alarm(cast: Cast, events: Events, books: Books) -> None:
     rid = events.call(cast.acme.id, cost=0, held=0, price_status="unpriced", buckets=TOKENS)
     books.drain(cast.acme.id)
     assert [row.calls for row in unsure(cast)] == [1]
@@ -81,8 +81,8 @@ def test_a_price_that_was_booked_ends_the_alarm(cast: Cast, events: Events, book
 
 def test_an_unpriced_call_that_nobody_ended_is_unpriced_and_not_free(
     cast: Cast,
-    events: Events,  # noqa: F811
-    books: Books,  # noqa: F811
+    events: Events,
+    books: Books,
 ) -> None:
     rid = events.emit("hold", cast.acme.id, held=0)
     events.emit("expire", cast.acme.id, rid, cost=0, held=0)
@@ -91,7 +91,7 @@ def test_an_unpriced_call_that_nobody_ended_is_unpriced_and_not_free(
     assert (row.status, row.calls, row.at_most_nano) == ("unpriced", 1, None)
 
 
-def test_a_re_rating_without_a_leg_of_its_own_is_not_booked(cast: Cast, events: Events, books: Books) -> None:  # noqa: F811
+def test_a_re_rating_without_a_leg_of_its_own_is_not_booked(cast: Cast, events: Events, books: Books) -> None:
     rid = events.call(cast.acme.id)
     for leg in ("", "1", "40000"):
         events.add(cast.acme.id, {**events.fields("adjust", cast.acme.id, rid, cost=5), "k": "rerate", "l": leg})
@@ -99,7 +99,7 @@ def test_a_re_rating_without_a_leg_of_its_own_is_not_booked(cast: Cast, events: 
     assert (done.booked, done.buried) == (1, 3)
 
 
-def test_the_api_tells_it(cast: Cast, events: Events, books: Books, api: Callable[..., APIClient]) -> None:  # noqa: F811
+def test_the_api_tells_it(cast: Cast, events: Events, books: Books, api: Callable[..., APIClient]) -> None:
     events.call(cast.acme.id, cost=7, held=7, price_status="unpriced", provider="openai", model="gpt-9", buckets=TOKENS)
     books.drain(cast.acme.id)
     [row] = api("ann").get(ACME).json()["results"]
