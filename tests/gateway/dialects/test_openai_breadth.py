@@ -74,7 +74,9 @@ def test_a_response_streams_as_typed_events_and_is_billed_by_the_last(client: Op
 
 
 def test_an_incomplete_response_is_billed_in_full(client: OpenAI, shop: Shop) -> None:
-    *_, last = client.responses.create(model="sim-small", input="Hello [[sim:ok tokens=200]]", max_output_tokens=20, stream=True)
+    *_, last = client.responses.create(
+        model="sim-small", input="Hello [[sim:ok tokens=200]]", max_output_tokens=20, stream=True
+    )
     assert last.type == "response.incomplete"
     billed_as_invoiced(shop, "/v1/responses")
 
