@@ -203,10 +203,23 @@ def test_strange_usages_are_carried_to_billing_and_break_nothing(name: str, usag
         billed(meter.reading, provider, endpoint)
 
 
+def test_thinking_keeps_half_of_a_lowered_limit() -> None:
+    raw = b'{"max_tokens": 9000, "thinking": {"type":"enabled","budget_tokens":5000}}'
+    sent = AnthropicMessages().body(raw, orjson.loads(raw), Wanted(output_limit=4_000), "")
+    assert orjson.loads(sent) == {"max_tokens": 4_000, "thinking": {"type": "enabled", "budget_tokens": 2_000}}
+    sent = AnthropicMessages().body(raw, orjson.loads(raw), Wanted(output_limit=6_000), "")
+    assert orjson.loads(sent)["thinking"]["budget_tokens"] == 5_000
+
+
 def test_a_limit_is_set_where_each_api_keeps_it_and_nothing_else_moves() -> None:
     wanted = Wanted(output_limit=7)
     for dialect, raw, sent in (
         (AnthropicMessages(), b'{"a": 1.10, "max_tokens": 9}', b'{"a": 1.10, "max_tokens": 7}'),
+        (
+            AnthropicMessages(),
+            b'{"max_tokens": 9000, "thinking": {"type":"enabled","budget_tokens":5000}}',
+            b'{"max_tokens": 7, "thinking": {"type":"disabled"}}',
+        ),
         (OpenAIResponses(), b'{ "max_output_tokens" :9}', b'{ "max_output_tokens" :7}'),
         (
             GeminiGenerate(),
