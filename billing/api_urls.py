@@ -14,5 +14,6 @@ urlpatterns = [
     path(_W + "calls/<uuid:call_id>/", api.OneCall.as_view()),
     path(_W + "prices/", price_api.Prices.as_view()),
     path(_W + "prices/lookup/", price_api.PriceNow.as_view()),
+    path(_W + "prices/unpriced/", price_api.Unpriced.as_view()),
     path(_W + "prices/<uuid:price_id>/", price_api.OnePrice.as_view()),
 ]

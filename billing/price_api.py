@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -12,12 +12,17 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import actions, overrides
+from billing import actions, overrides, prices_status
+from billing.domain.money import usd_text
 from billing.domain.rates import PER, PER_THOUSAND, STANDARD
+from billing.ledger import queries
+from billing.ledger.queries import Days
 from billing.models import PriceOverride
 from workspaces.errors import Invalid, NotThere
 from workspaces.rest import Strict, WorkspaceAPIView, listed, paged
 from workspaces.roles import Action
+
+MOST_DAYS = 400
 
 
 class PriceShown(serializers.ModelSerializer[PriceOverride]):
@@ -161,6 +166,57 @@ class PriceNow(WorkspaceAPIView):
                 "tiers": tiers,
             }
         )
+
+
+class UnsureRow(serializers.Serializer[Any]):
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    status = serializers.ChoiceField(["unpriced", "partial"])
+    calls = serializers.IntegerField(help_text="Attempts that were sent.")
+    tokens = serializers.IntegerField()
+    charged_usd = serializers.CharField(help_text="What was held, or the part that is known.")
+    at_most_usd = serializers.CharField(
+        allow_null=True, help_text="Their tokens at the dearest rates listed; fees, pictures and time are in no bound."
+    )
+    first_at = serializers.DateTimeField()
+    last_at = serializers.DateTimeField()
+    why = serializers.ListField(child=serializers.CharField())
+
+
+class Unpriced(WorkspaceAPIView):
+    """Models with calls whose price is not known, or not wholly. Make a price for them; `manage.py rerate` then corrects the books."""
+
+    needs: ClassVar = {"GET": Action.SEE_SPEND}
+
+    @extend_schema(
+        operation_id="prices_unpriced",
+        parameters=[
+            OpenApiParameter("days", OpenApiTypes.INT, description=f"Of the last so many days: 1 to {MOST_DAYS} (30).")
+        ],
+        responses=listed(UnsureRow),
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        text = request.query_params.get("days", "30")
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= MOST_DAYS):
+            raise Invalid(f"Write a whole number from 1 to {MOST_DAYS}.", field="days")
+        today = queries.today(self.workspace, datetime.now(UTC))
+        found = prices_status.unsure(self.workspace, Days(today - timedelta(days=int(text) - 1), today))
+        return Response({"results": [_unsure(row) for row in found], "next": None})
+
+
+def _unsure(row: prices_status.Unsure) -> dict[str, Any]:
+    return {
+        "provider": row.provider,
+        "model": row.model,
+        "status": row.status,
+        "calls": row.calls,
+        "tokens": row.tokens,
+        "charged_usd": usd_text(row.charged_nano),
+        "at_most_usd": None if row.at_most_nano is None else usd_text(row.at_most_nano),
+        "first_at": row.first_at.isoformat(),
+        "last_at": row.last_at.isoformat(),
+        "why": list(row.why),
+    }
 
 
 def _named(request: Request, name: str) -> str:

@@ -231,6 +231,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {"RaiseState": "guardrails.models.RaiseState", "CallState": ["settled", "void", "expired"]},
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }
 

@@ -24,6 +24,8 @@ COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 MODERATIONS = "/v1/moderations"
 _GEMINI = "/gemini/v1beta/models/"
+_GEMINI_V1 = "/gemini/v1/models/"
+"""What newer SDKs ask by default: a part of v1beta, which is what the provider is asked."""
 GENERATE = _GEMINI + "{model}:generateContent"
 STREAM_EVENTS = _GEMINI + "{model}:streamGenerateContent?alt=sse"
 STREAM_ARRAY = _GEMINI + "{model}:streamGenerateContent"
@@ -71,7 +73,7 @@ NAMES = (*_EXACT, GENERATE, STREAM_EVENTS, STREAM_ARRAY, COUNT_GEMINI, EMBED_GEM
 _PROVIDERS_OWN = re.compile(
     r"/v1/(assistants|audio|batches|chat/completions|chatkit|completions|containers|content_provenance_checks|conversations|decisions|embeddings"
     r"|evals|files|fine_tuning|fine-tunes|images|live|moderations|organization|projects|realtime|responses|safety|skills|threads|uploads"
-    r"|vector_stores|videos|webhooks|agents|edits|engines)(/.*)?"
+    r"|vaults|vector_stores|videos|webhook_endpoints|webhook_event_types|webhooks|agents|edits|engines)(/.*)?"
     r"|/anthropic/v1/.+"
     r"|/gemini/(v1|v1alpha|v1beta)/.+"
     r"|/gemini/upload/.+"
@@ -86,7 +88,10 @@ def find(scope: Scope) -> Endpoint | None:
     known = _EXACT.get(path)
     if known is not None:
         return known
-    return _gemini(path.removeprefix(_GEMINI), scope["query_string"]) if path.startswith(_GEMINI) else None
+    for prefix in (_GEMINI, _GEMINI_V1):
+        if path.startswith(prefix):
+            return _gemini(path.removeprefix(prefix), scope["query_string"])
+    return None
 
 
 def is_providers_own(path: str) -> bool:

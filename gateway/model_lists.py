@@ -14,7 +14,7 @@ from gateway.routing import Offer
 from gateway.runtime import Runtime
 from gateway.surfaces import ANTHROPIC, GEMINI, surface_of
 
-PATHS = ("/v1/models", "/anthropic/v1/models", "/gemini/v1beta/models")
+PATHS = ("/v1/models", "/anthropic/v1/models", "/gemini/v1beta/models", "/gemini/v1/models")
 _BORN = "2026-01-01T00:00:00Z"
 """When a model was released is not in our price book; the field is mandatory."""
 

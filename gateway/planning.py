@@ -116,7 +116,7 @@ def plan(call: Call, grant: Grant, book: PriceBook) -> Planned:
 def plan_free(call: Call, grant: Grant, book: PriceBook) -> tuple[Route, Sent]:
     """Where a call goes that costs nothing. Raises BadRequest, UnknownModel, NotAllowed."""
     environment = grant.key.pins.get(Dimension.ENVIRONMENT.value, "")
-    route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
+    route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint, free=True)
     return route, prepared(call, route)
 
 

@@ -66,7 +66,7 @@ _PASSED = frozenset({b"openai-processing-ms", b"openai-version", b"openai-model"
 
 
 def _stated_error(body: bytes, secret: str) -> dict[str, str]:
-    """The string fields of an error in any provider's shape, in OpenAI's words, keys masked; {} when the body has another shape (it is then not shown at all)."""
+    """The string fields of an error in any provider's shape, keys masked; {} for another body, which is then not shown."""
     try:
         plain = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -42,8 +42,13 @@ class Offer:
     owned_by: str
 
 
-def plan(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route:
-    """The route of a call to one of `gateway.endpoints`. Raises UnknownModel, NotAllowed."""
+def plan(
+    grant: Grant, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str, *, free: bool = False
+) -> Route:
+    """The route of a call to one of `gateway.endpoints`. Raises UnknownModel, NotAllowed.
+
+    `free`: the call costs nothing, so whoever serves the endpoint may be asked for a model that no price list has.
+    """
     policy = grant.policy
     provider_name, _, rest = model.partition("/")
     if rest and provider_name in PROVIDERS:
@@ -62,6 +67,10 @@ def plan(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int
         route = _listed(policy, model, environment, book, now_s, endpoint) or _unlisted(
             policy, model, environment, book, now_s, endpoint
         )
+    if route is None and free:
+        serving = (provider for provider in PROVIDERS.values() if provider.serves(endpoint))
+        routes = (_to(policy, provider, model, environment, book, now_s) for provider in serving)
+        route = next((found for found in routes if found is not None), None)
     if route is None:
         for provider in PROVIDERS.values():  # known, but not by this API?
             if provider.name in policy.credentials and _knows(provider, model, book, now_s):

@@ -271,7 +271,7 @@ class RaiseShown(serializers.Serializer[Any]):
     amount = serializers.CharField()
     unit = _word(Unit)
     reason = serializers.CharField()
-    state = serializers.ChoiceField(RaiseState.values)
+    state = serializers.ChoiceField(RaiseState.choices)
     in_force = serializers.BooleanField(help_text="Approved and not ended yet.")
     requested_by = serializers.CharField()
     requested_at = serializers.DateTimeField()

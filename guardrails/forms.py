@@ -165,7 +165,7 @@ class RaiseForm(forms.Form):
     lasts = forms.ChoiceField(label="For")
     reason = forms.CharField(max_length=300, label="Why")
 
-    def __init__(self, *arguments: Any, resets: bool, **options: Any) -> None:
+    def __init__(self, *arguments: Any, resets: str, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        until = ((UNTIL_RESET, "until it resets"),) if resets else ()
+        until = ((UNTIL_RESET, f"until it resets ({resets})"),) if resets else ()
         self.fields["lasts"].choices = [*until, *_LASTS]  # type: ignore[attr-defined]

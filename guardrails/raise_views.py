@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -43,7 +44,8 @@ def raise_new(request: HttpRequest, budget_id: UUID) -> HttpResponse:
         raise NotThere("There is no such budget in this workspace.")
     rule, decides = status.budget, _decides(request)
     resets_at = status.resets_at if status.resets_at and status.resets_at < now + LONGEST_RESET else None
-    form = RaiseForm(request.POST or None, resets=resets_at is not None)
+    resets = f"{resets_at.astimezone(ZoneInfo(workspace.time_zone)):%-d %b %H:%M}" if resets_at else ""
+    form = RaiseForm(request.POST or None, resets=resets)
     if form.is_valid():
         act = actions.grant_raise if decides else actions.request_raise
         try:
@@ -73,7 +75,6 @@ def raise_new(request: HttpRequest, budget_id: UUID) -> HttpResponse:
             "cap": shown.amount(rule.cap, rule.unit),
             "unit": "dollars" if rule.unit is Unit.USD else rule.unit.value,
             "is_each": rule.scope.each,
-            "resets_at": resets_at,
         },
         "decides": decides,
         "action_url": url(request, "raise_new", budget_id),
@@ -155,6 +156,7 @@ def _row(request: HttpRequest, row: Raise, now: datetime) -> dict[str, Any]:
         "by": row.requested_by,
         "decided_by": row.decided_by if row.decided_by != row.requested_by else "",
         "until": row.expires_at,
+        "is_over": is_over,
         "state": _state(row, is_over),
         "pill": "plain" if is_over else _PILLS[RaiseState(row.state)],
         "approve_url": url(request, "raise_approve", row.pk) if open_request and decides else "",

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from fractions import Fraction
 from typing import Any
 
-from billing.domain.extraction.record import BUCKETS
+from billing.domain.extraction.record import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCKETS
 from billing.domain.money import fraction_of_usd
 from billing.domain.rates import STANDARD, ModelMeta, Rates
 
@@ -148,6 +148,7 @@ class PriceBook:
         self._rates: dict[tuple[str, str, int, frozenset[str]], Rates] = {}
         self._edges: dict[str, list[int]] = {}
         self._units: frozenset[str] = frozenset()
+        self._dearest: dict[tuple[str, int], Mapping[str, Fraction]] = {}
 
     def rates(self, provider: str, model: str, at: datetime) -> Rates | None:
         """The rates of a model at an aware moment, or None when nobody has priced it."""
@@ -204,6 +205,24 @@ class PriceBook:
                 found.update(unit for raw in home["models"].values() for row in raw["rows"] for unit in row["units"])
             self._units = frozenset(found)
         return self._units
+
+    def dearest(self, provider: str, at: int) -> Mapping[str, Fraction]:
+        """Per unit of tokens the highest list rate of any model and tier of a provider at a moment, in dollars per million; of all providers
+        where it has none. For bounds on what nobody has priced."""
+        key = (provider, at // 86_400)
+        found = self._dearest.get(key)
+        if found is None:
+            home = self._aliases.get(provider, provider)
+            places = [home] if self._providers.get(home, {}).get("models") else list(self._providers)
+            highest: dict[str, Fraction] = {}
+            for raw in (raw for place in places for raw in self._providers[place]["models"].values()):
+                for row in raw["rows"]:
+                    if _epoch(row.get("to"), 1 << 62) > at:
+                        for unit in row["units"].keys() & (INPUT_BUCKETS | OUTPUT_BUCKETS):
+                            highest[unit] = max(highest.get(unit, Fraction(0)), fraction_of_usd(row["units"][unit]))
+            self._dearest = {key: highest, **{k: v for k, v in self._dearest.items() if k[1] == key[1]}}
+            found = highest
+        return found
 
     def with_overrides(self, rows: Iterable[Mapping[str, Any]], *, version: str = "") -> PriceBook:
         """This book under a workspace's own rows, each one of:
@@ -299,6 +318,9 @@ class _OverriddenBook(PriceBook):
                     raise ValueError(f"a price cannot be negative: {amount}")
             if fraction_of_usd(str(row.get("discount", "0"))) > 1:
                 raise ValueError("a discount is a fraction between 0 and 1")
+
+    def dearest(self, provider: str, at: int) -> Mapping[str, Fraction]:
+        return self._base.dearest(provider, at)
 
     def models(self, provider: str) -> Sequence[str]:
         own = {

@@ -413,6 +413,12 @@ def _moments(workspace: Workspace, days: Days) -> tuple[datetime, datetime]:
     return first.astimezone(UTC), end.astimezone(UTC)
 
 
+def moments(workspace: Workspace, days: Days) -> tuple[datetime, datetime]:
+    """First moment of the range and the first after it, for queries of the entered workspace elsewhere in billing."""
+    _inside(workspace)
+    return _moments(workspace, days)
+
+
 def _inside(workspace: Workspace) -> None:
     entered: str = connection.schema_name  # type: ignore[attr-defined]  # django-tenants' connection
     if entered != workspace.schema_name:

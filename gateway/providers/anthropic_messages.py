@@ -21,6 +21,8 @@ _PATHS = {"/anthropic/v1/messages": "/messages", "/anthropic/v1/messages/count_t
 _FRAME_BYTES = 16
 """The frame of a tool call is generated too."""
 MAX_TOOL_BLOCKS = 1_000
+SMALLEST_BUDGET = 1_024
+"""Of thinking, in tokens."""
 
 
 class _Delta(msgspec.Struct):
@@ -73,6 +75,9 @@ class AnthropicMessages:
     def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
         if wanted.output_limit is not None:
             raw = with_value(raw, "max_tokens", wanted.output_limit)
+            thinking = _thinking_within(fields.get("thinking"), wanted.output_limit)
+            if thinking is not None:
+                raw = with_value(raw, "thinking", thinking)
         if wanted.model is not None:
             raw = with_value(raw, "model", wanted.model)
         return raw
@@ -95,6 +100,17 @@ class AnthropicMessages:
 
     def for_client(self, body: bytes) -> bytes:
         return body
+
+
+def _thinking_within(thinking: Any, limit: int) -> dict[str, Any] | None:
+    """The thinking to ask for when a lowered limit leaves no room for the budget that was given; None when it still fits.
+
+    A budget must be less than `max_tokens` and at least 1,024, or the call is refused.
+    """
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if type(budget) is not int or budget < limit:
+        return None
+    return {**thinking, "budget_tokens": limit // 2} if limit >= 2 * SMALLEST_BUDGET else {"type": "disabled"}
 
 
 class MessagesMeter:

@@ -78,9 +78,10 @@ class ResponsesMeter:
         return rest
 
     def error_event(self, payload: bytes) -> bytes:
-        """As the API puts an error into a stream: its fields beside the type."""
+        """As the API puts an error into a stream, its fields beside the type; and whole, which is what makes SDKs raise it."""
         error = orjson.loads(payload)["error"]
-        return event_of(orjson.dumps({**error, "type": "error", "sequence_number": 0}), b"error")
+        named = {name: error[name] for name in ("code", "message", "param")}
+        return event_of(orjson.dumps({"type": "error", **named, "sequence_number": 0, "error": error}), b"error")
 
     def _note(self, data: bytes) -> None:
         if not data or data[:6] == b"[DONE]":

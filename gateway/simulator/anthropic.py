@@ -122,6 +122,7 @@ def read(raw: bytes, reading: Reading, *, needs_limit: bool = True) -> Ask:
             tools=tools,
             must_call=choice.get("type") != "none" and (choice.get("type") in {"any", "tool"} or not tool_result_last),
             parallel=choice.get("disable_parallel_tool_use") is not True,
+            json_schema=_schema(body),
             max_output=limit,
             stop=tuple(str(stop) for stop in body.get("stop_sequences") or ()),
             stream=body.get("stream") is True,
@@ -170,6 +171,12 @@ def _tools(body: dict[str, Any]) -> tuple[Tool, ...]:
     if isinstance(choice, dict) and choice.get("type") == "tool":
         tools = [tool for tool in tools if tool.name == choice.get("name")]
     return tuple(tools)
+
+
+def _schema(body: dict[str, Any]) -> Any:
+    config = body.get("output_config")
+    wanted = config.get("format") if isinstance(config, dict) else None
+    return wanted.get("schema") if isinstance(wanted, dict) else None
 
 
 def _message(ask: Ask, response_id: str, content: list[dict[str, Any]], choice: Choice | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from gateway.simulator import anthropic, embeddings, gemini, openai, openai_ask
+from gateway.simulator import anthropic, completions, embeddings, gemini, moderations, openai, openai_ask, responses
 from gateway.simulator.caching import PrefixCache
 from gateway.simulator.catalogue import MODELS, find
 from gateway.simulator.dialect import Dialect, Reading, Refused, known_model
@@ -22,6 +22,7 @@ from gateway.simulator.page import page
 from gateway.simulator.play import Player
 
 OPENAI, ANTHROPIC, GEMINI = openai.OpenAI(), anthropic.Anthropic(), gemini.Gemini()
+RESPONSES, COMPLETIONS = responses.Responses(), completions.Completions()
 BORN_S = 1_767_225_600
 """When its models were "released": 2026-01-01."""
 
@@ -109,6 +110,15 @@ class App:
         )
         if path == "/v1/chat/completions":
             await self._complete(OPENAI, openai_ask.read(request.body, reading), request, exchange)
+        elif path == "/v1/responses":
+            await self._complete(RESPONSES, responses.read(request.body, reading), request, exchange)
+        elif path == "/v1/responses/input_tokens":
+            asked = responses.read(request.body, reading).input_tokens
+            exchange.respond(200, msgspec.json.encode({"object": "response.input_tokens", "input_tokens": asked}))
+        elif path == "/v1/completions":
+            await self._complete(COMPLETIONS, completions.read(request.body, reading), request, exchange)
+        elif path == "/v1/moderations":
+            exchange.respond(200, msgspec.json.encode(moderations.answer(request.body)))
         elif path == "/v1/embeddings":
             await self._embed(request, reading, exchange)
         elif path == "/v1/messages":
@@ -132,6 +142,13 @@ class App:
                 raise Refused(400, "streamGenerateContent is offered with alt=sse only.")
             ask = gemini.read(request.body, reading, name, stream=verb.startswith("stream"))
             await self._complete(GEMINI, ask, request, exchange)
+        elif verb in ("embedContent", "batchEmbedContents"):
+            answered, model, counted = gemini.embedded(request.body, name, many=verb.startswith("batch"))
+            bill = self._book.open(
+                attempt=reading.attempt, model=model, script="ok", input_tokens=counted, cached_tokens=0
+            )
+            bill.record(0, final=True)
+            exchange.respond(200, msgspec.json.encode(answered))
         else:
             raise Refused(404, f"No method {verb!r} on models.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NANO_PER_USD = 1_000_000_000
 
@@ -37,9 +37,16 @@ def _usd(dollars_per_million: str) -> int:
     return int(whole) * NANO_PER_USD + int(decimals.ljust(9, "0"))
 
 
-def _model(name: str, usd_in: str, usd_out: str, *, hides_reasoning: bool = False, embeds: bool = False) -> Model:
+def _model(
+    name: str, usd_in: str, usd_out: str, *, cached: str = "", hides_reasoning: bool = False, embeds: bool = False
+) -> Model:
     rate = _usd(usd_in)
-    return Model(name, rate, rate // 2, _usd(usd_out), hides_reasoning=hides_reasoning, embeds=embeds)
+    cached_rate = _usd(cached) if cached else rate // 2
+    return Model(name, rate, cached_rate, _usd(usd_out), hides_reasoning=hides_reasoning, embeds=embeds)
+
+
+def _guest(model: Model, max_output: int) -> Model:
+    return replace(model, max_output=max_output)
 
 
 MODELS = {
@@ -54,6 +61,20 @@ MODELS = {
 }
 
 
+GUESTS = {
+    model.name: model
+    for model in (
+        _guest(_model("claude-sonnet-4-5", "3.00", "15.00", cached="0.30"), 64_000),
+        _guest(_model("gemini-2.5-flash", "0.30", "2.50", cached="0.03"), 65_536),
+        _model("gpt-4o-mini", "0.15", "0.60", cached="0.075"),
+        _model("gpt-3.5-turbo-instruct", "1.50", "2.00"),
+        _model("text-embedding-3-small", "0.02", "0.00", embeds=True),
+        _model("gemini-embedding-001", "0.15", "0.00", embeds=True),
+    )
+}
+"""Names of others that it answers to, at their makers' list prices: a provider's own surface can be tried before its key is at hand."""
+
+
 def find(name: str) -> tuple[Model, str] | None:
     """A model name as the client wrote it -> the model and the text of its script: `sim-small:drip,ms=50`, `fake-no-usage`.
 
@@ -62,5 +83,5 @@ def find(name: str) -> tuple[Model, str] | None:
     base, _, script = name.removeprefix("models/").partition(":")
     if base.startswith("fake-"):
         return MODELS["sim-small"], base.removeprefix("fake-") + ("," + script if script else "")
-    model = MODELS.get(base)
+    model = MODELS.get(base) or GUESTS.get(base)
     return (model, script) if model else None

@@ -48,20 +48,20 @@ def answer(model: Model, texts: list[bytes], body: dict[str, Any], counted: int)
     size = body.get("dimensions") or DIMENSIONS
     rows = []
     for index, text in enumerate(texts):
-        vector = _vector(text, size)
-        packed = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode()
+        numbers = vector(text, size)
+        packed = base64.b64encode(struct.pack(f"<{size}f", *numbers)).decode()
         rows.append(
             {
                 "object": "embedding",
                 "index": index,
-                "embedding": packed if body.get("encoding_format") == "base64" else vector,
+                "embedding": packed if body.get("encoding_format") == "base64" else numbers,
             }
         )
     usage = {"prompt_tokens": counted, "total_tokens": counted}
     return {"object": "list", "data": rows, "model": model.name, "usage": usage}
 
 
-def _vector(text: bytes, size: int) -> list[float]:
+def vector(text: bytes, size: int) -> list[float]:
     rng = random.Random(hashlib.blake2b(text, digest_size=16).digest())
     raw = [rng.gauss(0, 1) for _ in range(size)]
     length = math.sqrt(sum(value * value for value in raw))

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from gateway.simulator import spoil
+from gateway.simulator.catalogue import Model
 from gateway.simulator.dialect import Reading, Refused, body_object, checked, known_model, whole_number
+from gateway.simulator.embeddings import vector
 from gateway.simulator.generate import Ask, Choice, Reply, Tool
 from gateway.simulator.sse import Frame
-from gateway.simulator.tokens import count_image
+from gateway.simulator.tokens import count, count_image
 
 _STATUS = {
     400: "INVALID_ARGUMENT",
@@ -101,6 +103,23 @@ def read(raw: bytes, reading: Reading, model_named: str, *, stream: bool) -> Ask
 
 def counted(ask: Ask) -> dict[str, Any]:
     return {"totalTokens": ask.input_tokens}
+
+
+def embedded(raw: bytes, model_named: str, *, many: bool) -> tuple[dict[str, Any], Model, int]:
+    """An embedding request -> its answer, the model and the tokens it read."""
+    body = body_object(raw)
+    model, _ = known_model(model_named, embeds=True)
+    asked = body.get("requests") if many else [body]
+    if not isinstance(asked, list) or not asked:
+        raise Refused(400, "* BatchEmbedContentsRequest.requests: requests is not specified")
+    rows = []
+    counted = 0
+    for one in asked:
+        text = "".join(_texts(one.get("content"))[0]).encode()
+        counted += count(len(text))
+        rows.append({"values": vector(text, one.get("outputDimensionality") or 768)})
+    usage = {"promptTokenCount": counted, "totalTokenCount": counted}
+    return {**({"embeddings": rows} if many else {"embedding": rows[0]}), "usageMetadata": usage}, model, counted
 
 
 def _texts(content: Any) -> tuple[list[str], int, bool]:

@@ -17,10 +17,24 @@ def check_asked(fields: Fields) -> None:
     """What no translation can do. Raises Untranslatable."""
     if fields.get("logprobs") or fields.get("top_logprobs"):
         raise Untranslatable("Log probabilities cannot be had from this model", "logprobs")
-    if fields.get("audio") or "audio" in (fields.get("modalities") or ()):
+    if fields.get("audio") or "audio" in listed(fields.get("modalities"), "modalities"):
         raise Untranslatable("Spoken answers cannot be had from this model", "modalities")
     if fields.get("web_search_options"):
         raise Untranslatable("web_search_options is OpenAI's own search", "web_search_options")
+
+
+def listed(value: Any, name: str) -> list[Any]:
+    """A field that must be a list, or is absent."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Untranslatable(f"'{name}' must be a list", name)
+    return value
+
+
+def string(value: Any) -> str:
+    """A text field; empty for whatever is no text."""
+    return value if isinstance(value, str) else ""
 
 
 def output_limit(fields: Fields) -> int | None:
@@ -38,7 +52,7 @@ def text_of(content: Any, where: str) -> str:
     """A message's content that can only be text."""
     if content is None or isinstance(content, str):
         return content or ""
-    return "".join(part.get("text") or "" for part in parts_of(content, where) if part.get("type") == "text")
+    return "".join(string(part.get("text")) for part in parts_of(content, where) if part.get("type") == "text")
 
 
 def parts_of(content: Any, where: str) -> Iterator[Fields]:
@@ -62,7 +76,7 @@ def parts_of(content: Any, where: str) -> Iterator[Fields]:
 def messages_of(fields: Fields) -> Sequence[tuple[str, Fields]]:
     """(where it stands, the message) for every message."""
     found = []
-    for number, message in enumerate(fields.get("messages") or ()):
+    for number, message in enumerate(listed(fields.get("messages"), "messages")):
         where = f"messages[{number}]"
         if not isinstance(message, Mapping):
             raise Untranslatable(f"{where} must be an object", where)
@@ -83,7 +97,7 @@ def data_url(url: str) -> tuple[str, str] | None:
 def calls_of(message: Fields, where: str) -> list[tuple[str, str, dict[str, Any], Fields]]:
     """(id, name, arguments, the call) for each tool call of an assistant's message, the old form included."""
     found = []
-    for call in message.get("tool_calls") or ():
+    for call in listed(message.get("tool_calls"), f"{where}.tool_calls"):
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping):
             raise Untranslatable(f"{where}.tool_calls can only be function calls", f"{where}.tool_calls")
@@ -116,13 +130,13 @@ def arguments_of(text: Any, where: str) -> dict[str, Any]:
 def functions_of(fields: Fields) -> list[tuple[Fields, Fields]]:
     """(the function, the tool it stands in) for every tool offered, the old form included; narrowed to those that are allowed."""
     found = []
-    for number, tool in enumerate(fields.get("tools") or ()):
+    for number, tool in enumerate(listed(fields.get("tools"), "tools")):
         function = tool.get("function") if isinstance(tool, Mapping) and tool.get("type") == "function" else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             kind = str(tool.get("type"))[:40] if isinstance(tool, Mapping) else "?"
             raise Untranslatable(f"A tool of type '{kind}' is OpenAI's own", f"tools[{number}]")
         found.append((function, tool))
-    old = [function for function in fields.get("functions") or () if isinstance(function, Mapping)]
+    old = [function for function in listed(fields.get("functions"), "functions") if isinstance(function, Mapping)]
     found += [(function, function) for function in old if isinstance(function.get("name"), str)]
     allowed = allowed_names(fields)
     return found if allowed is None else [pair for pair in found if pair[0]["name"] in allowed]
@@ -151,7 +165,7 @@ def allowed_names(fields: Fields) -> frozenset[str] | None:
         return None
     allowed = choice.get("allowed_tools", choice)
     tools = allowed.get("tools") if isinstance(allowed, Mapping) else ()
-    functions = (tool.get("function", tool) for tool in tools or () if isinstance(tool, Mapping))
+    functions = (tool.get("function", tool) for tool in listed(tools, "tool_choice") if isinstance(tool, Mapping))
     return frozenset(str(function.get("name")) for function in functions if isinstance(function, Mapping))
 
 

@@ -29,12 +29,13 @@ def response(message: Mapping[str, Any], created: int) -> dict[str, Any]:
     reasoning: list[str] = []
     thoughts: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
-    for block in message.get("content") or ():
+    content = message.get("content")
+    for block in content if isinstance(content, list) else ():
         kind = block.get("type") if isinstance(block, Mapping) else None
         if kind == "text":
-            texts.append(block.get("text") or "")
+            texts.append(chat.string(block.get("text")))
         elif kind == "thinking":
-            reasoning.append(block.get("thinking") or "")
+            reasoning.append(chat.string(block.get("thinking")))
             thoughts.append(dict(block))
         elif kind == "redacted_thinking":
             thoughts.append(dict(block))
@@ -130,7 +131,7 @@ class Stream:
         kind = delta.get("type")
         block = self._blocks.get(index) if isinstance(index, int) else None
         if kind == "text_delta":
-            return [self._chunks.delta({"content": delta.get("text") or ""})]
+            return [self._chunks.delta({"content": chat.string(delta.get("text"))})]
         if kind == "input_json_delta" and block is not None and "number" in block:
             piece = delta.get("partial_json")
             if not piece or not isinstance(piece, str):

@@ -112,7 +112,7 @@ def _with_marker(block: Block, part: Fields) -> Block:
 def _text(part: Fields, where: str) -> Block:
     if part.get("type") != "text":
         raise Untranslatable(f"{where} can only hold text", where)
-    return _with_marker({"type": "text", "text": part.get("text") or ""}, part)
+    return _with_marker({"type": "text", "text": chat.string(part.get("text"))}, part)
 
 
 def _block(part: Fields, where: str) -> Block:
@@ -154,7 +154,9 @@ def _document(file: Any, where: str) -> Block:
 
 def _assistant(message: Fields, where: str) -> list[Block]:
     """Thinking first, as it came; then words, then calls."""
-    thoughts = [thought for thought in message.get("thinking_blocks") or () if isinstance(thought, Mapping)]
+    thoughts = [
+        thought for thought in chat.listed(message.get("thinking_blocks"), where) if isinstance(thought, Mapping)
+    ]
     blocks = [
         {name: value for name, value in thought.items() if name != "index"}
         for thought in thoughts

@@ -94,7 +94,7 @@ def _parts(message: Fields, where: str) -> list[Part]:
 def _part(part: Fields, where: str) -> Part:
     kind = part.get("type")
     if kind == "text":
-        return {"text": part.get("text") or ""}
+        return {"text": chat.string(part.get("text"))}
     if kind == "image_url":
         image = part.get("image_url")
         return _media(image.get("url") if isinstance(image, Mapping) else image, where, "image/jpeg")

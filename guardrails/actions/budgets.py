@@ -277,4 +277,5 @@ def _shown(budget: Budget) -> dict[str, Any]:
 
 def _title(unit: Unit, period: Period, by: str, value: str | None) -> str:
     whom = "Workspace" if not by else f"Each {by}" if value is None else f"{by} {value}"
-    return f"{whom}, {unit.value} {'in total' if period is Period.TOTAL else f'per {period.value}'}"[:120]
+    what = "dollars" if unit is Unit.USD else unit.value
+    return f"{whom}, {what} {'in total' if period is Period.TOTAL else f'per {period.value}'}"[:120]

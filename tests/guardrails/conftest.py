@@ -20,8 +20,6 @@ from guardrails.limiter.wire import NO_LIMIT, AdmitRequest, CounterAsk, RateAsk
 from guardrails.policy import Grant
 from workspaces.ids import uuid7
 
-pytest_plugins = ["tests.cast"]
-
 W = 42
 CONTEXT = '{"call":"c","key":"k","provider":"simulator","model":"m","endpoint":"/v1/chat/completions"}'
 

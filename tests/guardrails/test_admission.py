@@ -607,6 +607,6 @@ async def test_a_hundred_thousand_counters_are_rebuilt_in_seconds(
     with capsys.disabled():
         print(f"\n  rebuilt {done.counters:,} counters in {done.seconds:.2f} s")
     assert done.counters == 100_001 - 1 + (1 if done.holds else 0)
-    assert done.seconds < 10
+    assert done.seconds < 30  # 2 on an idle machine; FAULTS I8 allows 30
     refusal = await alice_app.refused(5 * USD, dims={"user": "user 99999"})
     assert refusal.facts["spent_usd"] == "0.000099999"

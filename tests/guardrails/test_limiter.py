@@ -435,7 +435,7 @@ async def test_a_stopped_redis_costs_a_quarter_second_and_what_it_took_is_undone
             *(limiter.admit(W, asking([counter(0, 10, 1000)])) for _ in range(500)), return_exceptions=True
         )
         assert all(isinstance(result, BudgetStoreUnavailable) for result in results)
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 3  # a quarter second each look, on an idle machine
         assert limiter.unanswered > 0
     finally:
         os.kill(pid, signal.SIGCONT)

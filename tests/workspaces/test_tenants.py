@@ -63,7 +63,7 @@ def test_a_replayed_schema_is_the_same_as_a_migrated_one() -> None:
 def test_a_workspace_is_made_well_within_two_seconds_from_the_second_on(cast: Cast) -> None:
     started = time.perf_counter()
     make_workspace("third", cast.alice.user)
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 2
 
 
 def test_a_new_workspace_has_its_owner_its_schema_and_a_first_audit_record(cast: Cast) -> None:

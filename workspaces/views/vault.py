@@ -19,9 +19,8 @@ from workspaces.vault.models import CredentialState, ProviderCredential
 from workspaces.views import reads
 from workspaces.views.frame import actor, page, refuse, url, workspace_of, workspace_page
 
-# The order people look for them in; the others follow. What `/v1` cannot speak to yet is not offered here.
-_FIRST = ("openai", "simulator", "openai_compatible")
-_NOT_SPOKEN = ("anthropic", "gemini")
+# The order people look for them in; the others follow.
+_FIRST = ("openai", "anthropic", "gemini", "simulator", "openai_compatible")
 _NOTES = {
     "simulator": "No key, no bill. To try things out.",
     "openai_compatible": "vLLM, LiteLLM, your own: any base URL.",
@@ -128,7 +127,7 @@ def _tell(request: HttpRequest, credential: ProviderCredential) -> None:
 
 def _names() -> list[str]:
     """The providers that this installation offers."""
-    absent = set(_NOT_SPOKEN)
+    absent: set[str] = set()
     if not settings.SIMULATOR_URL:
         absent.add("simulator")
     if not settings.ALLOW_PRIVATE_UPSTREAMS:

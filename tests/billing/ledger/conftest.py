@@ -18,8 +18,6 @@ from billing.ledger.stream import MoneyStream
 from workspaces import tenancy
 from workspaces.ids import uuid7
 
-pytest_plugins: list[str] = []
-
 
 class Events:
     """XADDs events as admission and settlement do; every workspace has its own gapless seq."""

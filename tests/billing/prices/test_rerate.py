@@ -30,7 +30,7 @@ from guardrails.limiter.rerating import Answer, Rerating
 from guardrails.limiter.rerating import rerate as write
 from guardrails.policy import Grant, PolicyChanged
 from tests.cast import Cast
-from tests.guardrails.conftest import context_of, gate, quote  # noqa: F401 - the fixture
+from tests.guardrails.conftest import context_of, quote
 from workspaces import actions as workspace_actions
 from workspaces import audit, tenancy
 from workspaces.ids import uuid7
@@ -185,7 +185,7 @@ async def sync(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 class Caller:
     """Alice's application, calling a model that nobody has priced yet."""
 
-    def __init__(self, gate: Gate, cast: Cast, key: str) -> None:  # noqa: F811
+    def __init__(self, gate: Gate, cast: Cast, key: str) -> None:
         self.gate, self.cast, self.key = gate, cast, key
 
     async def grant(self) -> Grant:
@@ -224,7 +224,7 @@ class Caller:
 
 
 @pytest.fixture
-async def app(gate: Gate, committed_cast: Cast) -> Caller:  # noqa: F811
+async def app(gate: Gate, committed_cast: Cast) -> Caller:
     minted = await sync(
         workspace_actions.create_virtual_key, workspace=committed_cast.acme, by=committed_cast.alice.actor, name="app"
     )

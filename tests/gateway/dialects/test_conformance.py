@@ -1,0 +1,234 @@
+"""The conformance table, cell by cell: endpoint x provider x whole or streamed, against each dialect's wire format (docs/conformance.md)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from billing.prices import default_book
+from gateway import endpoints
+from tests.gateway.dialects.cells import FREE, Cell, cells, table
+from tests.gateway.world import GatewayProcess, Shop, World
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "conformance.md"
+CHAT_USAGE = {
+    "prompt_tokens": 2006,
+    "completion_tokens": 300,
+    "total_tokens": 2306,
+    "prompt_tokens_details": {"cached_tokens": 1920},
+}
+MESSAGE_USAGE = {
+    "input_tokens": 86,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 1920,
+    "output_tokens": 300,
+}
+GENERATE_USAGE = {
+    "promptTokenCount": 2006,
+    "cachedContentTokenCount": 1920,
+    "candidatesTokenCount": 100,
+    "thoughtsTokenCount": 200,
+    "totalTokenCount": 2306,
+}
+RESPONSE_USAGE = {
+    "input_tokens": 2006,
+    "input_tokens_details": {"cached_tokens": 1920},
+    "output_tokens": 300,
+    "total_tokens": 2306,
+}
+WORDS = "Hello from the wire"
+
+
+def sse(events: list[dict[str, Any]], *, named: bool = False, done: bool = False) -> tuple[str, bytes]:
+    lines = [(f"event: {event['type']}\n" if named else "") + f"data: {json.dumps(event)}\n\n" for event in events]
+    return "text/event-stream", ("".join(lines) + ("data: [DONE]\n\n" if done else "")).encode()
+
+
+def whole(answer: dict[str, Any]) -> tuple[str, bytes]:
+    return "application/json", json.dumps(answer).encode()
+
+
+def wire(path: str, body: dict[str, Any]) -> tuple[str, bytes]:
+    """What a provider of each dialect answers: its own format, always the same usage."""
+    path, _, query = path.partition("?")
+    streamed = body.get("stream") is True or "alt=sse" in query
+    if path.endswith("/chat/completions"):
+        return _chat(streamed, "message", {"role": "assistant", "content": WORDS}, {"content": WORDS})
+    if path.endswith("/completions"):
+        return _chat(streamed, "text", WORDS, None)
+    if path.endswith("/embeddings"):
+        rows = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
+        return whole({"object": "list", "data": rows, "model": "e", "usage": {"prompt_tokens": 9, "total_tokens": 9}})
+    if path.endswith("/moderations"):
+        return whole({"id": "modr", "model": "m", "results": []})
+    if path.endswith("/input_tokens"):
+        return whole({"object": "response.input_tokens", "input_tokens": 9})
+    if path.endswith("/responses"):
+        part = {"type": "output_text", "text": WORDS, "annotations": []}
+        item = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
+        final = {"id": "resp_1", "object": "response", "status": "completed", "output": [item], "usage": RESPONSE_USAGE}
+        events = [
+            {"type": "response.created", "response": {**final, "output": [], "usage": None}},
+            {"type": "response.output_text.delta", "delta": WORDS},
+            {"type": "response.completed", "response": final},
+        ]
+        return sse(events, named=True) if streamed else whole(final)
+    if path.endswith("/count_tokens"):
+        return whole({"input_tokens": 9})
+    if path.endswith("/messages"):
+        return _message(streamed)
+    return _gemini(path.rpartition(":")[2], streamed)
+
+
+def _chat(streamed: bool, name: str, told: Any, delta: Any) -> tuple[str, bytes]:
+    head = {"id": "c1", "object": "chat.completion", "created": 1}
+    if not streamed:
+        return whole({**head, "choices": [{"index": 0, name: told, "finish_reason": "stop"}], "usage": CHAT_USAGE})
+    said = {"delta": delta} if delta else {"text": told}
+    last = {"delta": {}} if delta else {"text": ""}
+    events = [
+        {**head, "choices": [{"index": 0, **said, "finish_reason": None}]},
+        {**head, "choices": [{"index": 0, **last, "finish_reason": "stop"}]},
+        {**head, "choices": [], "usage": CHAT_USAGE},
+    ]
+    return sse(events, done=True)
+
+
+def _message(streamed: bool) -> tuple[str, bytes]:
+    head = {"id": "msg_1", "type": "message", "role": "assistant"}
+    if not streamed:
+        content = [{"type": "text", "text": WORDS}]
+        return whole({**head, "content": content, "stop_reason": "end_turn", "usage": MESSAGE_USAGE})
+    events = [
+        {"type": "message_start", "message": {**head, "content": [], "usage": {**MESSAGE_USAGE, "output_tokens": 2}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": WORDS}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 300}},
+        {"type": "message_stop"},
+    ]
+    return sse(events, named=True)
+
+
+def _gemini(verb: str, streamed: bool) -> tuple[str, bytes]:
+    if verb == "countTokens":
+        return whole({"totalTokens": 9})
+    if "mbedContent" in verb:
+        usage = {"promptTokenCount": 9, "totalTokenCount": 9}
+        row = {"values": [0.5]}
+        return whole(
+            {"embeddings": [row], "usageMetadata": usage}
+            if "batch" in verb
+            else {"embedding": row, "usageMetadata": usage}
+        )
+    content = {"role": "model", "parts": [{"text": WORDS}]}
+    last = {"candidates": [{"index": 0, "content": content, "finishReason": "STOP"}], "usageMetadata": GENERATE_USAGE}
+    first = {
+        "candidates": [{"index": 0, "content": content}],
+        "usageMetadata": {"promptTokenCount": 2006, "totalTokenCount": 2006},
+    }
+    return sse([first, {**last, "candidates": [{"index": 0, "finishReason": "STOP"}]}]) if streamed else whole(last)
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[str]:
+    """The base URL of a server that plays every provider."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            content_type, answer = wire(self.path, json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.send_header("content-type", content_type)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+TEXT: list[Any] = [{"role": "user", "content": "Hi"}]
+PARTS: dict[str, Any] = {"parts": [{"text": "Hi"}]}
+BODIES: dict[str, dict[str, Any]] = {
+    endpoints.CHAT: {"messages": TEXT},
+    endpoints.RESPONSES: {"input": "Hi"},
+    endpoints.RESPONSES_COUNT: {"input": "Hi"},
+    endpoints.COMPLETIONS: {"prompt": "Hi"},
+    endpoints.EMBEDDINGS: {"input": "Hi"},
+    endpoints.MODERATIONS: {"input": "Hi"},
+    endpoints.MESSAGES: {"messages": TEXT, "max_tokens": 500},
+    endpoints.COUNT_TOKENS: {"messages": TEXT},
+    endpoints.EMBED_GEMINI: {"content": PARTS},
+    endpoints.EMBED_GEMINI_MANY: {"requests": [{"content": PARTS}]},
+}
+SPENT = {"input_uncached": 86, "cache_read": 1920, "output_text": 300}
+PRICED = {
+    "openai": "gpt-4o-mini",
+    "anthropic": "claude-sonnet-4-5",
+    "gemini": "gemini-2.5-flash",
+    "simulator": "sim-small",
+}
+
+
+def model_of(cell: Cell) -> str:
+    book = default_book()
+    if cell.provider in PRICED:
+        return PRICED[cell.provider]
+    metas = ((name, book.meta(cell.provider, name)) for name in book.models(cell.provider))
+    return next((name for name, meta in metas if meta is not None and meta.mode == "chat"), "any-model")
+
+
+def ask(gateway: GatewayProcess, shop: Shop, cell: Cell) -> httpx.Response:
+    model = f"{cell.provider}/{model_of(cell)}"
+    path = cell.endpoint.replace("{model}", model).replace(":embedContents", ":batchEmbedContents")
+    body = {**BODIES.get(cell.endpoint, {"contents": [PARTS]})}
+    if "{model}" not in cell.endpoint:
+        body |= {"model": model} | ({"stream": True} if cell.streamed else {})
+    return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {shop.key}"}, timeout=20)
+
+
+@pytest.mark.parametrize("cell", list(cells()), ids=lambda cell: cell.id)
+def test_a_call_is_answered_and_billed_bucket_by_bucket(
+    gateway: GatewayProcess, world: World, played: str, cell: Cell
+) -> None:
+    shop = world.shop(provider=cell.provider, base_url=played, secret="a-key")
+    answer = ask(gateway, shop, cell)
+    assert answer.status_code == 200, answer.text
+    if cell.endpoint in FREE:
+        assert shop.booked() == []
+        return
+    if "mbed" not in cell.endpoint:
+        assert WORDS in answer.text
+    as_events = cell.streamed and cell.endpoint != endpoints.STREAM_ARRAY
+    assert answer.headers["content-type"].startswith("text/event-stream" if as_events else "application/json")
+    [entry] = shop.entries(1)
+    assert (entry.basis, entry.streamed, entry.provider) == ("measured", cell.streamed, cell.provider)
+    assert entry.unpacked()["usage"] == (SPENT if "mbed" not in cell.endpoint else {"input_uncached": 9})
+    assert not [flag for flag in entry.flags if flag.startswith("schema_drift")]
+
+
+def test_the_page_shows_these_cells() -> None:
+    assert PAGE.read_text() == table()
+
+
+def test_every_endpoint_is_served_by_somebody_and_has_a_body() -> None:
+    served = {cell.endpoint for cell in cells()}
+    assert served == set(endpoints.NAMES)
