@@ -32,7 +32,7 @@ env-dev: ## make .venv with what the tests and checks need as well
 
 test: env-dev ## run all tests: in parallel, in random order, on real servers of their own (ARGS="-k name")
 	@bin/browser
-	@$(PY) -m pytest -n $(CORES) $(ARGS)
+	@$(PY) -m pytest -n $(CORES) --dist worksteal -m "not long" $(ARGS)
 
 check: env-dev ## lint, format, types, import contracts, deployment settings, migrations, templates
 	$(PY) -m ruff check .
@@ -60,6 +60,7 @@ bench: env-dev ## calls a second and added latency of the gateway on one core, b
 	@$(PY) -m tests.bench $(ARGS)
 
 chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the books
+	@$(PY) -m pytest -m long tests/chaos
 	@$(PY) -m tests.chaos --seed $(SEED) $(ARGS)
 
 e2e: env-dev ## only the browser tests

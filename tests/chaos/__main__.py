@@ -1,7 +1,7 @@
 """`python -m tests.chaos --seed N --calls 10000`: the long proof. Prints every invariant, exits non-zero when one fails.
 
 Three parts: bursts at the edge of a cap (`--edges` seeds), and calls under the nemesis, whose schedule `--verbose` prints. The kill-point
-matrix is in `make test`, whole.
+matrix is `pytest -m long tests/chaos`, which `make chaos` runs first.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from tests.rig.auditor import Evidence, audit, show
 from tests.rig.books import read_counters, read_ledger
 from tests.rig.processes import Installation
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+# Long: `make chaos` runs it. Its short form, against the invoice alone, is tests/gateway/test_crash_points.py.
+pytestmark = [pytest.mark.chaos, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 async def test_the_books_agree_whatever_point_of_a_call_a_gateway_dies_at(site: Installation) -> None:

@@ -14,7 +14,7 @@ from billing.templatetags import sluice
 from config.env import ROOT
 from gateway.providers.registry import PROVIDERS as SPOKEN
 from workspaces.domain.providers import PROVIDERS
-from workspaces.views import snippets, test_call, vault
+from workspaces.views import snippets, test_call
 
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 OURS = sorted((ROOT / "static" / "sluice").glob("*"))
@@ -78,13 +78,12 @@ def test_a_model_s_name_cannot_leave_its_string_literal_in_a_snippet() -> None:
 
 def test_the_models_of_test_calls_are_priced_and_their_providers_spoken_to() -> None:
     book = default_book()
-    offered = {name for name in test_call.CHEAP_MODELS if name not in vault._NOT_SPOKEN}
-    for name in offered:
+    for name in test_call.CHEAP_MODELS:
         assert book.meta(name, test_call.CHEAP_MODELS[name]) is not None, name
 
 
-def test_every_provider_is_spoken_to_or_not_offered() -> None:
-    assert set(PROVIDERS) - set(SPOKEN) <= set(vault._NOT_SPOKEN)
+def test_every_provider_that_a_vault_takes_keys_for_is_spoken_to() -> None:
+    assert set(PROVIDERS) <= set(SPOKEN)
 
 
 @pytest.mark.parametrize(

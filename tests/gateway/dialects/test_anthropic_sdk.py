@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -29,8 +30,9 @@ def says(script: str) -> list[Any]:
 
 
 @pytest.fixture
-def client(gateway: GatewayProcess, shop: Shop) -> Anthropic:
-    return Anthropic(base_url=f"{gateway.url}/anthropic", api_key=shop.key, max_retries=0, timeout=20)
+def client(gateway: GatewayProcess, shop: Shop) -> Iterator[Anthropic]:
+    with Anthropic(base_url=f"{gateway.url}/anthropic", api_key=shop.key, max_retries=0, timeout=20) as client:
+        yield client
 
 
 def billed_as_invoiced(shop: Shop) -> None:
@@ -95,7 +97,7 @@ def test_counting_tokens_is_free_and_leaves_no_trace(client: Anthropic, shop: Sh
 
 def test_counting_tokens_needs_a_key(gateway: GatewayProcess) -> None:
     client = Anthropic(base_url=f"{gateway.url}/anthropic", api_key="slk_wrong", max_retries=0)
-    with pytest.raises(anthropic.AuthenticationError):
+    with client, pytest.raises(anthropic.AuthenticationError):
         client.messages.count_tokens(model="sim-small", messages=HELLO)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -24,8 +25,10 @@ def client_of(gateway: GatewayProcess, key: str) -> genai.Client:
 
 
 @pytest.fixture
-def client(gateway: GatewayProcess, shop: Shop) -> genai.Client:
-    return client_of(gateway, shop.key)
+def client(gateway: GatewayProcess, shop: Shop) -> Iterator[genai.Client]:
+    client = client_of(gateway, shop.key)
+    yield client
+    client.close()
 
 
 def post(gateway: GatewayProcess, shop: Shop, path: str, body: Any = HELLO, **headers: str) -> httpx.Response:
@@ -73,6 +76,7 @@ async def test_the_asynchronous_client(gateway: GatewayProcess, shop: Shop) -> N
     stream = await client.aio.models.generate_content_stream(model="sim-small", contents="Hello")
     assert [part async for part in stream]
     await client.aio.aclose()
+    client.close()
 
 
 def test_without_alt_sse_a_stream_is_one_json_array(gateway: GatewayProcess, shop: Shop) -> None:
@@ -129,6 +133,7 @@ def test_embeddings_one_and_many(gateway: GatewayProcess, world: World) -> None:
     shop = world.shop(provider="gemini", base_url=world.simulator.base_url, secret="AIza-test")
     client = client_of(gateway, shop.key)
     answer = client.models.embed_content(model="gemini-embedding-001", contents=["Hello", "there"])
+    client.close()
     assert [len(found.values or []) for found in answer.embeddings or []] == [768, 768]
     one = post(
         gateway,

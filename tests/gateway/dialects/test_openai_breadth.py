@@ -32,15 +32,17 @@ WEATHER: list[Any] = [
 
 
 @pytest.fixture
-def client(gateway: GatewayProcess, shop: Shop) -> OpenAI:
-    return OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20)
+def client(gateway: GatewayProcess, shop: Shop) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20) as client:
+        yield client
 
 
 @pytest.fixture
-def bought(gateway: GatewayProcess, world: World) -> tuple[OpenAI, Shop]:
+def bought(gateway: GatewayProcess, world: World) -> Iterator[tuple[OpenAI, Shop]]:
     """A shop whose provider is OpenAI, which the simulator plays."""
     shop = world.shop(provider="openai", base_url=world.simulator.base_url, secret="sk-test")
-    return OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20), shop
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20) as client:
+        yield client, shop
 
 
 def billed_as_invoiced(shop: Shop, endpoint: str) -> None:

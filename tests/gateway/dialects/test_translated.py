@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +44,10 @@ class Bought:
 
 
 @pytest.fixture(params=MODELS)
-def bought(request: pytest.FixtureRequest, gateway: GatewayProcess, world: World) -> Bought:
+def bought(request: pytest.FixtureRequest, gateway: GatewayProcess, world: World) -> Iterator[Bought]:
     shop = world.shop(provider=request.param, base_url=world.simulator.base_url, secret="test-key")
-    client = OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20)
-    return Bought(shop, client, MODELS[request.param], len(world.simulator.invoice()))
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20) as client:
+        yield Bought(shop, client, MODELS[request.param], len(world.simulator.invoice()))
 
 
 def says(script: str) -> list[Any]:
@@ -167,5 +168,5 @@ def test_the_list_of_models_has_them(bought: Bought) -> None:
 def test_googles_list_of_claude_models_is_not_offered_by_the_gemini_api(gateway: GatewayProcess, world: World) -> None:
     shop = world.shop(provider="gemini", base_url=world.simulator.base_url, secret="x")
     client = OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0)
-    with pytest.raises(openai.NotFoundError):
+    with client, pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="claude-sonnet-4-5", messages=HELLO)
