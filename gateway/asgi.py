@@ -16,7 +16,7 @@ from gateway.answers import refuse_body, send_error, send_whole
 from gateway.edge import ClientGone, Message, Receive, Scope, Send
 from gateway.endpoints import Endpoint
 from gateway.errors import EndpointNotPriced, GatewayError, TooLarge, TooSlow, Unavailable, UnknownRoute
-from gateway.runtime import Runtime
+from gateway.runtime import Runtime, settle_memory
 from gateway.surfaces import Surface, surface_of
 from guardrails.domain.refusals import Refusal
 from workspaces.errors import Refused as WorkspaceRefused
@@ -53,6 +53,7 @@ class Gateway:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 _ = self.runtime
+                settle_memory()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -39,8 +38,7 @@ NEXT: dict[State, frozenset[State]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """How an attempt ended, for whoever carries it to the budget store."""
 
     void: bool
@@ -49,8 +47,7 @@ class Settlement:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """What was agreed at admission: everything that a price needs later, pinned."""
 
     provider: str

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from gateway import jsonbody
 from gateway.errors import BadRequest, HeadersTooLarge, InvalidKey, MethodNotAllowed, TooLarge, TooSlow, Unsupported
-from workspaces.ids import uuid7
+from workspaces.ids import uuid7_text
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,6 +29,8 @@ MAX_MESSAGES = 2000
 MAX_MODEL_CHARS = 200
 MAX_CHOICES = 128
 BODY_DEADLINE_S = 30.0
+BODY_ARRIVED = "sluice.body_arrived"
+"""In a scope: the server has the whole body, so that waiting for it needs no deadline."""
 
 _KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 _FORWARDED = frozenset({b"openai-beta", b"anthropic-beta", b"idempotency-key"})
@@ -86,7 +88,7 @@ class Call:
 
 
 def new_call_id() -> str:
-    return str(uuid7())
+    return uuid7_text()
 
 
 def read_head(scope: Scope, call_id: str) -> Request:
@@ -138,11 +140,11 @@ def check_media_type(scope: Scope) -> None:
             raise Unsupported("the request body must be application/json in UTF-8")
 
 
-async def read_body(request: Request, receive: Receive, limit: int) -> bytes:
+async def read_body(request: Request, scope: Scope, receive: Receive, limit: int) -> bytes:
     """The request's body. Raises TooLarge as soon as the limit is passed, TooSlow after the deadline, ClientGone."""
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge(f"the request body is larger than {limit:,} bytes")
-    message = await _first_message(receive)
+    message = await (_next_message(receive) if BODY_ARRIVED in scope else _first_message(receive))
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         if len(body) > limit:

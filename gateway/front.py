@@ -12,6 +12,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.edge import BODY_ARRIVED
 from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, TooSlow
 from workspaces.ids import uuid7
 
@@ -72,6 +73,7 @@ class FrontProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if not self._refused:
+            self.scope[BODY_ARRIVED] = True
             super().on_message_complete()
         self._in_head = True
 

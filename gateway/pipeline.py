@@ -32,7 +32,7 @@ from gateway.surfaces import surface_of
 from gateway.upstream import Answer, UpstreamFailure
 from guardrails.admission import Admitted
 from guardrails.policy import Grant, PolicyChanged
-from workspaces.ids import uuid7
+from workspaces.ids import uuid7_text
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
@@ -43,7 +43,7 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     request.endpoint = endpoint.name
     grant = await runtime.gate.policies.recognise(request.secret)
     edge.check_media_type(scope)
-    call = endpoint.read(request, await edge.read_body(request, receive, runtime.max_body_bytes))
+    call = endpoint.read(request, await edge.read_body(request, scope, receive, runtime.max_body_bytes))
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
@@ -73,7 +73,7 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, A
                 planned.who.tags,
                 planned.quote,
                 planned.context(),
-                rid=str(uuid7()),
+                rid=uuid7_text(),
                 exact=planned.exact_quote,
             )
         except PolicyChanged as changed:  # nothing was held

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from billing.domain.attribution import Attribution, BadAttribution, attribute
@@ -27,8 +28,7 @@ EDIT_BYTES = 128
 """The most that our edits add to a body: the quote counts what is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """A call as its provider is to get it: the client's own bytes, or their translation. What is priced is this."""
 
     endpoint: str

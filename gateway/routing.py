@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
 from django.conf import settings
 
 from billing.domain.pricing import PriceBook, Rates
@@ -22,8 +23,7 @@ UNLISTED = ("openai_compatible", "ollama")
 MAX_SUGGESTIONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """Where one attempt goes."""
 
     provider: Provider
@@ -120,8 +120,9 @@ def target(route: Route) -> tuple[Origin, str]:
 
 
 def base_url_of(route: Route) -> str:
-    default = settings.SIMULATOR_URL if route.provider.name == "simulator" else route.provider.access.base_url
-    return route.credential.base_url or default
+    if route.credential.base_url:
+        return route.credential.base_url
+    return str(settings.SIMULATOR_URL) if route.provider.name == "simulator" else route.provider.access.base_url
 
 
 def _listed(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from dataclasses import dataclass, field
 
@@ -18,6 +19,9 @@ from guardrails.gate import Gate, open_gate
 from guardrails.threads import DATABASE_AWAY, in_thread
 
 DATABASE_CHECK_S = 2.0
+COLLECT_AFTER = (20_000, 20, 50)
+"""Net allocations before young, middle and old objects are searched for garbage: a call makes hardly any cycles, and 20,000 objects are
+a few megabytes at most."""
 
 
 @dataclass(slots=True)
@@ -90,6 +94,13 @@ class Runtime:
             except (TimeoutError, *DATABASE_AWAY):
                 self._database_answers = False
         return self._database_answers
+
+
+def settle_memory() -> None:
+    """Once, after start-up: what the process has by now (code, models, price lists) it keeps, so no later search for garbage looks there."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _ask_database() -> bool:

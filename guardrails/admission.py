@@ -65,8 +65,7 @@ Heal = Callable[[int, str], Awaitable[bool]]
 _REASONS: dict[type, str] = {ClockSkew: "clock_skew", Full: "full", Duplicate: "unreachable"}
 
 
-@dataclass(frozen=True, slots=True)
-class Remaining:
+class Remaining(msgspec.Struct, frozen=True):
     """A budget after the call was held."""
 
     budget_id: str
@@ -84,16 +83,14 @@ class Remaining:
         return max(0, self.cap - self.used)
 
 
-@dataclass(frozen=True, slots=True)
-class RateLeft:
+class RateLeft(msgspec.Struct, frozen=True):
     metric: Metric
     limit: int
     left: int
     reset_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """An attempt that may be sent, and what was agreed. Must be finished exactly once by the gateway; later finishes change nothing."""
 
     rid: str

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from billing import overrides
 from billing.domain.dimensions import Dimension
 from billing.domain.pricing import PriceBook
@@ -124,7 +126,7 @@ class Policy:
 
     @property
     def workspace_id(self) -> int:
-        return int(self.workspace.pk)
+        return int(self.workspace.id)
 
     def credential_for(self, provider: str, environment: str) -> Credential | None:
         """The credential for a provider: one of the call's environment before one for every environment."""
@@ -138,8 +140,7 @@ class Policy:
         return general
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """A recognised key and the policy it lives under."""
 
     key: Key

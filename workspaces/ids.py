@@ -9,6 +9,16 @@ from uuid import UUID
 
 def uuid7(at_ms: int | None = None) -> UUID:
     """A new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, 74 random bits."""
+    return UUID(int=_value(at_ms))
+
+
+def uuid7_text() -> str:
+    """The canonical text of a new UUIDv7, where nobody needs the object."""
+    digits = f"{_value():032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _value(at_ms: int | None = None) -> int:
     at_ms = time.time_ns() // 1_000_000 if at_ms is None else at_ms
     random = int.from_bytes(os.urandom(10), "big")
     value = (at_ms & (1 << 48) - 1) << 80
@@ -16,7 +26,7 @@ def uuid7(at_ms: int | None = None) -> UUID:
     value |= (random >> 62 & 0xFFF) << 64
     value |= 0b10 << 62
     value |= random & (1 << 62) - 1
-    return UUID(int=value)
+    return value
 
 
 def made_at_ms(identity: UUID) -> int:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from billing.domain.dimensions import MAX_TAG_KEY_CHARS, MAX_TAGS, MAX_VALUE_CHARS, OTHER, Dimension
 
@@ -59,12 +60,11 @@ class BadAttribution(ValueError):
         self.source = source
 
 
-@dataclass(frozen=True, slots=True)
-class Attribution:
+class Attribution(msgspec.Struct, frozen=True):
     """Dimension name -> value, and free tags. Dimensions that have ledger fields of their own (model, provider, key) are not here."""
 
-    dims: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    dims: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def attribute(

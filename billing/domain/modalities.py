@@ -97,12 +97,14 @@ def image_rule(provider: str, model: str, cap: int = 0) -> ImageRule:
 
 def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 0, *, texts: bool = False) -> Contents:
     """Walks a request body once. Never raises."""
+    if not texts and only_texts(body):
+        return Contents(messages=len(body["messages"]))
     found = Contents()
     rule = image_rule(provider, model, image_cap)
     for key in ("messages", "input", "contents"):
         if isinstance(body.get(key), list):
             found.messages += len(body[key])
-    if any(body.get(key) for key in ("previous_response_id", "conversation", "cachedContent", "cached_content")):
+    if any(body.get(key) for key in STORED):
         found.stateful = True
     prompt = body.get("prompt")
     if isinstance(prompt, Mapping) and prompt.get("id"):
@@ -115,6 +117,33 @@ def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 
         if isinstance(value, str | Mapping | list):
             _walk(value, str(key), found, rule, 0, texts and key in CONVERSATION, key in CONVERSATION)
     return found
+
+
+SCALARS = frozenset({str, int, float, bool, type(None)})
+STORED = ("previous_response_id", "conversation", "cachedContent", "cached_content")
+"""Fields that name input which lies at the provider."""
+
+
+def only_texts(body: Mapping[str, Any]) -> bool:
+    """Whether the walk would find messages and nothing else: the plain chat, told at a fraction of the walk's cost.
+
+    So it is when messages are flat objects without a `type`, and the other fields are scalars, or flat objects outside the conversation.
+    """
+    messages = body.get("messages")
+    if type(messages) is not list:
+        return False
+    for name, value in body.items():
+        if name in STORED and value:
+            return False
+        if type(value) not in SCALARS and name != "messages":
+            if type(value) is not dict or name in CONVERSATION or name == "cache_control":
+                return False
+            if not SCALARS.issuperset(map(type, value.values())):
+                return False
+    return all(
+        type(message) is dict and "type" not in message and SCALARS.issuperset(map(type, message.values()))
+        for message in messages
+    )
 
 
 CONVERSATION = frozenset(

@@ -5,8 +5,9 @@ A price that cannot be known is None, never a silent zero: an unknown model, tie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
+
+import msgspec
 
 from billing.domain.book import PriceBook
 from billing.domain.events import PriceStatus
@@ -17,8 +18,7 @@ from billing.domain.rates import PER, PER_THOUSAND, Compiled, ModelMeta, Rates
 __all__ = ["ModelMeta", "PriceBook", "Priced", "Rates", "price"]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One line of a bill: so many of a unit at a rate."""
 
     unit: str
@@ -42,12 +42,11 @@ class Line:
             plain["per"] = per
         if self.model:
             plain["model"] = self.model
-        plain["cost_usd"] = _nano_text(self.nano)
+        plain["cost_usd"] = _nano_text(self.quantity * self.rates.numerators[self.unit], self.rates.denominator)
         return plain
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(msgspec.Struct, frozen=True):
     """What a call costs. `cost_nano` is None when it cannot be known; `known_nano` is then the part that is."""
 
     cost_nano: int | None
@@ -182,8 +181,7 @@ def _price_part(
     return estimated
 
 
-def _nano_text(nano: Fraction) -> str:
-    """Exact nano-dollars -> dollars as plain text, with every digit it has (up to 18 decimals)."""
-    scaled = nano * 10**9
-    digits = str(-(-scaled.numerator // scaled.denominator)).rjust(19, "0")
+def _nano_text(numerator: int, denominator: int) -> str:
+    """Exact nano-dollars, as a ratio -> dollars as plain text, with every digit it has (up to 18 decimals)."""
+    digits = str(-(-numerator * 10**9 // denominator)).rjust(19, "0")
     return f"{digits[:-18]}.{digits[-18:]}".rstrip("0").rstrip(".")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from billing.domain import tokens
 from billing.domain.counting import counted_usage
@@ -24,8 +26,7 @@ from billing.domain.tokens import count_tokens
 __all__ = ["BadLimit", "Quote", "count_tokens", "counted_usage", "limit_field", "quote"]
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(msgspec.Struct, frozen=True):
     """A proven maximum, or the reason why there is none (`refusal`; then `amount_nano` is None and a hard budget must refuse)."""
 
     amount_nano: int | None
@@ -116,26 +117,33 @@ def quote(
         parts.refusals.append(f"unpriced: service tier {str(body.get('service_tier'))[:40]!r}")
     parts.refusals += [f"input_unbounded: {reason}" for reason in contents.reasons]
     parts.refusals += [f"unpriced: {reason}" for reason in tools.reasons]
-    unbounded = Quote(
-        None,
-        input_tokens_bound=parts.text + parts.image + parts.audio + parts.video,
-        output_tokens_cap=limit,
-        output_limit_source="none" if source == "unbounded" else source,
-        outputs=outputs,
-        client_limit=asked,
-    )
+    fixed, per_output, hole = 0, 0, ""
+    if compiled is not None and not parts.refusals:
+        fixed, per_output, hole = _amounts(compiled, rates, parts, contents, tools, body, endpoint)
+        if hole:
+            parts.refusals.append(f"unpriced: {hole}")
+    input_bound = parts.text + parts.image + parts.audio + parts.video
     if compiled is None or parts.refusals:
-        return replace(unbounded, refusal=parts.refusals[0])
-    fixed, per_output, hole = _amounts(compiled, rates, parts, contents, tools, body, endpoint)
-    if hole:
-        return replace(unbounded, refusal=f"unpriced: {hole}")
+        return Quote(
+            None,
+            input_tokens_bound=input_bound,
+            output_tokens_cap=limit,
+            output_limit_source="none" if source == "unbounded" else source,
+            outputs=outputs,
+            client_limit=asked,
+            refusal=parts.refusals[0],
+        )
     extra = _prediction_tokens(body, meta)
     per_answers = per_output * outputs
     fixed += extra * per_output
-    return replace(
-        unbounded,
-        amount_nano=ceil_ratio(fixed + limit * per_answers, compiled.denominator),
-        tokens_bound=unbounded.input_tokens_bound + limit * outputs + extra,
+    return Quote(
+        ceil_ratio(fixed + limit * per_answers, compiled.denominator),
+        input_tokens_bound=input_bound,
+        output_tokens_cap=limit,
+        output_limit_source=source,
+        outputs=outputs,
+        tokens_bound=input_bound + limit * outputs + extra,
+        client_limit=asked,
         _fixed=fixed,
         _per_output=per_answers,
         _denominator=compiled.denominator,
@@ -336,10 +344,12 @@ def _input_cost(
         (parts.characters, ("characters",)),
         (parts.audio_ms, ("audio_milliseconds",)),
     ):
+        if not quantity:
+            continue
         usable = [numerators[unit] for unit in units if unit in numerators]
         if usable:
             cost += quantity * max(usable)
-        elif quantity and units and not set(units) <= BY_UNIT and not BY_UNIT & numerators.keys():
+        elif units and not set(units) <= BY_UNIT and not BY_UNIT & numerators.keys():
             return 0, f"{units[0]} has no rate"
     return cost, ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -183,8 +183,10 @@ def _read_again(attempt: Charged, context: UsageContext) -> Usage | None:
     if not usage.measured or not same:
         return None
     own = {name: getattr(context, name) for name in ("tier", "batch", "regional")}
-    parts = tuple(replace(part, context=replace(part.context, **own)) for part in usage.parts)
-    return replace(usage, context=context, parts=parts)
+    parts = tuple(
+        msgspec.structs.replace(part, context=msgspec.structs.replace(part.context, **own)) for part in usage.parts
+    )
+    return msgspec.structs.replace(usage, context=context, parts=parts)
 
 
 def _decimal(text: str | None) -> Decimal | None:

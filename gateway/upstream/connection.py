@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import select
-from dataclasses import dataclass
 from typing import cast
 
 import httptools
+import msgspec
 
 from gateway.upstream.failures import Broken, Silent, UpstreamFailure
 
@@ -24,8 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     status: int
     headers: Headers
 

@@ -57,6 +57,8 @@ class Outbox:
         self._send, self._handle = send, handle
         self._queue: deque[Parcel] = deque()
         self._answered: deque[tuple[float, Parcel]] = deque(maxlen=REMEMBERED)
+        self._active: dict[int, float] = {}
+        """Workspaces by the time of their last answer: `workspaces` is asked often, and `_answered` is long"""
         self._carrier: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -73,7 +75,9 @@ class Outbox:
 
     def workspaces(self) -> set[int]:
         """Those with finishes waiting or lately answered."""
-        return {parcel.workspace_id for parcel in (*self._queue, *self._recent())}
+        since = time.monotonic() - REMEMBERED_S
+        self._active = {workspace_id: at for workspace_id, at in self._active.items() if at >= since}
+        return {parcel.workspace_id for parcel in self._queue} | self._active.keys()
 
     def _recent(self) -> Iterator[Parcel]:
         since = time.monotonic() - REMEMBERED_S
@@ -117,6 +121,7 @@ class Outbox:
                 waiting.append(parcel)
             elif self._handle(parcel, reply):
                 self._answered.append((now, parcel))
+                self._active[parcel.workspace_id] = now
             else:
                 waiting.append(parcel)
         return waiting

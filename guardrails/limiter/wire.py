@@ -87,8 +87,7 @@ class RenewRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
     lease_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ok:
+class Ok(msgspec.Struct, frozen=True):
     seq: int
     deadline_ms: int
     used: list[int]

@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from zlib import crc32
+
+import msgspec
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LOCATOR_LENGTH = 12
@@ -36,8 +37,7 @@ class MalformedKey(ValueError):
     """The text is not one of our keys: wrong form or wrong checksum. The message never repeats the text."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyText:
+class KeyText(msgspec.Struct, frozen=True):
     """A well-formed key. `repr` and `str` show the locator only, so that no log line can hold the secret."""
 
     kind: KeyKind
@@ -91,7 +91,7 @@ def parse(text: str, kind: KeyKind) -> KeyText:
 
 def digest(key: KeyText, pepper: bytes) -> bytes:
     """What is stored of a key: HMAC-SHA256 of its whole text under the pepper. A dump of the database alone verifies no guess."""
-    return hmac.new(pepper, key.text.encode("ascii"), hashlib.sha256).digest()
+    return hmac.digest(pepper, key.text.encode("ascii"), "sha256")
 
 
 def pepper_version(pepper: bytes) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from billing.domain.extraction.record import NOTHING, Usage
 
@@ -26,8 +28,7 @@ _REGION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What is known of a call beside its answer."""
 
     provider: str
@@ -35,7 +36,7 @@ class Call:
     request: Mapping[str, Any]
     streamed: bool = False
     base_url: str = ""
-    account: Mapping[str, Any] = field(default_factory=dict)
+    account: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """State of the account that decides some fees: free quotas already used, container sessions. Absent: not known."""
     batch: bool = False
 
@@ -46,11 +47,7 @@ class Call:
             stated = self.account.get(key)
             if isinstance(stated, str) and stated.lower() not in ("", "global"):
                 return stated[:40]
-        for source in (self.base_url, self.endpoint):
-            for pattern in _REGION:
-                if hit := pattern.search(source):
-                    return hit[1]
-        return ""
+        return _region_of(self.base_url) or _region_of(self.endpoint)
 
     def tier(self, served: Any) -> str:
         """The price table of a served tier. Batch is known from the endpoint: its results say "default"."""
@@ -59,6 +56,15 @@ class Call:
         if served is None:
             return "standard"
         return TIERS.get(served, served) if isinstance(served, str) else "unknown"
+
+
+@lru_cache(maxsize=1024)
+def _region_of(address: str) -> str:
+    """The region that an address names; empty where it names none."""
+    for pattern in _REGION:
+        if hit := pattern.search(address):
+            return hit[1]
+    return ""
 
 
 def unwrap(payload: Any) -> tuple[Any, bool, bool]:

@@ -6,9 +6,10 @@ Every token is in exactly one bucket, so that a sum of buckets times rates is a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 INPUT_BUCKETS = frozenset(
     {
@@ -24,8 +25,7 @@ MAX_COUNT = 1_000_000_000
 """Above this a count is garbage, not usage: no call reads or writes a billion tokens."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageContext:
+class UsageContext(msgspec.Struct, frozen=True):
     """What decides *which* rate applies, as the answer states it. Empty strings and None: the answer does not say."""
 
     tier: str = "standard"
@@ -54,12 +54,11 @@ class UsageContext:
         return plain
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What one answer consumed. `measured` is False when it cannot be used for a bill: then count, or assume (PROTOCOL.md, Finish)."""
 
-    buckets: Mapping[str, int] = field(default_factory=dict)
-    fees: Mapping[str, int] = field(default_factory=dict)
+    buckets: Mapping[str, int] = msgspec.field(default_factory=dict)
+    fees: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Billable events by fee name: web_search, file_search, container_session, grounding_query, ..."""
     context: UsageContext = UsageContext()
     raw: Any = None
@@ -102,7 +101,7 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
     def with_flags(self, flags: Iterable[str]) -> Usage:
-        return replace(self, flags=(*self.flags, *flags))
+        return msgspec.structs.replace(self, flags=(*self.flags, *flags))
 
 
 def _merged(sources: Iterable[Mapping[str, int]]) -> dict[str, int]:
