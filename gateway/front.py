@@ -73,7 +73,7 @@ class FrontProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if not self._refused:
-            self.scope[BODY_ARRIVED] = True
+            self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required]  # a key of ours beside those of ASGI
             super().on_message_complete()
         self._in_head = True
 

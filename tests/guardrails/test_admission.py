@@ -602,7 +602,9 @@ async def test_a_hundred_thousand_counters_are_rebuilt_in_seconds(
             )
 
     await sync(fill)
-    rebuilt = [await sync(_rebuilt, acme.pk) for _ in range(2)]  # into nothing, and over counters that are there already
+    rebuilt = [
+        await sync(_rebuilt, acme.pk) for _ in range(2)
+    ]  # into nothing, and over counters that are there already
     done = rebuilt[-1]
     with capsys.disabled():
         print(f"\n  rebuilt {done.counters:,} counters in {done.seconds:.2f} s")
