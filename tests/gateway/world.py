@@ -6,6 +6,7 @@ It lives as long as the test session of one xdist worker. `at_home` lets the tes
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -139,6 +140,9 @@ class Shop:
             return control.open_holds(sync_store(), self.workspace.pk)
 
 
+_WORLDS = itertools.count()
+
+
 class World:
     def __init__(
         self,
@@ -153,7 +157,8 @@ class World:
         self._unblock = unblock
         self._base = dict(environment)
         worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-        self.database = f"sluice_gateway{name}_{worker}"
+        # A name of its own: two worlds in one worker must not drop each other's database.
+        self.database = f"sluice_gateway{name}_{worker}_{next(_WORLDS)}"
         self._postgres = stack_postgres.PostgresServer(
             home=Path(os.environ["SLUICE_TEST_HOME"]) / "postgres",
             port=int(os.environ["SLUICE_TEST_POSTGRES_PORT"]),
