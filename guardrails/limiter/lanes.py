@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from guardrails.limiter.pipe import LOOKS, Answered
+
 Reply = list[Any]
-LOOKS = 5
-"""Rounds of the event loop that an answer has at least, however late its timers run"""
+Start = Callable[[list[bytes], Answered], None]
+"""Sends requests in one script call and returns at once; the replies, or why there are none, are told later."""
 
 
 class StoreFailed(Exception):
@@ -37,30 +39,43 @@ class Ask:
             self.future.set_exception(failed)
 
 
+class _Batch:
+    __slots__ = ("asks", "at", "looks", "over")
+
+    def __init__(self, asks: list[Ask], at: float) -> None:
+        self.asks = asks
+        self.at = at
+        self.looks = 0
+        self.over = False
+
+
 class Lane:
     """One queue of asks that share script calls: the whole store, or one partition of a cluster.
 
-    At most `in_flight` calls are under way, so that under load batches grow instead of connections. A call that is not answered in
-    `answer_s` fails, and with it all that queued behind it; at most `waiting` asks queue up: a hung store cannot pile up calls.
+    At most `in_flight` calls are under way, so that under load batches grow instead of connections; who asks while none is, does not wait
+    for the others of the turn. A call that is not answered in `answer_s` fails, and with it all that queued behind it; at most `waiting`
+    asks queue up: a hung store cannot pile up calls.
     """
 
     def __init__(
         self,
-        send: Callable[[list[bytes]], Awaitable[list[Reply]]],
+        start: Start,
         *,
         answer_s: float,
+        overdue: Callable[[], None] = lambda: None,
         in_flight: int = 2,
         batch: int = 64,
         waiting: int = 4096,
         longest_wait_s: float = 2.0,
     ) -> None:
-        self._send = send
+        """`overdue` hears of a call without an answer."""
+        self._start, self._overdue = start, overdue
         self._answer_s, self._longest_wait_s = answer_s, longest_wait_s
         self._most_in_flight, self._batch, self._waiting = in_flight, batch, waiting
         self._queue: deque[Ask] = deque()
-        self._in_flight = 0
+        self._under_way: list[_Batch] = []
         self._scheduled = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def ask(self, payload: bytes, abandoned: Callable[[], None]) -> Reply:
         """The script's answer to one request. Raises StoreFailed. When the asker is cancelled, an unsent request is withdrawn, and for
@@ -70,7 +85,9 @@ class Lane:
         loop = asyncio.get_running_loop()
         ask = Ask(payload, loop.create_future(), loop.time())
         self._queue.append(ask)
-        if not self._scheduled and self._in_flight < self._most_in_flight:
+        if not self._under_way:
+            self._flush()
+        elif not self._scheduled and len(self._under_way) < self._most_in_flight:
             self._scheduled = True
             loop.call_soon(self._flush)
         try:
@@ -82,57 +99,60 @@ class Lane:
 
     def _flush(self) -> None:
         self._scheduled = False
-        while self._queue and self._in_flight < self._most_in_flight:
-            batch = self._next_batch()
-            if batch:
-                self._in_flight += 1
-                task = asyncio.ensure_future(self._carry(batch))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        while self._queue and len(self._under_way) < self._most_in_flight:
+            asks = self._next_asks()
+            if asks:
+                self._send(asks)
 
-    def _next_batch(self) -> list[Ask]:
+    def _next_asks(self) -> list[Ask]:
         since = asyncio.get_running_loop().time() - self._longest_wait_s
-        batch: list[Ask] = []
-        while self._queue and len(batch) < self._batch:
+        asks: list[Ask] = []
+        while self._queue and len(asks) < self._batch:
             ask = self._queue.popleft()
             if ask.at < since:
                 ask.fail(StoreFailed("the budget store is overloaded", sent=False))
             elif not ask.future.done():  # not withdrawn while it waited
                 ask.sent = True
-                batch.append(ask)
-        return batch
+                asks.append(ask)
+        return asks
 
-    async def _answered(self, payloads: list[bytes]) -> list[Reply]:
-        """The answer, or TimeoutError after `answer_s` in which this loop was free to read it: a process that is short of CPU finds its
-        timers due before it has looked at its sockets, and must not blame Redis for that."""
-        sending = asyncio.ensure_future(self._send(payloads))
-        try:
-            for _ in range(LOOKS):
-                await asyncio.wait((sending,), timeout=self._answer_s / LOOKS)
-                if sending.done():
-                    return sending.result()
-            raise TimeoutError(f"no answer within {self._answer_s} s")
-        finally:
-            if not sending.done():
-                sending.cancel()
-                await asyncio.wait((sending,))
+    def _send(self, asks: list[Ask]) -> None:
+        loop = asyncio.get_running_loop()
+        batch = _Batch(asks, loop.time())
+        self._under_way.append(batch)
+        if self._timer is None:
+            self._timer = loop.call_later(self._answer_s / LOOKS, self._look)
+        self._start([ask.payload for ask in asks], partial(self._arrived, batch))
 
-    async def _carry(self, batch: list[Ask]) -> None:
-        try:
-            replies = await self._answered([ask.payload for ask in batch])
-        except (TimeoutError, RedisError, OSError) as error:
-            why = f"{type(error).__name__}: {error}"
-            for ask in batch:
-                ask.fail(StoreFailed(why, sent=True))
-            if isinstance(error, TimeoutError | RedisTimeoutError):
-                while self._queue:
-                    self._queue.popleft().fail(StoreFailed(why, sent=False))
-        else:
-            for ask, reply in zip(batch, replies, strict=True):
+    def _look(self) -> None:
+        """One timer for all calls under way. A call is overdue after `answer_s` in which this loop was free to read its answer: a process
+        that is short of CPU finds its timers due before it has looked at its sockets, and must not blame Redis for that."""
+        loop = asyncio.get_running_loop()
+        since = loop.time() - self._answer_s
+        for batch in self._under_way.copy():
+            batch.looks += 1
+            if batch.looks >= LOOKS and batch.at <= since:
+                self._overdue()
+                self._arrived(batch, None, TimeoutError(f"no answer within {self._answer_s} s"))
+        self._timer = loop.call_later(self._answer_s / LOOKS, self._look) if self._under_way else None
+
+    def _arrived(self, batch: _Batch, replies: list[Reply] | None, error: Exception | None) -> None:
+        if batch.over:
+            return  # too late: whoever asked was told
+        batch.over = True
+        self._under_way.remove(batch)
+        if replies is not None and len(replies) == len(batch.asks):
+            for ask, reply in zip(batch.asks, replies, strict=True):
                 if not ask.future.done():
                     ask.future.set_result(reply)
-        finally:
-            for ask in batch:  # whatever went wrong, nobody waits for ever
-                ask.fail(StoreFailed("the script call failed", sent=True))
-            self._in_flight -= 1
-            self._flush()
+        else:
+            self._failed(batch, error or ValueError("not as many answers as questions"))
+        self._flush()
+
+    def _failed(self, batch: _Batch, error: Exception) -> None:
+        why = f"{type(error).__name__}: {error}"
+        for ask in batch.asks:
+            ask.fail(StoreFailed(why, sent=True))
+        if isinstance(error, TimeoutError | RedisTimeoutError):
+            while self._queue:
+                self._queue.popleft().fail(StoreFailed(why, sent=False))

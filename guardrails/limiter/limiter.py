@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis.asyncio as aredis
@@ -20,6 +21,7 @@ from billing.domain import keys
 from guardrails.limiter import scripts, store
 from guardrails.limiter.lanes import Lane, Reply, StoreFailed
 from guardrails.limiter.outbox import Outbox, Parcel
+from guardrails.limiter.pipe import Answered
 from guardrails.limiter.wire import (
     AdmitReply,
     AdmitRequest,
@@ -93,6 +95,7 @@ class Limiter:
         self.lease_ms, self._renew_s, self._reserve_s = lease_ms, renew_s, reserve_s
         self._most_unanswered = most_unanswered
         self._cluster = redis if isinstance(redis, aredis.RedisCluster) else None
+        self._pipe = None if isinstance(redis, aredis.RedisCluster) else store.pipe(redis)
         self._lanes: dict[int, Lane] = {}
         self._outboxes: dict[int, Outbox] = {}
         self._fences: dict[int, Fence] = {}
@@ -213,6 +216,8 @@ class Limiter:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._pipe is not None:
+            await self._pipe.aclose()
         await self._redis.aclose()
 
     def _answered(self, parcel: Parcel, reply: Reply) -> bool:
@@ -376,7 +381,9 @@ class Limiter:
         lane = self._lanes.get(number)
         if lane is None:
             lane = self._lanes[number] = Lane(
-                lambda payloads: self._run_admits(number, payloads), answer_s=self._reserve_s
+                partial(self._start_admits, number),
+                answer_s=self._reserve_s,
+                overdue=self._pipe.doubt if self._pipe else lambda: None,
             )
         return lane
 
@@ -384,18 +391,49 @@ class Limiter:
         number = self._lane_of(workspace_id)
         outbox = self._outboxes.get(number)
         if outbox is None:
-            outbox = self._outboxes[number] = Outbox(
-                lambda payloads: self._run(scripts.FINISH, number, payloads), self._answered
-            )
+            outbox = self._outboxes[number] = Outbox(partial(self._start, scripts.FINISH, number), self._answered)
         return outbox
 
-    async def _run_admits(self, lane: int, payloads: list[bytes]) -> list[Reply]:
-        return await self._run(
-            scripts.ADMIT, lane, [b"%d" % (time.time_ns() // 1_000_000), b"%d" % ADMIT_CEILING_PERCENT, *payloads]
-        )
+    def _start_admits(self, lane: int, payloads: list[bytes], answered: Answered) -> None:
+        now_ms = b"%d" % (time.time_ns() // 1_000_000)
+        self._start(scripts.ADMIT, lane, [now_ms, b"%d" % ADMIT_CEILING_PERCENT, *payloads], answered)
+
+    def _start(self, script: scripts.Script, lane: int, arguments: list[bytes], answered: Answered) -> None:
+        """Run a script and return at once; a cluster's goes through the library, which follows slots that move."""
+        if self._pipe is not None:
+            self._pipe.run(script, keys.stream_key(lane), arguments, answered)
+        else:
+            self._errand(self._run_and_tell(script, lane, arguments, answered))
+
+    async def _run_and_tell(
+        self, script: scripts.Script, lane: int, arguments: list[bytes], answered: Answered
+    ) -> None:
+        try:
+            replies = await self._run_in_cluster(script, lane, arguments)
+        except (RedisError, OSError, TimeoutError) as error:
+            answered(None, error)
+        else:
+            answered(replies, None)
 
     async def _run(self, script: scripts.Script, lane: int, arguments: list[bytes]) -> list[Reply]:
+        """The same, for who waits. Raises RedisError, OSError."""
+        if self._pipe is None:
+            return await self._run_in_cluster(script, lane, arguments)
+        future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+        self._pipe.run(script, keys.stream_key(lane), arguments, partial(_resolve, future))
+        return await future
+
+    async def _run_in_cluster(self, script: scripts.Script, lane: int, arguments: list[bytes]) -> list[Reply]:
         if self._cluster is not None:
             await self._cluster.initialize()  # once, before many ask at the same moment: it replaces connections
         replies: list[Reply] = await store.call(self._redis, script, keys.stream_key(lane), arguments)
         return replies
+
+
+def _resolve(future: asyncio.Future[list[Reply]], replies: list[Reply] | None, error: Exception | None) -> None:
+    if future.done():
+        return  # whoever asked has left
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(replies or [])

@@ -9,11 +9,11 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 
-from redis.exceptions import RedisError
-
-from guardrails.limiter.lanes import Reply
+from guardrails.limiter.lanes import Reply, Start
 from guardrails.limiter.wire import AdmitRequest, FinishRequest, encode
 
 log = logging.getLogger(__name__)
@@ -51,23 +51,26 @@ class Outbox:
 
     def __init__(
         self,
-        send: Callable[[list[bytes]], Awaitable[list[Reply]]],
+        start: Start,
         handle: Callable[[Parcel, Reply], bool],
     ) -> None:
-        self._send, self._handle = send, handle
+        self._start, self._handle = start, handle
         self._queue: deque[Parcel] = deque()
         self._answered: deque[tuple[float, Parcel]] = deque(maxlen=REMEMBERED)
         self._active: dict[int, float] = {}
         """Workspaces by the time of their last answer: `workspaces` is asked often, and `_answered` is long"""
-        self._carrier: asyncio.Task[None] | None = None
+        self._busy = False
+        """A batch is under way, or its repetition is set"""
+        self._pause_s = FIRST_PAUSE_S
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def put(self, parcel: Parcel) -> None:
         self._queue.append(parcel)
-        if self._carrier is None or self._carrier.done():
-            self._carrier = asyncio.ensure_future(self._carry())
+        if not self._busy:
+            self._busy = True
+            asyncio.get_running_loop().call_soon(self._flush)  # the rest of this event-loop turn joins
 
     def recently_answered(self, workspace_id: int) -> list[Parcel]:
         """What Redis answered in its last seconds: to be repeated after it lost them."""
@@ -85,30 +88,33 @@ class Outbox:
             self._answered.popleft()
         return (parcel for _, parcel in self._answered)
 
-    async def _carry(self) -> None:
-        pause = FIRST_PAUSE_S
-        await asyncio.sleep(0)  # the rest of this event-loop turn joins the first batch
-        while self._queue:
-            batch = [self._queue[i] for i in range(min(BATCH, len(self._queue)))]
-            try:
-                waiting = await self._deliver(batch)
-            except (TimeoutError, RedisError, OSError) as error:
-                log.warning(
-                    "the money Redis does not take finishes (%s); %d wait", type(error).__name__, len(self._queue)
-                )
-                waiting = batch
-            else:
-                for _ in batch:
-                    self._queue.popleft()
-                self._queue.extend(waiting)
-            if waiting:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_S)
-            else:
-                pause = FIRST_PAUSE_S
+    def _flush(self) -> None:
+        batch = list(islice(self._queue, BATCH))
+        self._busy = bool(batch)
+        if batch:
+            self._start([parcel.payload for parcel in batch], partial(self._answer, batch))
 
-    async def _deliver(self, batch: list[Parcel]) -> list[Parcel]:
-        replies = await self._send([parcel.payload for parcel in batch])
+    def _answer(self, batch: list[Parcel], replies: list[Reply] | None, error: Exception | None) -> None:
+        self._busy = False  # whatever comes, the next parcel starts again
+        if replies is None or len(replies) != len(batch):
+            log.warning("the money Redis does not take finishes (%s); %d wait", type(error).__name__, len(self._queue))
+            waiting = batch
+        else:
+            for _ in batch:
+                self._queue.popleft()
+            waiting = self._handled(batch, replies)
+            self._queue.extend(waiting)
+        if waiting:
+            self._busy = True
+            asyncio.get_running_loop().call_later(self._pause_s, self._flush)
+            self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        else:
+            self._pause_s = FIRST_PAUSE_S
+            if not self._busy:
+                self._flush()
+
+    def _handled(self, batch: list[Parcel], replies: list[Reply]) -> list[Parcel]:
+        """Those of a batch that must be sent again."""
         now = time.monotonic()
         waiting = []
         for parcel, reply in zip(batch, replies, strict=True):

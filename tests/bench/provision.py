@@ -11,24 +11,26 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402 - Django is set up above
 
-from guardrails.actions import create_budget  # noqa: E402
+from guardrails.actions import create_budget, create_rate_limit  # noqa: E402
 from guardrails.domain.periods import Period  # noqa: E402
 from workspaces import actions  # noqa: E402
 from workspaces.audit import Actor  # noqa: E402
 from workspaces.models import Plan, User, Workspace  # noqa: E402
 
-SCOPES = (
-    ("", ""),
-    ("model", "sim-instant"),
-    ("environment", "production"),
-    ("provider", "simulator"),
-    ("user", None),
-    ("customer", None),
-    ("feature", None),
+BUDGETS = (
+    ("", "", Period.MONTH),
+    ("", "", Period.DAY),
+    ("model", "sim-instant", Period.MONTH),
+    ("environment", "production", Period.MONTH),
+    ("provider", "simulator", Period.MONTH),
+    ("user", None, Period.DAY),
+    ("virtual_key", None, Period.MONTH),
 )
+"""All of them meet every call of the benchmark."""
+RATES = (("rpm", "", ""), ("tpm", "virtual_key", None), ("concurrency", "user", None))
 
 
-def main(budgets: int) -> None:
+def main(budgets: int, rates: int) -> None:
     call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
     call_command("migrate_workspaces", verbosity=0)
     owner = User.objects.create(email="bench@example.com", password="!")
@@ -36,11 +38,12 @@ def main(budgets: int) -> None:
     workspace = actions.create_workspace(slug="bench", name="Bench", owner=owner, by=by)
     Workspace.objects.filter(pk=workspace.pk).update(plan=Plan.TEAM)
     actions.add_credential(workspace=workspace, by=by, provider="simulator", secret="", verify=False)
-    for place in range(budgets):
-        scope, value = SCOPES[place]
-        create_budget(workspace=workspace, by=by, cap="9000000", period=Period.MONTH, scope=scope, value=value)
+    for scope, value, period in BUDGETS[:budgets]:
+        create_budget(workspace=workspace, by=by, cap="9000000", period=period, scope=scope, value=value)
+    for metric, scope, value in RATES[:rates]:
+        create_rate_limit(workspace=workspace, by=by, metric=metric, limit=1_000_000_000, scope=scope, value=value)
     key = actions.create_virtual_key(workspace=workspace, by=by, name="bench")
     print(json.dumps({"key": key.text}))
 
 
-main(int(sys.argv[1]))
+main(*map(int, sys.argv[1:]))
