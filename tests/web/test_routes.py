@@ -31,7 +31,7 @@ def routes() -> Iterator[tuple[str, str, URLPattern]]:
             if isinstance(pattern, URLResolver):
                 if not path.startswith(("accounts/", "api/")):
                     yield from walk(path, pattern.url_patterns)
-            else:
+            elif not path.startswith("^api/"):
                 yield str(pattern.name), path, pattern
 
     return walk("", get_resolver().url_patterns)
