@@ -45,7 +45,7 @@ def audit(request: HttpRequest) -> HttpResponse:
         "searched": any(asked.values()),
         "kinds": list(kinds.values_list("action", flat=True).distinct()),
         "audit_url": url(request, "audit"),
-        "older_url": f"?{urlencode({**asked, 'before': found[PAGE - 1].number})}" if len(found) > PAGE else "",
+        "older_url": f"?{urlencode({**asked, 'before': str(found[PAGE - 1].number)})}" if len(found) > PAGE else "",
         "newest_url": f"?{urlencode(asked)}" if before else "",
         "export_url": f"{url(request, 'audit_export')}?{urlencode(asked)}",
     }
