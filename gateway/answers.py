@@ -12,7 +12,6 @@ from gateway.edge import Receive, Send
 from gateway.errors import GatewayError, Headers
 from gateway.surfaces import OPENAI, Surface
 from guardrails.admission import Admitted
-from guardrails.domain.budgets import Unit
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
@@ -75,13 +74,13 @@ def facts(admitted: Admitted, attempt: Attempt, cost_nano: int | None = None) ->
     """The Sluice-* and x-ratelimit-* headers of an answer (DESIGN section 6)."""
     overhead = attempt.sent_at - attempt.started + time.perf_counter() - attempt.first_byte_at
     shown: Headers = [(b"sluice-overhead-ms", b"%.3f" % (overhead * 1000))]
-    left = [budget.left for budget in admitted.budgets if budget.hard and budget.unit is Unit.USD]
+    left = admitted.left_nano
     released = 0
     if cost_nano is not None:
         shown.append((b"sluice-cost", usd_text(cost_nano).encode()))
         released = admitted.hold_nano - cost_nano
-    if left:
-        shown.append((b"sluice-budget-remaining", usd_text(max(0, min(left) + released)).encode()))
+    if left is not None:
+        shown.append((b"sluice-budget-remaining", usd_text(max(0, left + released)).encode()))
     if admitted.clamped:
         shown.append((b"sluice-clamped", b"%d" % (admitted.output_limit or 0)))
     shown.extend((name.encode(), value.encode()) for name, value in admitted.rate_headers().items())

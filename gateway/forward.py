@@ -14,7 +14,6 @@ from gateway.providers.dialect import Wanted
 from gateway.routing import Route
 from gateway.upstream import Answer, Door, Limits, NotSent, Origin, Silent, UpstreamFailure
 from guardrails.admission import Admitted
-from guardrails.domain.budgets import Unit
 
 MAX_HEADS = 4096
 
@@ -151,5 +150,4 @@ def _limit(admitted: Admitted, *, missing: bool) -> int | None:
         return None
     if admitted.clamped or quote.output_limit_source in ("client", "default"):
         return limit
-    relied_on = any(budget.hard and budget.unit is not Unit.CALLS for budget in admitted.budgets)
-    return limit if relied_on else None
+    return limit if admitted.relies_on_limit else None

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from billing.domain import keys
-from billing.domain.dimensions import OTHER
 from billing.domain.events import CallContext, Outcome
 from billing.domain.events import encode as encode_event
 from billing.domain.money import usd_text
@@ -23,17 +21,15 @@ from billing.domain.quote import Quote
 from guardrails.domain import refusals
 from guardrails.domain.budgets import Match, OnTight, Stage, Unit
 from guardrails.domain.periods import FOREVER_MS, Bounds, Period
-from guardrails.domain.rates import WINDOW_US, Metric, RateMatch, matching
+from guardrails.domain.rates import Metric, RateMatch
 from guardrails.domain.refusals import BudgetStoreUnavailable, ModelNotPriced, Standing, WorkspaceClosed
 from guardrails.limiter.limiter import BudgetStoreUnavailable as NoAnswer
 from guardrails.limiter.limiter import Limiter
 from guardrails.limiter.wire import (
-    NO_LIMIT,
     AdmitRequest,
     Adopting,
     ClockSkew,
     Closed,
-    CounterAsk,
     Denied,
     Duplicate,
     FinishKind,
@@ -42,18 +38,16 @@ from guardrails.limiter.wire import (
     Lost,
     Ok,
     OtherPeriod,
-    RateAsk,
     StalePolicy,
     Throttled,
     TooManyValues,
 )
+from guardrails.met import Met, counter_ask
 from guardrails.policy import Grant, PolicyChanged, PolicyStore
 from workspaces.models import WorkspaceState
 
 OUTPUT_FLOOR = 256
 """An output limit is never lowered below this to make a call fit."""
-MOST_VALUES = 10_000
-"""Values of one each-value budget that get a counter of their own in one period; later ones share `__other__`."""
 MOST_TRIES = 8
 MOST_LOWERINGS = 3
 LONGEST_WAIT_MS = 2_000
@@ -103,19 +97,61 @@ class Admitted(msgspec.Struct, frozen=True):
     """The client gets less output than it could have had: say so in `Sluice-Clamped`"""
     unpriced: bool
     """No bound and no hard budget: forward, and flag the entry"""
-    budgets: tuple[Remaining, ...]
-    rates: tuple[RateLeft, ...]
+    met: Met
+    used: list[int]
+    """Per budget of `met`: settled + held, this call included"""
+    rates_left: list[tuple[int, int]]
+    """Per rate limit of `met`: how many more would pass now, ms until it is full again"""
+    at_ms: int
     context: CallContext
+
+    @property
+    def budgets(self) -> tuple[Remaining, ...]:
+        """Each budget of the call after it was held."""
+        return tuple(
+            Remaining(
+                budget_id=match.budget.id,
+                name=match.budget.name,
+                unit=match.budget.unit,
+                value=match.value,
+                used=used,
+                cap=cap,
+                stage=match.budget.stage_at(used, self.at_ms),
+                hard=match.budget.hard,
+                resets_ms=None if bounds.end_ms == FOREVER_MS else bounds.end_ms,
+            )
+            for match, bounds, cap, used in zip(
+                self.met.matches, self.met.bounds, self.met.caps, self.used, strict=True
+            )
+        )
+
+    @property
+    def rates(self) -> tuple[RateLeft, ...]:
+        return tuple(
+            RateLeft(match.rate.metric, match.rate.limit, left, reset)
+            for match, (left, reset) in zip(self.met.rates, self.rates_left, strict=True)
+        )
+
+    @property
+    def relies_on_limit(self) -> bool:
+        """A hard budget counts what the answer costs: the output limit that its hold was made of must be sent."""
+        return self.met.binding is not None
 
     @property
     def workspace_id(self) -> int:
         return self.grant.policy.workspace_id
 
     @property
+    def left_nano(self) -> int | None:
+        """The least that any hard money budget of the call has left; None where there is none."""
+        met, used = self.met, self.used
+        return max(0, min([met.caps[n] - used[n] for n in met.hard_usd])) if met.hard_usd else None
+
+    @property
     def remaining_usd(self) -> str | None:
-        """The least that any hard money budget of the call has left, as plain dollars; None where there is none."""
-        left = [remaining.left for remaining in self.budgets if remaining.unit is Unit.USD and remaining.hard]
-        return usd_text(min(left)) if left else None
+        """The same as plain dollars."""
+        left = self.left_nano
+        return None if left is None else usd_text(left)
 
     @property
     def stage(self) -> Stage:
@@ -126,10 +162,11 @@ class Admitted(msgspec.Struct, frozen=True):
     def rate_headers(self) -> dict[str, str]:
         """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
         headers: dict[str, str] = {}
+        if not self.rates_left:
+            return headers
+        rates = self.rates
         for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
-            tight = min(
-                (rate for rate in self.rates if rate.metric in metrics), key=lambda rate: rate.left, default=None
-            )
+            tight = min((rate for rate in rates if rate.metric in metrics), key=lambda rate: rate.left, default=None)
             if tight is not None:
                 headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
                 headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
@@ -152,11 +189,21 @@ class _Attempt:
     """The output limit it is clamped to"""
     overflowing: set[str] = field(default_factory=set)
     """Budgets whose new values count as `__other__`"""
-    matches: list[Match] = field(default_factory=list)
-    bounds: list[Bounds] = field(default_factory=list)
-    rates: list[RateMatch] = field(default_factory=list)
+    met: Met = field(init=False)
     healed: bool = False
     lowered: int = 0
+
+    @property
+    def matches(self) -> list[Match]:
+        return self.met.matches
+
+    @property
+    def bounds(self) -> list[Bounds]:
+        return self.met.bounds
+
+    @property
+    def rates(self) -> list[RateMatch]:
+        return self.met.rates
 
     @property
     def hold_nano(self) -> int:
@@ -280,12 +327,9 @@ class Admission:
         if self._fenced.get(policy.workspace_id) != policy.loaded_at:
             self.limiter.fence(policy.workspace_id, policy.epoch, policy.seq)
             self._fenced[policy.workspace_id] = policy.loaded_at
-        attempt.matches = policy.matcher.matches(attempt.dims, attempt.tags)
-        attempt.bounds = [policy.bounds_of(match.budget, attempt.now_ms) for match in attempt.matches]
-        attempt.rates = matching(policy.rates, attempt.dims, attempt.tags) if policy.rates else []
-        for match in attempt.matches:
-            if match.budget.hard and match.budget.unit is not Unit.CALLS:
-                self._must_be_bounded(attempt, match)
+        attempt.met = policy.meetings.of(attempt.dims, attempt.tags, attempt.now_ms)
+        if attempt.met.binding is not None:
+            self._must_be_bounded(attempt, attempt.met.binding)
 
     def _must_be_bounded(self, attempt: _Attempt, match: Match) -> None:
         context = attempt.context
@@ -297,53 +341,28 @@ class Admission:
             )
 
     def _request(self, attempt: _Attempt, rid: str) -> AdmitRequest:
-        policy = attempt.grant.policy
+        policy, met = attempt.grant.policy, attempt.met
+        nano = attempt.hold_nano
+        budgets = met.counters(nano, attempt.hold_tokens)
+        if attempt.overflowing:
+            for place, match in enumerate(met.matches):
+                if match.budget.id in attempt.overflowing:
+                    shared = counter_ask(match, met.bounds[place], attempt.now_ms, overflows=True)
+                    shared.amount = budgets[place].amount
+                    budgets[place] = shared
         return AdmitRequest(
-            prefix=keys.partition_prefix(keys.partition_of(policy.workspace_id)),
-            workspace=str(policy.workspace_id),
+            prefix=policy.prefix,
+            workspace=policy.workspace_text,
             rid=rid,
             epoch=0,
             ver=policy.ver,
             min_seq=0,
-            amount=attempt.hold_nano,
+            amount=nano,
             lease_ms=self.limiter.lease_ms,
             ctx=encode_event(attempt.context).decode(),
-            budgets=[
-                self._counter(attempt, match, bounds)
-                for match, bounds in zip(attempt.matches, attempt.bounds, strict=True)
-            ],
-            rates=[self._rate(attempt, match) for match in attempt.rates],
+            budgets=budgets,
+            rates=met.rates_for(self._tokens_at_once(attempt)) if met.rate_asks else [],
         )
-
-    def _counter(self, attempt: _Attempt, match: Match, bounds: Bounds) -> CounterAsk:
-        budget, now_ms = match.budget, attempt.now_ms
-        limit, slow = budget.limit_at(now_ms), budget.throttle_from(now_ms)
-        overflows = budget.id in attempt.overflowing
-        value = OTHER if match.value and overflows else match.value
-        return CounterAsk(
-            suffix=keys.counter_suffix(budget.id, bounds.start_ms, keys.value_digest(value) if value else ""),
-            unit=budget.unit.counted_in,
-            amount=attempt.amount(budget.unit),
-            limit=NO_LIMIT if limit is None else limit,
-            start_ms=bounds.start_ms,
-            end_ms=bounds.end_ms,
-            throttle_at=NO_LIMIT if slow is None else slow,
-            throttle_per_minute=budget.throttle_per_minute,
-            cap=budget.cap_at(now_ms),
-            label=value,
-            most_values=MOST_VALUES if value and not overflows else 0,
-        )
-
-    def _rate(self, attempt: _Attempt, match: RateMatch) -> RateAsk:
-        rate = match.rate
-        suffix = keys.rate_suffix(rate.id, rate.metric.value, keys.value_digest(match.value) if match.value else "")
-        if rate.metric is Metric.CONCURRENCY:
-            return RateAsk(suffix, "c", rate.limit)
-        if rate.metric is Metric.TPM:
-            return RateAsk(
-                suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once, self._tokens_at_once(attempt), 1
-            )
-        return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once)
 
     @staticmethod
     def _tokens_at_once(attempt: _Attempt) -> int:
@@ -437,24 +456,10 @@ class Admission:
             else None,
             clamped=limit is not None,
             unpriced=quote.amount_nano is None,
-            budgets=tuple(
-                Remaining(
-                    budget_id=match.budget.id,
-                    name=match.budget.name,
-                    unit=match.budget.unit,
-                    value=match.value,
-                    used=used,
-                    cap=match.budget.cap_at(attempt.now_ms),
-                    stage=match.budget.stage_at(used, attempt.now_ms),
-                    hard=match.budget.hard,
-                    resets_ms=None if bounds.end_ms == FOREVER_MS else bounds.end_ms,
-                )
-                for match, bounds, used in zip(attempt.matches, attempt.bounds, ok.used, strict=True)
-            ),
-            rates=tuple(
-                RateLeft(match.rate.metric, match.rate.limit, left, reset)
-                for match, (left, reset) in zip(attempt.rates, ok.rates, strict=True)
-            ),
+            met=attempt.met,
+            used=ok.used,
+            rates_left=ok.rates,
+            at_ms=attempt.now_ms,
             context=attempt.context,
         )
 

@@ -20,6 +20,7 @@ import msgspec
 
 from billing import overrides
 from billing.domain.dimensions import Dimension
+from billing.domain.keys import partition_of, partition_prefix
 from billing.domain.pricing import PriceBook
 from billing.models import SequenceMark
 from billing.prices import default_book
@@ -29,6 +30,7 @@ from guardrails.domain.budgets import Matcher, Raised
 from guardrails.domain.periods import Bounds
 from guardrails.domain.rates import RateLimit as RateRule
 from guardrails.domain.refusals import BudgetStoreUnavailable, InvalidKey
+from guardrails.met import Meetings
 from guardrails.models import BarredModel, Budget, Raise, RaiseState, RateLimit
 from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces import keys, tenancy
@@ -115,7 +117,16 @@ class Policy:
     book: PriceBook = field(default_factory=default_book, repr=False)
     """The price list under the workspace's own prices. The same object while they are the same"""
 
+    meetings: Meetings = field(init=False, repr=False)
+    prefix: str = field(init=False, repr=False)
+    """Of its partition's keys in the money Redis"""
+    workspace_text: str = field(init=False, repr=False)
     _bounds: dict[str, Bounds] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meetings", Meetings(self.matcher, self.rates, self.bounds_of))
+        object.__setattr__(self, "prefix", partition_prefix(partition_of(self.workspace_id)))
+        object.__setattr__(self, "workspace_text", str(self.workspace_id))
 
     def bounds_of(self, budget: BudgetRule, at_ms: int) -> Bounds:
         """The budget's period at a moment; the running one is kept at hand."""

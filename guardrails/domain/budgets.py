@@ -166,6 +166,11 @@ class Matcher:
             else:
                 self._one.setdefault(scope.by, {}).setdefault(scope.value, []).append(Match(budget))
 
+    @property
+    def looks_at(self) -> set[str]:
+        """The dimensions and "tag:<name>"s that decide which budgets a call meets."""
+        return {*self._one, *self._each}
+
     def matches(self, dims: Mapping[str, str], tags: Mapping[str, str]) -> list[Match]:
         """The budgets of a call, each once, the workspace's own first."""
         found = self._always.copy()
