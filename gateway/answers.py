@@ -8,7 +8,7 @@ import time
 
 from billing.domain.money import usd_text
 from gateway.attempt import Attempt
-from gateway.edge import Receive, Send
+from gateway.edge import BODY, Receive, Send
 from gateway.errors import GatewayError, Headers
 from gateway.surfaces import OPENAI, Surface
 from guardrails.admission import Admitted
@@ -19,6 +19,9 @@ LINGER_BYTES = 64 * 1024 * 1024
 
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
     headers.append((b"content-length", b"%d" % len(body)))
+    if getattr(send, "flow", None) is not None:
+        await send({"type": "http.response.start", "status": status, "headers": headers, BODY: body})
+        return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

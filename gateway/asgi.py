@@ -13,7 +13,7 @@ from django.conf import settings
 
 from gateway import edge, endpoints, model_lists, pipeline
 from gateway.answers import refuse_body, send_error, send_whole
-from gateway.edge import ClientGone, Message, Receive, Scope, Send
+from gateway.edge import FLOW, ClientGone, Flow, Message, Receive, Scope, Send
 from gateway.endpoints import Endpoint
 from gateway.errors import EndpointNotPriced, GatewayError, TooLarge, TooSlow, Unavailable, UnknownRoute
 from gateway.runtime import Runtime, settle_memory
@@ -72,7 +72,7 @@ class Gateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         call_id = edge.new_call_id()
-        outgoing = _Outgoing(send)
+        outgoing = _Outgoing(send, scope.get(FLOW))
         runtime = self.runtime
         surface = surface_of(scope["path"])
         if runtime.running >= runtime.max_calls and scope["method"] == "POST":
@@ -97,10 +97,11 @@ class Gateway:
 class _Outgoing:
     """Remembers whether the answer has begun: after that there is no room for another."""
 
-    __slots__ = ("_send", "begun")
+    __slots__ = ("_send", "begun", "flow")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, flow: Flow | None) -> None:
         self._send = send
+        self.flow = flow
         self.begun = False
 
     async def __call__(self, message: Message) -> None:

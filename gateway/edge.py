@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from gateway import jsonbody
@@ -23,6 +23,14 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+
+class Flow(Protocol):
+    """Of the server's connection to the client."""
+
+    write_paused: bool
+    """Sending would wait, because the client does not read."""
+
+
 MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 100
 MAX_MESSAGES = 2000
@@ -31,6 +39,11 @@ MAX_CHOICES = 128
 BODY_DEADLINE_S = 30.0
 BODY_ARRIVED = "sluice.body_arrived"
 """In a scope: the server has the whole body, so that waiting for it needs no deadline."""
+
+FLOW = "sluice.flow"
+"""In a scope: the server takes a whole answer in one message, and this tells when it would wait (`write_paused`)."""
+BODY = "sluice.body"
+"""In a response's start: the whole body, nothing follows."""
 
 _KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 _FORWARDED = frozenset({b"openai-beta", b"anthropic-beta", b"idempotency-key"})

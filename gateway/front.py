@@ -1,18 +1,21 @@
 """The HTTP server's protocol with what uvicorn leaves to a proxy: bounded headers and deadlines, so that the app server alone stands a
 slow or hostile client (SECURITY.md S50-S52, F41).
 
-A connection that has not finished its headers within the deadline, or sends more of them than allowed, is told so and closed.
+A connection that has not finished its headers within the deadline, or sends more of them than allowed, is told so and closed. Calls of the data
+plane get a cycle of their own, which writes a whole answer at once; pages go uvicorn's way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from gateway.edge import BODY_ARRIVED
+from gateway.edge import BODY, BODY_ARRIVED, FLOW
 from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, TooSlow
 from workspaces.ids import uuid7
 
@@ -20,6 +23,8 @@ HEADER_DEADLINE_S = 10.0
 MAX_HEAD_BYTES = 32 * 1024
 """Of request line and headers together, before the gateway's own finer limits apply."""
 MAX_HEADERS = 200
+_CALLS = (b"/v1/", b"/anthropic/v1/", b"/gemini/v1")
+_UNSAFE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class FrontProtocol(HttpToolsProtocol):
@@ -31,6 +36,8 @@ class FrontProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._refused = False
+        self._idle_until = 0.0
+        """When an idle connection is closed, in loop time; 0: it is not idle"""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -38,18 +45,54 @@ class FrontProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._unset_idle_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._idle_until = 0.0
         if self._in_head:
-            if self._head_timer is None:  # the first bytes of a further request on a kept connection
-                self._head_timer = self.loop.call_later(HEADER_DEADLINE_S, self._too_slow)
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(HeadersTooLarge("The request's headers are too long."))
+        if self._in_head and self._head_bytes and not self._refused:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HeadersTooLarge("The request's headers are too long."))
+            elif self._head_timer is None and not self.transport.is_closing():  # begun and not whole
+                self._head_timer = self.loop.call_later(HEADER_DEADLINE_S, self._too_slow)
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, with one lazy timer a connection instead of one an answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self._idle_until = self.loop.time() + self.timeout_keep_alive
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_until and not self.transport.is_closing():
+            left = self._idle_until - self.loop.time()
+            if left > 0:
+                self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+            else:
+                self.transport.close()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Called for every piece of a request: `_idle_until` says it, the timer need not be stopped."""
+
+    def _unset_idle_timer(self) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
 
     def send_400_response(self, msg: str) -> None:
         """What llhttp refuses: two lengths, a length and chunks, bare line feeds, folded or nameless headers, sizes that are no numbers."""
@@ -64,8 +107,45 @@ class FrontProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
-        if not self._refused:
+        if self._refused:
+            return
+        if self.url.startswith(_CALLS) and not self.parser.should_upgrade():
+            self._begin_call()
+        else:
             super().on_headers_complete()
+
+    def _begin_call(self) -> None:
+        """As uvicorn's `on_headers_complete`, for a path of the data plane as it is."""
+        version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
+        raw_path = url.path
+        if b"%" in raw_path:
+            super().on_headers_complete()
+            return
+        scope: Any = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"], scope["raw_path"] = raw_path.decode("ascii"), raw_path
+        scope["query_string"] = url.query or b""
+        scope[FLOW] = self.flow
+        before = cast("RequestResponseCycle | None", self.cycle)
+        self.cycle = _Call(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -102,3 +182,39 @@ class FrontProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class _Call(RequestResponseCycle):
+    """The cycle of a call. A whole answer (`gateway.edge.BODY` in its start) is one write."""
+
+    async def send(self, message: Any) -> None:
+        body = message.get(BODY)
+        if body is None:
+            await super().send(message)
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if self.response_started:
+            raise RuntimeError("a second answer to one call")
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        lines = [name + b": " + value for name, value in self.default_headers]
+        lines += [name + b": " + value for name, value in message["headers"]]
+        if any(line == b"connection: close" for line in lines):
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close")
+        head = b"\r\n".join(lines)
+        breaks = len(lines) - 1
+        if head.count(b"\r") != breaks or head.count(b"\n") != breaks or _UNSAFE.search(head):
+            raise RuntimeError("a header has characters that no header has")
+        if self.scope["method"] == "HEAD":
+            body = b""
+        self.transport.write(b"".join((STATUS_LINE[message["status"]], head, b"\r\n\r\n", body)))
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()

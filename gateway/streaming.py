@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gateway import crash
 from gateway.attempt import Attempt
-from gateway.edge import Receive, Send
+from gateway.edge import Flow, Receive, Send
 from gateway.errors import GatewayError, Headers, ProviderBadResponse, ProviderTimeout, Restarting
 from gateway.providers.dialect import StreamMeter
 from gateway.surfaces import OPENAI, Surface
@@ -54,6 +54,7 @@ class Relay:
         self._attempt = attempt
         self._drains = drains
         self._send = send
+        self._flow: Flow | None = getattr(send, "flow", None)
         self._receive = receive
         self._gone = False
         self._aligned = True
@@ -126,6 +127,9 @@ class Relay:
         if self._gone:
             return
         try:
+            if self._flow is not None and not self._flow.write_paused:
+                await self._send(message)  # does not wait, hence no deadline
+                return
             async with asyncio.timeout(STALL_S):
                 await self._send(message)
         except (TimeoutError, OSError):
