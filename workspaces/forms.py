@@ -9,9 +9,12 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 
+from workspaces.domain.providers import PROVIDERS
 from workspaces.models import Role, Workspace
 
 _AREAS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+SETTINGS = {setting.name: setting for access in PROVIDERS.values() for setting in access.settings}
+"""What some providers need beside the key, by name: no two providers mean different things by one."""
 ENVIRONMENTS = ("production", "staging", "development", "test")
 
 
@@ -113,7 +116,7 @@ class CredentialForm(forms.Form):
     provider = forms.CharField(max_length=32)
     secret = forms.CharField(
         required=False,
-        max_length=4096,
+        max_length=8192,
         label="Key",
         strip=True,
         # A password field that never sends its value back: a refused form asks for the key again.
@@ -129,6 +132,18 @@ class CredentialForm(forms.Form):
     environment = forms.ChoiceField(
         required=False, choices=[("", "every environment"), *((name, name) for name in ENVIRONMENTS)]
     )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for setting in SETTINGS.values():
+            self.fields[setting.name] = forms.CharField(
+                required=False, max_length=2000, label=setting.title, help_text=setting.hint, initial=setting.default
+            )
+
+    def settings_of(self, provider: str) -> dict[str, str]:
+        """What was typed of the settings that a provider has."""
+        access = PROVIDERS.get(provider)
+        return {setting.name: self.cleaned_data[setting.name] for setting in access.settings} if access else {}
 
 
 class InvitationForm(forms.Form):
