@@ -24,7 +24,9 @@ from workspaces.models import Workspace
 from workspaces.vault import door
 from workspaces.vault.models import CredentialState, ProviderCredential
 
-LONGEST_SECRET = 8192
+LONGEST_SECRET = 4096
+LONGEST_DOCUMENT = 8192
+"""Of a service account's JSON, or an AWS session."""
 MOST_CREDENTIALS = 200
 
 
@@ -203,7 +205,8 @@ def _checked_secret(access: Access, secret: str) -> str:
     except (google_keys.BadKey, sigv4.BadKey) as error:
         raise Invalid(str(error), field="secret") from None
     lowest = " " if access.auth is Auth.GOOGLE else "!"
-    if len(secret) > LONGEST_SECRET or not all(lowest <= sign <= "~" for sign in secret):
+    longest = LONGEST_SECRET if access.auth is Auth.HEADER else LONGEST_DOCUMENT
+    if len(secret) > longest or not all(lowest <= sign <= "~" for sign in secret):
         raise Invalid("This does not look like a key: it has spaces, line breaks or foreign letters.", field="secret")
     if secret.startswith(("slk_", "slt_")):
         raise Invalid("This is a key of Sluice. Paste the provider's own key here.", field="secret")
