@@ -36,7 +36,7 @@ class Forwarder:
             attempt.void(refused.code)
             raise
         body = _body(planned, admitted)
-        head = [constant, *_forwarded(call, sent)]
+        head = [constant, _content_type(call), *_forwarded(call, sent)]
         if route.provider.sends_attempt:
             head.append(b"x-sluice-attempt: " + admitted.rid.encode() + b"\r\n")
         head.append(b"content-length: %d\r\n\r\n" % len(body))
@@ -53,7 +53,7 @@ class Forwarder:
         """The same for a call that costs nothing and so has no attempt. Raises GatewayError."""
         origin, constant = self._head(route, sent, call.streamed, policy_ver, secret)
         body = sent.dialect.body(sent.body, sent.fields, Wanted(model=_renamed(call, route, sent)), "")
-        head = [constant, *_forwarded(call, sent), b"content-length: %d\r\n\r\n" % len(body)]
+        head = [constant, _content_type(call), *_forwarded(call, sent), b"content-length: %d\r\n\r\n" % len(body)]
         try:
             return await self._door.exchange(origin, b"".join(head), body, self._limits)
         except UpstreamFailure as failure:
@@ -69,7 +69,6 @@ class Forwarder:
         fields = {
             "host": origin.host_header,
             **route.provider.access.headers(secret),
-            "content-type": "application/json",
             "accept": "text/event-stream" if streamed else "application/json",
             "accept-encoding": "identity",
             "user-agent": "sluice",
@@ -120,6 +119,11 @@ def _forwarded(call: Call, sent: Sent) -> list[bytes]:
         return []
     wanted = sent.dialect.client_headers
     return [name + b": " + value + b"\r\n" for name, value in call.request.forwarded if name in wanted]
+
+
+def _content_type(call: Call) -> bytes:
+    """Of the client's own body: a form's names its boundary. It was checked to be one line of ASCII."""
+    return b"content-type: " + call.request.content_type + b"\r\n"
 
 
 def _renamed(call: Call, route: Route, sent: Sent) -> str | None:

@@ -141,6 +141,8 @@ def quote(
     extra = _prediction_tokens(body, meta)
     per_answers = per_output * outputs
     fixed += extra * per_output
+    if source == "none":  # nobody can lower what the API takes no limit for
+        fixed, per_answers = fixed + limit * per_answers, 0
     return Quote(
         ceil_ratio(fixed + limit * per_answers, compiled.denominator),
         input_tokens_bound=input_bound,

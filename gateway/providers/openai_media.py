@@ -6,6 +6,7 @@ not state (speech by characters, pictures by the piece, a transcript as text) is
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +14,15 @@ import msgspec
 
 from gateway import multipart
 from gateway.jsonbody import with_value
-from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, Reading, Wanted, stated
+from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, Reading, StreamMeter, Wanted, stated
 from gateway.sse import data_of, event_of
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
-_JSON, _EVENTS = b"application/json", b"text/event-stream"
+_EVENTS = b"text/event-stream"
 _TEXT_TYPES = (b"text/plain", b"text/vtt", b"text/srt", b"application/x-subrip", b"application/srt")
+_SOUND = {
+    "mp3": b"audio/mpeg", "opus": b"audio/ogg", "aac": b"audio/aac", "flac": b"audio/flac", "wav": b"audio/wav", "pcm": b"audio/pcm",
+}  # fmt: skip
 FINAL = frozenset({"image_generation.completed", "image_edit.completed", "speech.audio.done", "transcript.text.done"})
 
 
@@ -33,6 +37,7 @@ class _Answer(msgspec.Struct):
     quality: Any = None
     text: Any = None
     delta: Any = None
+    audio: Any = None
     duration: Any = None
     data: list[msgspec.Raw] | None = None
     usage: msgspec.Raw = msgspec.Raw(b"")
@@ -48,6 +53,7 @@ class OpenAIMedia:
     """Implements `Dialect`, and `PassesBytes` where `binary` says so. One object for each API: what is an answer differs."""
 
     client_headers = OPENAI_HEADERS
+    stream_type = _EVENTS
     whole_when_streamed = True
     """Models that cannot stream answer whole, although they were asked to."""
 
@@ -72,7 +78,7 @@ class OpenAIMedia:
     def stream_meter(self, fields: Mapping[str, Any]) -> EventMeter:
         return EventMeter()
 
-    def bytes_meter(self, content_type: bytes) -> BytesMeter | None:
+    def bytes_meter(self, fields: Mapping[str, Any], content_type: bytes) -> StreamMeter | None:
         """For an answer that is sound, which passes as it comes."""
         if not self._binary or not content_type.startswith((b"audio/", b"application/octet-stream", b"binary/")):
             return None
@@ -98,6 +104,28 @@ class OpenAIMedia:
         return body
 
 
+class OpenAISpeech(OpenAIMedia):
+    """OpenAI's own speech. Models that bill tokens state them in events only: so events are asked for, and given on as the sound in them."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint, holds="text", binary=True)
+
+    def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
+        raw = super().body(raw, fields, wanted, limit_field)
+        return with_value(raw, "stream_format", "sse") if _bills_tokens(fields) else raw
+
+    def bytes_meter(self, fields: Mapping[str, Any], content_type: bytes) -> StreamMeter | None:
+        if _bills_tokens(fields) and _EVENTS in content_type:
+            return SoundMeter(_SOUND.get(str(fields.get("response_format")), b"audio/mpeg"))
+        return super().bytes_meter(fields, content_type)
+
+
+def _bills_tokens(fields: Mapping[str, Any]) -> bool:
+    """Of a client that wants plain sound. `tts-1` and its kin bill characters, and refuse to be asked for events."""
+    named = str(fields.get("model")).rpartition("/")[2]
+    return named.startswith("gpt-") and fields.get("stream_format") != "sse"
+
+
 class BytesMeter:
     """Implements `StreamMeter` for sound: all bytes pass; the bill follows from the request."""
 
@@ -120,9 +148,8 @@ class BytesMeter:
 class EventMeter:
     """Implements `StreamMeter`. Bytes pass as they come; an event is read when it is whole."""
 
-    content_type = EVENT_STREAM
-
     def __init__(self) -> None:
+        self.content_type = EVENT_STREAM
         self.reading = Reading()
         self._pieces: list[bytes] = []
         self._size = 0
@@ -170,6 +197,7 @@ class EventMeter:
                 reading.flags.append("malformed_event")
             reading.output_bytes += len(data)
             return
+        self._heard(answer)
         if answer.type in FINAL:
             _note(answer, reading)
             reading.ended = True
@@ -177,6 +205,41 @@ class EventMeter:
             reading.add_text(answer.delta)
         elif stated(answer.error) or answer.type == "error":
             reading.error = _code(stated(answer.error))
+
+    def _heard(self, answer: _Answer) -> None:
+        """For whoever wants what an event carries."""
+
+
+class SoundMeter(EventMeter):
+    """Implements `StreamMeter`: speech events in, the sound in them out."""
+
+    def __init__(self, content_type: bytes) -> None:
+        super().__init__()
+        self.content_type = content_type
+        self._sound: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        super().feed(chunk)
+        return self._taken()
+
+    def finish(self) -> bytes:
+        super().finish()
+        return self._taken()
+
+    def error_event(self, payload: bytes) -> bytes:
+        return b""
+
+    def _heard(self, answer: _Answer) -> None:
+        if answer.type == "speech.audio.delta" and type(answer.audio) is str:
+            try:
+                self._sound.append(base64.b64decode(answer.audio, validate=True))
+            except ValueError:
+                self.reading.flags.append("malformed_event")
+
+    def _taken(self) -> bytes:
+        sound = b"".join(self._sound)
+        self._sound.clear()
+        return sound
 
 
 def _boundary(before: bytes, rest: bytes) -> int | None:

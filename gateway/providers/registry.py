@@ -16,6 +16,7 @@ from gateway.providers.dialect import Dialect
 from gateway.providers.gemini_generate import GeminiGenerate
 from gateway.providers.openai_chat import OpenAIChat
 from gateway.providers.openai_embeddings import OpenAIEmbeddings
+from gateway.providers.openai_media import OpenAIMedia, OpenAISpeech
 from gateway.providers.openai_responses import OpenAIResponses
 from gateway.providers.translation import Translation
 from gateway.translation import dialects, to_anthropic, to_gemini
@@ -27,6 +28,12 @@ _EMBEDDINGS = OpenAIEmbeddings()
 _MESSAGES = AnthropicMessages()
 _GENERATE = GeminiGenerate()
 
+_IMAGES = {name: OpenAIMedia(name, holds="data") for name in (endpoints.IMAGES, endpoints.IMAGE_EDITS)}
+_VARIATIONS = {endpoints.IMAGE_VARIATIONS: OpenAIMedia(endpoints.IMAGE_VARIATIONS, holds="data")}
+_SPEECH = {endpoints.SPEECH: OpenAIMedia(endpoints.SPEECH, holds="text", binary=True)}
+_HEARING = {name: OpenAIMedia(name, holds="text") for name in (endpoints.TRANSCRIPTIONS, endpoints.TRANSLATIONS)}
+_MEDIA: Mapping[str, Dialect] = {**_IMAGES, **_VARIATIONS, **_SPEECH, **_HEARING}
+
 COMPATIBLE: Mapping[str, Dialect] = {
     endpoints.CHAT: _CHAT,
     endpoints.COMPLETIONS: _CHAT,
@@ -37,6 +44,8 @@ OPENAI: Mapping[str, Dialect] = {
     endpoints.RESPONSES: _RESPONSES,
     endpoints.RESPONSES_COUNT: _RESPONSES,
     endpoints.MODERATIONS: _EMBEDDINGS,
+    **_MEDIA,
+    endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
 }
 ANTHROPIC: Mapping[str, Dialect] = {endpoints.MESSAGES: _MESSAGES, endpoints.COUNT_TOKENS: _MESSAGES}
 GEMINI: Mapping[str, Dialect] = {
@@ -90,13 +99,17 @@ _RECORDS = (
     # Google's price list has Vertex's Claude as well, which the Gemini API does not serve
     Provider("gemini", GEMINI, GOOGLE, models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
     Provider("simulator", {**OPENAI, **ANTHROPIC, **GEMINI}, sends_attempt=True),
-    Provider("openai_compatible"),
-    Provider("groq"),
-    Provider("mistral", stream_usage_option=False),
+    Provider("openai_compatible", {**COMPATIBLE, **_MEDIA}),
+    Provider("groq", {**COMPATIBLE, **_SPEECH, **_HEARING}),
+    Provider(
+        "mistral",
+        {**COMPATIBLE, endpoints.TRANSCRIPTIONS: _HEARING[endpoints.TRANSCRIPTIONS]},
+        stream_usage_option=False,
+    ),
     Provider("deepseek"),
-    Provider("xai", cancel_stops_billing=True),
+    Provider("xai", {**COMPATIBLE, endpoints.IMAGES: _IMAGES[endpoints.IMAGES]}, cancel_stops_billing=True),
     Provider("openrouter"),
-    Provider("together", cancel_stops_billing=True),
+    Provider("together", {**COMPATIBLE, **_IMAGES, **_SPEECH, **_HEARING}, cancel_stops_billing=True),
     Provider("fireworks", cancel_stops_billing=True),
     Provider("perplexity", stream_usage_option=False),
     Provider("ollama"),

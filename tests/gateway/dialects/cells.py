@@ -17,6 +17,7 @@ from gateway import endpoints
 from gateway.providers.registry import PROVIDERS
 
 STREAMED = frozenset({endpoints.CHAT, endpoints.COMPLETIONS, endpoints.RESPONSES, endpoints.MESSAGES})
+STREAMED |= {endpoints.IMAGES, endpoints.IMAGE_EDITS, endpoints.SPEECH, endpoints.TRANSCRIPTIONS}
 ALWAYS_STREAMED = frozenset({endpoints.STREAM_EVENTS, endpoints.STREAM_ARRAY})
 FREE = frozenset({endpoints.COUNT_TOKENS, endpoints.COUNT_GEMINI, endpoints.RESPONSES_COUNT, endpoints.MODERATIONS})
 
@@ -54,6 +55,8 @@ def dialect_of(cell: Cell) -> str:
     return {
         "OpenAIChat": "OpenAI completions",
         "OpenAIResponses": "OpenAI responses",
+        "OpenAIMedia": "OpenAI images and audio",
+        "OpenAISpeech": "OpenAI images and audio",
         "OpenAIEmbeddings": "OpenAI embeddings",
         "AnthropicMessages": "Anthropic messages",
         "GeminiGenerate": "Gemini generateContent",
