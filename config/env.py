@@ -77,6 +77,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry("SLUICE_SIMULATOR_URL", "", "base URL of the simulator provider; empty: the provider is not offered"),
     Entry("SLUICE_INBOX_URL", "", "page of the development inbox; empty: none"),
+    Entry("SLUICE_API_REQUESTS_A_MINUTE", "600", "how often one API token may ask the REST API; 0: any number"),
     Entry("SLUICE_MAX_BODY_BYTES", "10485760", "largest request body the gateway reads"),
     Entry(
         "SLUICE_MAX_UPLOAD_BYTES", "27262976", "largest form with files (audio, images, batch input) the gateway reads"
