@@ -10,6 +10,7 @@ import msgspec
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 JSON = b"application/json"
+STREAM_TYPE = b"text/event-stream"
 OPENAI_HEADERS = frozenset({b"openai-beta", b"idempotency-key"})
 
 
@@ -80,6 +81,9 @@ class StreamMeter(Protocol):
 class Dialect(Protocol):
     """One family of APIs."""
 
+    stream_type: bytes
+    """The media type that a provider streams in."""
+
     @property
     def client_headers(self) -> frozenset[bytes]:
         """The client's headers that pass on (SECURITY.md S33)."""
@@ -117,7 +121,7 @@ class PassesBytes(Protocol):
 
 def meter_of(dialect: Dialect, fields: Mapping[str, Any], content_type: bytes, *, streamed: bool) -> StreamMeter | None:
     """Who reads along with an answer of this type; None when it is to be read whole."""
-    if streamed and b"text/event-stream" in content_type:
+    if streamed and dialect.stream_type in content_type:
         return dialect.stream_meter(fields)
     return dialect.bytes_meter(fields, content_type) if isinstance(dialect, PassesBytes) else None
 

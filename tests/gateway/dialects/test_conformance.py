@@ -15,7 +15,10 @@ import pytest
 
 from billing.prices import default_book
 from gateway import endpoints
+from gateway.providers.eventstream import encode
+from gateway.sse import Splitter, data_of
 from tests.gateway.dialects.cells import FREE, Cell, cells, table
+from tests.gateway.dialects.service_accounts import service_account
 from tests.gateway.world import GatewayProcess, Shop, World
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "conformance.md"
@@ -69,9 +72,45 @@ def whole(answer: dict[str, Any]) -> tuple[str, bytes]:
     return "application/json", json.dumps(answer).encode()
 
 
-def wire(path: str, body: dict[str, Any]) -> tuple[str, bytes]:
+def framed(answer: tuple[str, bytes]) -> tuple[str, bytes]:
+    """The events of a stream in the frames that Bedrock puts them in."""
+    events = [data_of(event) for event, _ in Splitter().feed(answer[1])]
+    frames = [
+        encode(
+            {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"},
+            json.dumps({"bytes": base64.b64encode(event).decode(), "p": "abc"}).encode(),
+        )
+        for event in events
+    ]
+    return "application/vnd.amazon.eventstream", b"".join(frames)
+
+
+def _cloud(path: str, raw: bytes) -> tuple[str, bytes] | None:
+    """What the clouds have of their own: access tokens, paths by model, versions in the body, frames."""
+    if path.endswith("/token"):
+        return whole({"access_token": "ya29.token", "expires_in": 3599, "token_type": "Bearer"})
+    if path.endswith("count-tokens:rawPredict"):
+        return whole({"input_tokens": 9})
+    if path.endswith(("/invoke", "/invoke-with-response-stream")):
+        body = json.loads(raw)
+        assert body["anthropic_version"] == "bedrock-2023-05-31"
+        assert body.keys().isdisjoint(("model", "stream"))
+        return _message(False) if path.endswith("/invoke") else framed(_message(True))
+    if path.endswith(("rawPredict", "RawPredict")):
+        body = json.loads(raw)
+        assert body["anthropic_version"] == "vertex-2023-10-16"
+        assert "model" not in body
+        return _message(path.endswith("streamRawPredict"))
+    return None
+
+
+def wire(path: str, raw: bytes) -> tuple[str, bytes]:
     """What a provider of each dialect answers: its own format, always the same usage."""
     path, _, query = path.partition("?")
+    clouds = _cloud(path, raw)
+    if clouds is not None:
+        return clouds
+    body = json.loads(raw)
     streamed = body.get("stream") is True or "alt=sse" in query
     if path.endswith("/chat/completions"):
         return _chat(streamed, "message", {"role": "assistant", "content": WORDS}, {"content": WORDS})
@@ -80,12 +119,8 @@ def wire(path: str, body: dict[str, Any]) -> tuple[str, bytes]:
     if path.endswith("/embeddings"):
         rows = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
         return whole({"object": "list", "data": rows, "model": "e", "usage": {"prompt_tokens": 9, "total_tokens": 9}})
-    if "/images/" in path:
-        return _pictures(streamed)
-    if path.endswith("/audio/speech"):
-        return _spoken(streamed or body.get("stream_format") == "sse")
-    if "/audio/" in path:
-        return _heard(streamed)
+    if "/images/" in path or "/audio/" in path:
+        return _media(path, streamed, body)
     if path.endswith("/moderations"):
         return whole({"id": "modr", "model": "m", "results": []})
     if path.endswith("/input_tokens"):
@@ -105,6 +140,14 @@ def wire(path: str, body: dict[str, Any]) -> tuple[str, bytes]:
     if path.endswith("/messages"):
         return _message(streamed)
     return _gemini(path.rpartition(":")[2], streamed)
+
+
+def _media(path: str, streamed: bool, body: dict[str, Any]) -> tuple[str, bytes]:
+    if "/images/" in path:
+        return _pictures(streamed)
+    if path.endswith("/audio/speech"):
+        return _spoken(streamed or body.get("stream_format") == "sse")
+    return _heard(streamed)
 
 
 def _pictures(streamed: bool) -> tuple[str, bytes]:
@@ -189,9 +232,9 @@ def played() -> Iterator[str]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            form = self.headers["content-type"].startswith("multipart/form-data; boundary=")
-            asked = {"stream": b'name="stream"\r\n\r\ntrue' in body} if form else json.loads(body)
-            content_type, answer = wire(self.path, asked)
+            if self.headers["content-type"].startswith("multipart/form-data; boundary="):
+                body = b'{"stream":true}' if b'name="stream"\r\n\r\ntrue' in body else b"{}"
+            content_type, answer = wire(self.path, body)
             self.send_response(200)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(answer)))
@@ -243,15 +286,20 @@ PRICED = {
     "anthropic": "claude-sonnet-4-5",
     "gemini": "gemini-2.5-flash",
     "simulator": "sim-small",
+    "bedrock claude": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "vertex claude": "claude-sonnet-4-5@20250929",
+    "vertex gemini": "gemini-2.5-flash",
 }
+SETTINGS: dict[str, dict[str, object]] = {"bedrock": {"region": "eu-central-1"}, "vertex": {"location": "europe-west1"}}
 
 
 def model_of(cell: Cell) -> str:
     book = default_book()
     if (cell.provider, cell.endpoint) == ("openai", endpoints.SPEECH):
         return "gpt-4o-mini-tts"
-    if cell.provider in PRICED:
-        return PRICED[cell.provider]
+    name = f"{cell.provider} {cell.family}".strip()
+    if name in PRICED:
+        return PRICED[name]
     metas = ((name, book.meta(cell.provider, name)) for name in book.models(cell.provider))
     return next((name for name, meta in metas if meta is not None and meta.mode == "chat"), "any-model")
 
@@ -287,7 +335,9 @@ def ask(gateway: GatewayProcess, shop: Shop, cell: Cell) -> httpx.Response:
 def test_a_call_is_answered_and_billed_bucket_by_bucket(
     gateway: GatewayProcess, world: World, played: str, cell: Cell
 ) -> None:
-    shop = world.shop(provider=cell.provider, base_url=played, secret="a-key")
+    secret = service_account(f"{played}/token") if cell.provider == "vertex" else "a-key"
+    settings = SETTINGS.get(cell.provider)
+    shop = world.shop(provider=cell.provider, base_url=played, secret=secret, access_settings=settings)
     answer = ask(gateway, shop, cell)
     assert answer.status_code == 200, answer.text
     if cell.endpoint in FREE:
