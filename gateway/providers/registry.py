@@ -19,6 +19,7 @@ from gateway.providers.dialect import Dialect
 from gateway.providers.gemini_generate import GeminiGenerate
 from gateway.providers.openai_chat import OpenAIChat
 from gateway.providers.openai_embeddings import OpenAIEmbeddings
+from gateway.providers.openai_media import OpenAIMedia, OpenAISpeech
 from gateway.providers.openai_responses import OpenAIResponses
 from gateway.providers.translation import Request, Translation
 from gateway.translation import dialects, responses, to_anthropic, to_gemini
@@ -30,6 +31,12 @@ _EMBEDDINGS = OpenAIEmbeddings()
 _MESSAGES = AnthropicMessages()
 _GENERATE = GeminiGenerate()
 
+_IMAGES = {name: OpenAIMedia(name, holds="data") for name in (endpoints.IMAGES, endpoints.IMAGE_EDITS)}
+_VARIATIONS = {endpoints.IMAGE_VARIATIONS: OpenAIMedia(endpoints.IMAGE_VARIATIONS, holds="data")}
+_SPEECH = {endpoints.SPEECH: OpenAIMedia(endpoints.SPEECH, holds="text", binary=True)}
+_HEARING = {name: OpenAIMedia(name, holds="text") for name in (endpoints.TRANSCRIPTIONS, endpoints.TRANSLATIONS)}
+_MEDIA: Mapping[str, Dialect] = {**_IMAGES, **_VARIATIONS, **_SPEECH, **_HEARING}
+
 COMPATIBLE: Mapping[str, Dialect] = {
     endpoints.CHAT: _CHAT,
     endpoints.COMPLETIONS: _CHAT,
@@ -40,6 +47,8 @@ OPENAI: Mapping[str, Dialect] = {
     endpoints.RESPONSES: _RESPONSES,
     endpoints.RESPONSES_COUNT: _RESPONSES,
     endpoints.MODERATIONS: _EMBEDDINGS,
+    **_MEDIA,
+    endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
 }
 AZURE: Mapping[str, Dialect] = {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES}
 ANTHROPIC: Mapping[str, Dialect] = {endpoints.MESSAGES: _MESSAGES, endpoints.COUNT_TOKENS: _MESSAGES}
@@ -187,7 +196,7 @@ _RECORDS = (
     # Google's price list has Vertex's Claude as well, which the Gemini API does not serve
     Provider("gemini", GEMINI, google(), models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
     Provider("simulator", {**OPENAI, **ANTHROPIC, **GEMINI}, sends_attempt=True),
-    Provider("openai_compatible"),
+    Provider("openai_compatible", {**COMPATIBLE, **_MEDIA}),
     # Its price list has what Foundry sells of others, too, which this API does not serve
     Provider(
         "azure", AZURE, models=("gpt", "o1", "o3", "o4", "codex", "text-embedding", "computer-use", "model-router"),
@@ -195,12 +204,19 @@ _RECORDS = (
     ),
     Provider("bedrock", {}, families=BEDROCK),
     Provider("vertex", {}, families=VERTEX),
-    Provider("groq"),
-    Provider("mistral", stream_usage_option=False),
+    Provider("groq", {**COMPATIBLE, **_SPEECH, **_HEARING}),
+    Provider(
+        "mistral",
+        {**COMPATIBLE, endpoints.TRANSCRIPTIONS: _HEARING[endpoints.TRANSCRIPTIONS]},
+        stream_usage_option=False,
+    ),
     Provider("deepseek"),
-    Provider("xai", cancel_stops_billing=True),
+    Provider(
+        "xai", {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES, endpoints.IMAGES: _IMAGES[endpoints.IMAGES]},
+        cancel_stops_billing=True,
+    ),
     Provider("openrouter"),
-    Provider("together", cancel_stops_billing=True),
+    Provider("together", {**COMPATIBLE, **_IMAGES, **_SPEECH, **_HEARING}, cancel_stops_billing=True),
     Provider("fireworks", cancel_stops_billing=True),
     Provider("perplexity", stream_usage_option=False),
     # Its compatible API refuses stream_options (strandsagents.com/docs/user-guide/concepts/model-providers/cohere)
