@@ -220,9 +220,9 @@ class Limiter:
     async def close(self, timeout_s: float = 5.0) -> None:
         """For a stopping gateway, after its calls have ended."""
         await self.drain(timeout_s)
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        while self._keeper is not None and not self._keeper.done():
+            self._keeper.cancel()  # redis-py loses a cancellation when its disconnecting runs into its own time limit
+            await asyncio.wait((self._keeper,), timeout=0.5)
         if self._pipe is not None:
             await self._pipe.aclose()
         await self._redis.aclose()
