@@ -27,6 +27,7 @@ from guardrails.limiter.wire import (
     AdmitRequest,
     FinishKind,
     FinishRequest,
+    Full,
     Ok,
     RenewRequest,
     StaleEpoch,
@@ -41,6 +42,8 @@ RENEW_S = 10.0
 RESERVE_S = 0.25
 RENEW_BATCH = 256
 ADMIT_CEILING_PERCENT = 85
+MEMORY_MS = 100
+"""How often an admit asks for the memory in use: a gateway holds a few megabytes at most in that time, of the 15% that are kept"""
 
 KnownToLedger = Callable[[int, list[str]], Awaitable[set[str]]]
 """(workspace, rids) -> those that already have a row in the ledger. Raises LedgerUnavailable."""
@@ -99,6 +102,8 @@ class Limiter:
         self._lanes: dict[int, Lane] = {}
         self._outboxes: dict[int, Outbox] = {}
         self._fences: dict[int, Fence] = {}
+        self._memory_asked: dict[int, int] = {}
+        """By lane; empty while memory is short"""
         self._open: dict[str, tuple[int, AdmitRequest]] = {}
         self._unknown: dict[int, list[Parcel]] = {}
         self._healing: dict[int, asyncio.Task[None]] = {}
@@ -121,7 +126,9 @@ class Limiter:
             if isinstance(reply, StaleEpoch):
                 await self._caught_up(workspace_id, reply.epoch, reply.seq)
                 continue
-            if isinstance(reply, Ok):
+            if isinstance(reply, Full):
+                self._memory_asked.clear()
+            elif isinstance(reply, Ok):
                 fence.saw(request.epoch, reply.seq)
                 self._open[request.rid] = (workspace_id, request)
                 self._start_keeping()
@@ -213,9 +220,9 @@ class Limiter:
     async def close(self, timeout_s: float = 5.0) -> None:
         """For a stopping gateway, after its calls have ended."""
         await self.drain(timeout_s)
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        while self._keeper is not None and not self._keeper.done():
+            self._keeper.cancel()  # redis-py loses a cancellation when its disconnecting runs into its own time limit
+            await asyncio.wait((self._keeper,), timeout=0.5)
         if self._pipe is not None:
             await self._pipe.aclose()
         await self._redis.aclose()
@@ -395,8 +402,12 @@ class Limiter:
         return outbox
 
     def _start_admits(self, lane: int, payloads: list[bytes], answered: Answered) -> None:
-        now_ms = b"%d" % (time.time_ns() // 1_000_000)
-        self._start(scripts.ADMIT, lane, [now_ms, b"%d" % ADMIT_CEILING_PERCENT, *payloads], answered)
+        now_ms = time.time_ns() // 1_000_000
+        ceiling = b"0"
+        if not 0 <= now_ms - self._memory_asked.get(lane, 0) < MEMORY_MS:
+            self._memory_asked[lane] = now_ms
+            ceiling = b"%d" % ADMIT_CEILING_PERCENT
+        self._start(scripts.ADMIT, lane, [b"%d" % now_ms, ceiling, *payloads], answered)
 
     def _start(self, script: scripts.Script, lane: int, arguments: list[bytes], answered: Answered) -> None:
         """Run a script and return at once; a cluster's goes through the library, which follows slots that move."""

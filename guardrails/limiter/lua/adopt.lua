@@ -26,6 +26,8 @@ local function adopt(item)
   return { 'OK', emit(prefix, workspace, 'hold', rid, 0, amount, charges, ctx) }
 end
 
-local replies = {}
-for i = 1, #ARGV do replies[i] = adopt(cmsgpack.unpack(ARGV[i])) end
-return replies
+return surely(function()
+  local replies = {}
+  for i = 1, #ARGV do replies[i] = adopt(cmsgpack.unpack(ARGV[i])) end
+  return replies
+end)

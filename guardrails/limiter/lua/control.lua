@@ -101,4 +101,4 @@ function verbs.erase()
   return { 'OK' }
 end
 
-return verbs[verb](unpack(item, 4))
+return surely(function() return verbs[verb](unpack(item, 4)) end)

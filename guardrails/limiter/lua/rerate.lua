@@ -25,6 +25,8 @@ end
 local state = redis.call('HGET', base .. 'meta', 'state')
 if not state then return { 'NEED_REBUILD', 'meta' } end
 if state == 'rebuilding' or state == 'corrupt' then return { 'STATE', state } end
-local replies = {}
-for i = 3, #ARGV do replies[i - 2] = rerate(unpack(cmsgpack.unpack(ARGV[i]))) end
-return { 'DONE', replies }
+return surely(function()
+  local replies = {}
+  for i = 3, #ARGV do replies[i - 2] = rerate(unpack(cmsgpack.unpack(ARGV[i]))) end
+  return { 'DONE', replies }
+end)

@@ -41,5 +41,6 @@ local function retire_due()
   return retired
 end
 
-local expired, failed = expire_due()
+local expired, failed = 0, 0
+surely(function() expired, failed = expire_due() end)
 return { 'OK', expired, failed, retire_due() }
