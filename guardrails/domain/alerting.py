@@ -113,12 +113,11 @@ def minutes_until_loud(minute: int, quiet_from: int | None, quiet_to: int | None
     return length - into if into < length else 0
 
 
-WAITS_S: Final = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
-"""Between tries, with jitter added; the last repeats."""
 GIVEN_UP_AFTER: Final = timedelta(hours=48)
+LEAST_WAIT_S: Final = 10.0
+LONGEST_WAIT_S: Final = 3600.0
 
 
-def wait_s(tries: int, jitter: float) -> float:
-    """Seconds until the try after `tries` failed ones. `jitter` (0 to 1) spreads them by up to a fifth."""
-    base = WAITS_S[min(max(tries, 1), len(WAITS_S)) - 1]
-    return base * (1 + 0.2 * jitter)
+def wait_s(age_s: float, jitter: float) -> float:
+    """Seconds until the next try of what has waited for `age_s`: half as long again, so that tries thin out. `jitter` (0 to 1) spreads them."""
+    return min(LONGEST_WAIT_S, max(LEAST_WAIT_S, age_s / 2)) * (1 + 0.2 * jitter)

@@ -185,18 +185,21 @@ def _ahead(
 
 # --- Who and what -----------------------------------------------------------------------------------------------------
 def drivers(workspace: Workspace, rule: BudgetRule, scope: Scope, bounds: Bounds, now: datetime) -> list[Facts]:
-    """The top three of each dimension in the budget's period, with their share of what the budget counted."""
+    """What drove a budget in its period."""
     today = books.today(workspace, now)
     start = _day(workspace, _moment(bounds.start_ms)) if bounds.start_ms else today - timedelta(days=30)
-    days = Days(min(start, today), today)
-    rank_by = "calls" if rule.unit is Unit.CALLS else "cost_nano"
-    unit = Unit.CALLS if rule.unit is Unit.CALLS else Unit.USD
+    return top_of_days(workspace, Days(min(start, today), today), scope, rule.unit)
+
+
+def top_of_days(workspace: Workspace, days: Days, scope: Scope, unit: Unit) -> list[Facts]:
+    """The top three of each dimension, with their share of the whole: in calls for a budget of calls, else in dollars."""
+    rank_by, unit = ("calls", Unit.CALLS) if unit is Unit.CALLS else ("cost_nano", Unit.USD)
     whole = _measure(unit, books.totals(workspace, days, filters(scope)))
     found = []
     for dimension in DRIVERS:
         if dimension == scope.by:
             continue
-        rows = books.by_value(workspace, days, dimension, filters=filters(scope), limit=TOP, rank_by=rank_by)
+        rows = books.by_value(workspace, days, dimension, filters=filters(scope), limit=TOP + 1, rank_by=rank_by)
         shown = [
             {
                 "name": row.value,
@@ -208,7 +211,7 @@ def drivers(workspace: Workspace, rule: BudgetRule, scope: Scope, bounds: Bounds
             if row.value and _measure(unit, row.totals) > 0
         ]
         if shown:
-            found.append({"dimension": dimension.value, "unit": unit.value, "rows": shown})
+            found.append({"dimension": dimension.value, "unit": unit.value, "rows": shown[:TOP]})
     return found
 
 

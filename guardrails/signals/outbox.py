@@ -117,13 +117,13 @@ def skipped(delivery: Delivery, now: datetime, why: str) -> None:
 
 
 def failed(
-    delivery: Delivery, now: datetime, why: str, *, permanent: bool, status: int | None = None, wait: float | None = None
+    delivery: Delivery, now: datetime, why: str, *, permanent: bool, status: int | None = None
 ) -> bool:
     """Try again later, or give up. Answers whether it was given up."""
     if permanent or now - delivery.made_at > GIVEN_UP_AFTER:
         _end(delivery, DeliveryState.FAILED, now, why, status)
         return True
-    pause = wait if wait is not None else wait_s(delivery.tries, random.random())
+    pause = wait_s((now - delivery.made_at).total_seconds(), random.random())
     _row(delivery).update(
         began_at=None, leased_until=None, due_at=now + timedelta(seconds=pause), answer=why[:300], status=status
     )
