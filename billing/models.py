@@ -220,13 +220,20 @@ class Crossing(models.Model):
     settled = models.BigIntegerField()
     cap = models.BigIntegerField()
     recorded_at = models.DateTimeField()
+    told_at = models.DateTimeField(null=True)
+    """When `guardrails.signals` took it over, in one transaction with its notice; null: it waits."""
 
     class Meta:
         db_table = "billing_crossing"
         constraints = [
             models.UniqueConstraint(fields=["workspace_id", "counter", "threshold"], name="billing_crossing_once")
         ]
-        indexes = [models.Index(fields=["workspace_id", "budget_id", "-at"], name="billing_crossing_by_budget")]
+        indexes = [
+            models.Index(fields=["workspace_id", "budget_id", "-at"], name="billing_crossing_by_budget"),
+            models.Index(
+                fields=["workspace_id"], name="billing_crossing_untold", condition=models.Q(told_at__isnull=True)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.counter} {self.threshold}%"

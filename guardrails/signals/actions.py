@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -14,7 +15,18 @@ from billing.domain.money import BadAmount, parse_cap_usd
 from guardrails.domain import webhooks
 from guardrails.models import Budget
 from guardrails.signals import audience, hooks, outbox, queries
-from guardrails.signals.models import Delivery, DeliveryState, Endpoint, EndpointKind, Kind, Notice, Pace, Preference, Severity, SpendLine
+from guardrails.signals.models import (
+    Delivery,
+    DeliveryState,
+    Endpoint,
+    EndpointKind,
+    Kind,
+    Notice,
+    Pace,
+    Preference,
+    Severity,
+    SpendLine,
+)
 from workspaces import audit
 from workspaces.actions.base import Minted, changing, identity, words
 from workspaces.audit import Actor
@@ -22,7 +34,6 @@ from workspaces.domain.addresses import BadBaseUrl, parse_base_url
 from workspaces.errors import Invalid, NotThere, Taken, WrongState
 from workspaces.models import Membership, Workspace
 from workspaces.vault import door
-from django.conf import settings
 
 MOST_ENDPOINTS: Final = 20
 LONGEST_URL: Final = 500
@@ -40,7 +51,12 @@ def archive(*, workspace: Workspace, by: Actor, notice_id: UUID | str, back: boo
             return row
         row.archived_at, row.archived_by = (None, "") if back else (timezone.now(), by.name[:254])
         row.save(update_fields=["archived_at", "archived_by"])
-        audit.record(workspace=workspace, by=by, action="alert.restore" if back else "alert.archive", target=f"{row.pk} {row.title}"[:160])
+        audit.record(
+            workspace=workspace,
+            by=by,
+            action="alert.restore" if back else "alert.archive",
+            target=f"{row.pk} {row.title}"[:160],
+        )
     return row
 
 
@@ -76,7 +92,10 @@ def set_preference(*, workspace: Workspace, membership: Membership, by: Actor, *
         for name, value in changes.items():
             setattr(before, name, _READ[name](value))
         if (before.quiet_from is None) != (before.quiet_to is None):
-            raise Invalid("Quiet hours have a beginning and an end.", field="quiet_to" if before.quiet_to is None else "quiet_from")
+            raise Invalid(
+                "Quiet hours have a beginning and an end.",
+                field="quiet_to" if before.quiet_to is None else "quiet_from",
+            )
         saved = _keep(before)
         audit.record(
             workspace=workspace, by=by, action="preference.change", target=membership.user.email[:160], before=shown,
@@ -91,7 +110,9 @@ def unsubscribe(*, workspace: Workspace, user_id: UUID, what: str) -> bool:
     if membership is None:
         return False
     changes: dict[str, Any] = {"weekly": False} if what == "weekly" else {"mail": Pace.OFF}
-    set_preference(workspace=workspace, membership=membership, by=Actor(f"{membership.user.email} (link in a mail)"), **changes)
+    set_preference(
+        workspace=workspace, membership=membership, by=Actor(f"{membership.user.email} (link in a mail)"), **changes
+    )
     return True
 
 
@@ -102,7 +123,10 @@ def _keep(preference: Preference, **more: Any) -> Preference:
     if preference._state.adding:
         fields = ["mail", "budgets", "weekly", "quiet_from", "quiet_to", "wake_for_critical"]
         (saved,) = Preference.objects.bulk_create(
-            [preference], update_conflicts=True, unique_fields=["workspace_id", "user_id"], update_fields=list(more) or fields
+            [preference],
+            update_conflicts=True,
+            unique_fields=["workspace_id", "user_id"],
+            update_fields=list(more) or fields,
         )
         return saved
     preference.save()
@@ -178,7 +202,11 @@ def set_spend_line(*, workspace: Workspace, by: Actor, line_usd: Any) -> SpendLi
             workspace_id=workspace.pk, defaults={"line_nano": line_nano, "looked_at": None}
         )
         audit.record(
-            workspace=workspace, by=by, action="spend_line.set", before={"line_nano": before}, after={"line_nano": line_nano}
+            workspace=workspace,
+            by=by,
+            action="spend_line.set",
+            before={"line_nano": before},
+            after={"line_nano": line_nano},
         )
     return row
 
@@ -202,7 +230,9 @@ def create_endpoint(
         _save(row, force_insert=True)
         secret = "" if is_slack else webhooks.secret_text(secrets.token_bytes(webhooks.SECRET_BYTES))
         door.seal_note(workspace, row.pk, hooks.PURPOSE[EndpointKind(kind)], address if is_slack else secret)
-        audit.record(workspace=workspace, by=by, action="webhook.create", target=f"{row.pk} {row.name}", after=_shown(row))
+        audit.record(
+            workspace=workspace, by=by, action="webhook.create", target=f"{row.pk} {row.name}", after=_shown(row)
+        )
     return Minted(row, secret)
 
 
@@ -223,7 +253,14 @@ def update_endpoint(*, workspace: Workspace, by: Actor, endpoint_id: UUID | str,
         if "paused" in changes:
             _pause(row, changes["paused"])
         _save(row)
-        audit.record(workspace=workspace, by=by, action="webhook.change", target=f"{row.pk} {row.name}", before=before, after=_shown(row))
+        audit.record(
+            workspace=workspace,
+            by=by,
+            action="webhook.change",
+            target=f"{row.pk} {row.name}",
+            before=before,
+            after=_shown(row),
+        )
     return row
 
 
@@ -242,7 +279,9 @@ def rotate_secret(*, workspace: Workspace, by: Actor, endpoint_id: UUID | str) -
 def delete_endpoint(*, workspace: Workspace, by: Actor, endpoint_id: UUID | str) -> None:
     with changing(workspace):
         row = _found(workspace, endpoint_id)
-        audit.record(workspace=workspace, by=by, action="webhook.delete", target=f"{row.pk} {row.name}", before=_shown(row))
+        audit.record(
+            workspace=workspace, by=by, action="webhook.delete", target=f"{row.pk} {row.name}", before=_shown(row)
+        )
         door.forget_note(workspace, row.pk)
         row.delete()
 
@@ -273,7 +312,11 @@ def replay(*, workspace: Workspace, by: Actor, endpoint_id: UUID | str, delivery
     now = timezone.now()
     with changing(workspace):
         row = _found(workspace, endpoint_id)
-        old = Delivery.objects.select_related("notice").filter(workspace_id=workspace.pk, endpoint=row, pk=delivery_id).first()
+        old = (
+            Delivery.objects.select_related("notice")
+            .filter(workspace_id=workspace.pk, endpoint=row, pk=delivery_id)
+            .first()
+        )
         if old is None or old.notice is None:
             raise NotThere("There is no such delivery.")
         if old.state == DeliveryState.WAITING:
@@ -282,14 +325,26 @@ def replay(*, workspace: Workspace, by: Actor, endpoint_id: UUID | str, delivery
             raise WrongState("This webhook is paused.", hint="Switch it on first.")
         delivery = outbox.to_endpoint(old.notice, row, now, again=f":{now.isoformat()}")
         delivery.save()
-        audit.record(workspace=workspace, by=by, action="webhook.replay", target=f"{row.pk} {row.name}", after={"delivery": old.pk})
+        audit.record(
+            workspace=workspace,
+            by=by,
+            action="webhook.replay",
+            target=f"{row.pk} {row.name}",
+            after={"delivery": old.pk},
+        )
     return delivery
 
 
 def checked_url(kind: str, value: Any) -> str:
     """An address that notices may be posted to. Raises Invalid with a sentence. What its name resolves to is checked again at every post."""
     text = value.strip() if isinstance(value, str) else ""
-    if not text or len(text) > LONGEST_URL or not text.isascii() or not text.isprintable() or any(sign in text for sign in ' \\"<>^`{|}'):
+    if (
+        not text
+        or len(text) > LONGEST_URL
+        or not text.isascii()
+        or not text.isprintable()
+        or any(sign in text for sign in ' \\"<>^`{|}')
+    ):
         raise Invalid("Write an address like https://example.com/hooks/sluice.", field="url")
     if "#" in text or "@" in urlsplit(text).netloc:
         raise Invalid("The address must not carry a fragment, a user name or a password.", field="url")
@@ -297,7 +352,9 @@ def checked_url(kind: str, value: Any) -> str:
     try:
         origin, _ = parse_base_url(base, allow_private=settings.ALLOW_PRIVATE_UPSTREAMS)
     except BadBaseUrl as error:
-        raise Invalid(str(error).replace("base URL", "address").replace("A provider is", "A webhook is"), field="url") from None
+        raise Invalid(
+            str(error).replace("base URL", "address").replace("A provider is", "A webhook is"), field="url"
+        ) from None
     if hooks.is_us(text):
         raise Invalid("This is Sluice's own address: it would call itself.", field="url")
     if kind == EndpointKind.SLACK and not _is_slack(origin.host):
@@ -312,7 +369,9 @@ def _is_slack(host: str) -> bool:
 
 def checked_kinds(value: Any) -> list[str]:
     known = set(Kind.values) - {Kind.TEST}
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str) and len(one) <= 16 and one.replace("_", "").isalnum() for one in value):
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(one, str) and len(one) <= 16 and one.replace("_", "").isalnum() for one in value
+    ):
         raise Invalid(f"Choose among: {', '.join(sorted(known))}; none means all.", field="kinds")
     return sorted(set(value))
 

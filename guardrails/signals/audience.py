@@ -100,5 +100,7 @@ def verified_address(user_id: UUID) -> str | None:
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None:
         return None
-    rows = EmailAddress.objects.annotate(lower=Lower("email")).filter(user=user, lower=user.email.lower(), verified=True)
+    rows = EmailAddress.objects.annotate(lower=Lower("email")).filter(
+        user=user, lower=user.email.lower(), verified=True
+    )
     return user.email if rows.exists() else None

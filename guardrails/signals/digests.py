@@ -56,14 +56,12 @@ def make(now: datetime) -> int:
     for first, zones in _weeks_over(now).items():
         last = first + timedelta(days=6)
         with tenancy.every_workspace(REASON), connection.cursor() as cursor:
-            cursor.execute(
-                _DUE, {"zones": zones, "first": first, "last": last, "key": _key(first), "limit": AT_ONCE}
-            )
+            cursor.execute(_DUE, {"zones": zones, "first": first, "last": last, "key": _key(first), "limit": AT_ONCE})
             waiting = [row[0] for row in cursor.fetchall()]
         for workspace in Workspace.objects.filter(pk__in=waiting):
             try:
                 made += make_for(workspace, Days(first, last), now)
-            except Exception:  # noqa: BLE001 - process edge: one workspace's trouble must not silence the others
+            except Exception:
                 log.exception("no digest for workspace %d yet", workspace.pk)
     return made
 
@@ -74,7 +72,12 @@ def _key(first: date) -> str:
 
 def _weeks_over(now: datetime) -> dict[date, list[str]]:
     """Monday of the week that just ended -> the time zones in which it did."""
-    zones = Workspace.objects.exclude(state=WorkspaceState.DELETING).order_by().values_list("time_zone", flat=True).distinct()
+    zones = (
+        Workspace.objects.exclude(state=WorkspaceState.DELETING)
+        .order_by()
+        .values_list("time_zone", flat=True)
+        .distinct()
+    )
     found: dict[date, list[str]] = {}
     for name in zones:
         local = now.astimezone(ZoneInfo(name))
@@ -90,7 +93,14 @@ def make_for(workspace: Workspace, week: Days, now: datetime) -> int:
         if not facts["calls"]:
             return 0
         made = notify(
-            workspace, kind=Kind.DIGEST, severity=Severity.INFO, key=_key(week.first), title=_title(week, facts), facts=facts, at=now, now=now
+            workspace,
+            kind=Kind.DIGEST,
+            severity=Severity.INFO,
+            key=_key(week.first),
+            title=_title(week, facts),
+            facts=facts,
+            at=now,
+            now=now,
         )
         return 0 if made is None else 1
 
@@ -123,14 +133,22 @@ def _movers(workspace: Workspace, week: Days, dimension: str) -> dict[str, Any] 
     """The values whose spend changed most against the week before, either way."""
     now = {row.value: row.totals.cost_nano for row in books.by_value(workspace, week, dimension, limit=200)}
     then = {row.value: row.totals.cost_nano for row in books.by_value(workspace, week.before(), dimension, limit=200)}
-    changes = [(name, now.get(name, 0), then.get(name, 0)) for name in now.keys() | then.keys() if name and name != OTHER]
+    changes = [
+        (name, now.get(name, 0), then.get(name, 0)) for name in now.keys() | then.keys() if name and name != OTHER
+    ]
     changes.sort(key=lambda change: (-abs(change[1] - change[2]), change[0]))
     rows = [{"name": name, "now": new, "before": old} for name, new, old in changes[:TOP_MOVERS] if new != old]
-    return {"dimension": dimension.value if isinstance(dimension, Dimension) else dimension, "rows": rows} if rows and then else None
+    return (
+        {"dimension": dimension.value if isinstance(dimension, Dimension) else dimension, "rows": rows}
+        if rows and then
+        else None
+    )
 
 
 def _budgets(workspace: Workspace, now: datetime) -> list[dict[str, Any]]:
-    standing = [(status.budget, status.standing) for status in queries.budgets(workspace, now, values=False) if status.standing]
+    standing = [
+        (status.budget, status.standing) for status in queries.budgets(workspace, now, values=False) if status.standing
+    ]
     standing.sort(key=lambda pair: -pair[1].percent)
     return [
         {"name": rule.name, "used": one.settled, "cap": one.cap, "percent": one.percent, "unit": rule.unit.value}

@@ -38,9 +38,7 @@ LEAST_SPAN: Final = timedelta(minutes=2)
 Facts = dict[str, Any]
 
 
-def of_crossing(
-    workspace: Workspace, rule: BudgetRule, crossed: Crossed, value: str, now: datetime
-) -> Facts:
+def of_crossing(workspace: Workspace, rule: BudgetRule, crossed: Crossed, value: str, now: datetime) -> Facts:
     """Everything about one counter's crossing. `value`: of an each-value budget. Called inside the workspace."""
     _, start_ms, _ = keys.budget_of(crossed.counter)
     bounds = rule.bounds_at(start_ms)
@@ -102,7 +100,9 @@ def consequences(rule: BudgetRule, cap: int) -> list[Facts]:
     slow, limit = in_force.throttle_from(0), in_force.limit_at(0)
     found: list[Facts] = []
     if slow is not None:
-        found.append({"what": "throttle", "percent": rule.throttle_percent, "from": slow, "per_minute": rule.throttle_per_minute})
+        found.append(
+            {"what": "throttle", "percent": rule.throttle_percent, "from": slow, "per_minute": rule.throttle_per_minute}
+        )
     if limit is not None:
         found.append({"what": "stop", "percent": rule.kill_percent, "from": limit})
     return found
@@ -117,7 +117,10 @@ def _paces(
     usual = Pace(crossed.settled, max(crossed.at - began, LEAST_SPAN))
     before = (
         Crossing.objects.filter(
-            workspace_id=workspace.pk, counter=crossed.counter, settled__lt=crossed.settled, at__lte=crossed.at - LEAST_SPAN
+            workspace_id=workspace.pk,
+            counter=crossed.counter,
+            settled__lt=crossed.settled,
+            at__lte=crossed.at - LEAST_SPAN,
         )
         .order_by("-at")
         .first()
@@ -147,12 +150,12 @@ def _by_the_hour(
     if rule.unit is Unit.TOKENS or scope.by in (Dimension.USER, Dimension.SESSION):
         return None
     today = _day(workspace, crossed.at)
-    points = books.series(
-        workspace, Days(today - timedelta(days=1), today), Granularity.HOUR, filters=filters(scope)
-    )
+    points = books.series(workspace, Days(today - timedelta(days=1), today), Granularity.HOUR, filters=filters(scope))
     since = max(crossed.at.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1), began)
     amount = sum(
-        _measure(rule.unit, point.totals) for point in points if isinstance(point.start, datetime) and point.start >= since
+        _measure(rule.unit, point.totals)
+        for point in points
+        if isinstance(point.start, datetime) and point.start >= since
     )
     return Pace(amount, crossed.at - since) if amount and crossed.at - since >= LEAST_SPAN else None
 
@@ -167,7 +170,13 @@ def _ahead(
         lines.append(("cap", 100, crossed.cap))
     coming = [line for line in lines if crossed.settled < line[2]]
     seen = None
-    if coming and ends and rule.unit is Unit.USD and rule.period in (Period.WEEK, Period.MONTH) and bounds.holds(_ms(now)):
+    if (
+        coming
+        and ends
+        and rule.unit is Unit.USD
+        and rule.period in (Period.WEEK, Period.MONTH)
+        and bounds.holds(_ms(now))
+    ):
         days = Days(_day(workspace, _moment(bounds.start_ms)), _day(workspace, ends - timedelta(seconds=1)))
         today = books.today(workspace, now)
         if days.first <= today <= days.last:

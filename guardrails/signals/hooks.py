@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import orjson
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Greatest
-from zoneinfo import ZoneInfo
 
 from billing.ledger.writer import crash_point
 from guardrails.domain import webhooks
@@ -115,9 +115,13 @@ def _posted(parcel: Parcel) -> Outcome:
     if 200 <= answer.status < 300:
         return Outcome(answer.status, "")
     if 300 <= answer.status < 400:
-        return Outcome(answer.status, f"{_POST_TO} answered with a redirect, which is not followed. Write the final address.")
+        return Outcome(
+            answer.status, f"{_POST_TO} answered with a redirect, which is not followed. Write the final address."
+        )
     said = one_line(answer.body[:200].decode("utf-8", "replace"), 160)
-    return Outcome(answer.status, f"{_POST_TO} answered {answer.status}{f': {said}' if said else ''}", gone=answer.status == 410)
+    return Outcome(
+        answer.status, f"{_POST_TO} answered {answer.status}{f': {said}' if said else ''}", gone=answer.status == 410
+    )
 
 
 def _noted(workspace: Workspace, delivery: Delivery, outcome: Outcome) -> int:
@@ -176,7 +180,10 @@ def slack_message(workspace: Workspace, notice: Notice) -> dict[str, Any]:
     """Block Kit: https://docs.slack.dev/reference/block-kit/blocks"""
     letter = letter_of(notice, Reader(workspace, ZoneInfo(workspace.time_zone)))
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": _MARK[letter.tone] + one_line(letter.title, 140), "emoji": True}}
+        {
+            "type": "header",
+            "text": {"type": "plain_text", "text": _MARK[letter.tone] + one_line(letter.title, 140), "emoji": True},
+        }
     ]
     body = [f"*{_escaped(letter.figure)}* {_escaped(letter.beside)}"] if letter.figure else []
     body += [_escaped(line) for line in letter.lead]
@@ -186,7 +193,8 @@ def slack_message(workspace: Workspace, notice: Notice) -> dict[str, Any]:
     if letter.blocks:
         blocks.append({"type": "section", "fields": [_field(block) for block in letter.blocks[:8]]})
     buttons = [
-        {"type": "button", "text": {"type": "plain_text", "text": button.label[:70]}, "url": button.url[:2900]} for button in letter.buttons[:5]
+        {"type": "button", "text": {"type": "plain_text", "text": button.label[:70]}, "url": button.url[:2900]}
+        for button in letter.buttons[:5]
     ]
     buttons[0]["style"] = "primary"
     blocks.append({"type": "actions", "elements": buttons})
@@ -198,7 +206,10 @@ _MARK: Final = {"critical": "🛑 ", "warning": "⚠️ ", "info": "", "good": "
 
 
 def _field(block: Block) -> dict[str, str]:
-    lines = [f"{_escaped(one_line(line.name, 60))}: {line.amount}{f' ({line.beside})' if line.beside else ''}" for line in block.lines]
+    lines = [
+        f"{_escaped(one_line(line.name, 60))}: {line.amount}{f' ({line.beside})' if line.beside else ''}"
+        for line in block.lines
+    ]
     return {"type": "mrkdwn", "text": "\n".join([f"*{_escaped(block.title)}*", *lines])[:1900]}
 
 
@@ -222,4 +233,3 @@ def is_us(url: str) -> bool:
     default = {"https": 443, "http": 80}
     same_port = (theirs.port or default.get(theirs.scheme)) == (ours.port or default.get(ours.scheme))
     return (theirs.hostname or "").lower() in hosts and (same_port or theirs.scheme != "http")
-

@@ -115,7 +115,9 @@ def _crossing(notice: Notice, reader: Reader) -> Letter:
         return _many(notice, reader)
     budget, unit = facts["budget"], facts["budget"]["unit"]
     when = moment(facts["crossed_at"], reader.zone, utc=True)
-    lead = [f"“{budget['name']}” caps {budget['on']} at {_amount(facts['cap'], unit)} {PERIODS[budget['period']]}. {_what(notice)} {when}."]
+    lead = [
+        f"“{budget['name']}” caps {budget['on']} at {_amount(facts['cap'], unit)} {PERIODS[budget['period']]}. {_what(notice)} {when}."
+    ]
     lead += _speed(facts, unit)
     return Letter(
         title=notice.title,
@@ -161,7 +163,9 @@ def _ahead(facts: dict[str, Any], unit: str, reader: Reader) -> list[str]:
         reached = f"reached {', '.join(times)}" if times else "not reached in this period at this pace"
         points.append(f"{line}: {_does(one, facts)}; {reached}.")
     if facts["stage"] == "kill":
-        points.append(f"Calls it covers get a 402 before they cost anything{f', until {resets}' if resets else ''} or until the cap is raised.")
+        points.append(
+            f"Calls it covers get a 402 before they cost anything{f', until {resets}' if resets else ''} or until the cap is raised."
+        )
     elif facts["stage"] == "throttle":
         points.append(f"Slowed calls get a 429 with Retry-After. {_rate(facts)}".strip())
     if resets and facts["stage"] != "kill":
@@ -188,7 +192,8 @@ def _drivers(facts: dict[str, Any]) -> list[Block]:
     found = []
     for driver in facts.get("drivers", ()):
         lines = tuple(
-            Line(row["name"], _amount(row["amount"], driver["unit"]), f"{row['share']}%", row.get("calls_url", "")) for row in driver["rows"]
+            Line(row["name"], _amount(row["amount"], driver["unit"]), f"{row['share']}%", row.get("calls_url", ""))
+            for row in driver["rows"]
         )
         found.append(Block(f"By {driver['dimension']}", lines))
     return found
@@ -196,7 +201,12 @@ def _drivers(facts: dict[str, Any]) -> list[Block]:
 
 def _levers(notice: Notice, reader: Reader) -> list[Button]:
     links = notice.facts.get("links", {})
-    named = (("raise", "Raise the cap"), ("calls", "See the calls"), ("budget", "Change or lower it"), ("revoke", "Revoke the key"))
+    named = (
+        ("raise", "Raise the cap"),
+        ("calls", "See the calls"),
+        ("budget", "Change or lower it"),
+        ("revoke", "Revoke the key"),
+    )
     found = [Button(label, links[name]) for name, label in named if name in links]
     if "keys" in links and "revoke" not in links:
         found.append(Button("Revoke a key", links["keys"]))
@@ -226,7 +236,9 @@ def _many(notice: Notice, reader: Reader) -> Letter:
         tone=_TONES[Severity(notice.severity)],
         figure=f"{many['count']:,}",
         beside="passed a threshold",
-        lead=(f"{_listed([f'{number:,} passed {threshold}%' for threshold, number in counts])}. They are told in one mail because they came together.",),
+        lead=(
+            f"{_listed([f'{number:,} passed {threshold}%' for threshold, number in counts])}. They are told in one mail because they came together.",
+        ),
         points=tuple(_does_when(one, facts["budget"]["unit"]) for one in facts.get("then", ())),
         points_title="What the gateway does, for each of them",
         blocks=(Block("Those that used most of their cap", rows),),
@@ -257,7 +269,9 @@ def _normal(notice: Notice, reader: Reader) -> Letter:
         tone="good",
         figure=_amount(facts["used"], unit) if facts.get("used") is not None and count == 1 else "",
         beside=f"of {_amount(facts['cap'], unit)}" if facts.get("cap") and count == 1 else "",
-        percent=facts["used"] * 100 // facts["cap"] if facts.get("used") is not None and facts.get("cap") and count == 1 else None,
+        percent=facts["used"] * 100 // facts["cap"]
+        if facts.get("used") is not None and facts.get("cap") and count == 1
+        else None,
         lead=tuple(lead),
         buttons=tuple(_levers(notice, reader)),
     )
@@ -269,11 +283,17 @@ def _spend_alert(notice: Notice, reader: Reader) -> Letter:
     line, expected = show_usd(facts["line_nano"]), show_usd(facts["expected_nano"])
     whose = {"own": "your line", "budget": "your monthly budget", "last_month": "all of last month"}[facts["line_of"]]
     lead = [f"You are on track for a {expected} month; it crosses {whose} of {line} on {day(facts['day'])}."]
-    lead.append(f"The month ends between {show_usd(facts['low_nano'])} and {show_usd(facts['high_nano'])} with 80% probability. {_maturity(facts)}")
+    lead.append(
+        f"The month ends between {show_usd(facts['low_nano'])} and {show_usd(facts['high_nano'])} with 80% probability. {_maturity(facts)}"
+    )
     points = []
     if facts["earliest"] and facts["earliest"] != facts["day"]:
         points.append(f"{day(facts['earliest'])} at the earliest of that range.")
-    points.append("This alert refuses nothing. A monthly budget would." if facts["line_of"] != "budget" else "The budget itself acts when the line is reached.")
+    points.append(
+        "This alert refuses nothing. A monthly budget would."
+        if facts["line_of"] != "budget"
+        else "The budget itself acts when the line is reached."
+    )
     return Letter(
         title=notice.title,
         tone=_TONES[Severity(notice.severity)],
@@ -301,8 +321,12 @@ def _maturity(facts: dict[str, Any]) -> str:
 def _digest(notice: Notice, reader: Reader) -> Letter:
     facts = notice.facts
     before = facts["before_nano"]
-    change = f"{_signed(facts['spent_nano'] - before)} against the week before" if before else "the first week with spend"
-    lead = [f"{facts['calls']:,} calls from {day(facts['first'])} to {day(facts['last'])}, {facts['errors']:,} of them failed."]
+    change = (
+        f"{_signed(facts['spent_nano'] - before)} against the week before" if before else "the first week with spend"
+    )
+    lead = [
+        f"{facts['calls']:,} calls from {day(facts['first'])} to {day(facts['last'])}, {facts['errors']:,} of them failed."
+    ]
     if facts.get("forecast"):
         ahead = facts["forecast"]
         lead.append(
@@ -312,11 +336,16 @@ def _digest(notice: Notice, reader: Reader) -> Letter:
         lead.append(f"Prompt caches saved {show_usd(facts['cache_saved_nano'])}.")
     blocks = []
     for mover in facts["movers"]:
-        lines = tuple(Line(row["name"], show_usd(row["now"]), _signed(row["now"] - row["before"])) for row in mover["rows"])
+        lines = tuple(
+            Line(row["name"], show_usd(row["now"]), _signed(row["now"] - row["before"])) for row in mover["rows"]
+        )
         blocks.append(Block(f"What moved, by {mover['dimension']}", lines))
     blocks += _drivers(facts)
     if facts["budgets"]:
-        rows = tuple(Line(one["name"], _of(one["used"], one["cap"], one["unit"]), f"{one['percent']}%") for one in facts["budgets"])
+        rows = tuple(
+            Line(one["name"], _of(one["used"], one["cap"], one["unit"]), f"{one['percent']}%")
+            for one in facts["budgets"]
+        )
         blocks.append(Block("Budgets, nearest to their cap first", rows))
     for extra in facts.get("extra", ()):
         blocks.append(Block(extra["title"], tuple(Line(*row) for row in extra["rows"])))
@@ -330,7 +359,10 @@ def _digest(notice: Notice, reader: Reader) -> Letter:
         points=tuple(points),
         points_title="Alerts of the week",
         blocks=tuple(blocks),
-        buttons=(Button("Open the overview", facts["links"]["overview"]), Button("See the calls", facts["links"]["calls"])),
+        buttons=(
+            Button("Open the overview", facts["links"]["overview"]),
+            Button("See the calls", facts["links"]["calls"]),
+        ),
     )
 
 
@@ -341,7 +373,13 @@ def _signed(nano: int) -> str:
 def daily(notices: Sequence[Notice], reader: Reader) -> Letter:
     """A day's collected notices in one letter."""
     lines = tuple(
-        Line(one.title, moment(one.at.isoformat(), reader.zone), one.severity, address("alert", reader.workspace.slug, one.id)) for one in notices
+        Line(
+            one.title,
+            moment(one.at.isoformat(), reader.zone),
+            one.severity,
+            address("alert", reader.workspace.slug, one.id),
+        )
+        for one in notices
     )
     worst = max((Severity.values.index(one.severity) for one in notices), default=0)
     return Letter(
@@ -356,7 +394,9 @@ def daily(notices: Sequence[Notice], reader: Reader) -> Letter:
 def _plain(notice: Notice, reader: Reader) -> Letter:
     """A notice whose maker wrote its letter: facts["letter"] has the fields of `Letter` as JSON."""
     said = notice.facts.get("letter", {})
-    blocks = tuple(Block(block["title"], tuple(Line(*row) for row in block["lines"])) for block in said.get("blocks", ()))
+    blocks = tuple(
+        Block(block["title"], tuple(Line(*row) for row in block["lines"])) for block in said.get("blocks", ())
+    )
     buttons = tuple(Button(*button) for button in said.get("buttons", ())) or (_notice_button(notice, reader),)
     return Letter(
         title=notice.title,

@@ -89,7 +89,9 @@ def _collected(workspace: Workspace, user_id: UUID) -> list[Delivery]:
 
 def _why(workspace: Workspace, membership: Membership, what: str) -> str:
     heard = "get its weekly digest" if what == "weekly" else "hear of its budgets"
-    return f"You are {membership.get_role_display().lower()} of {workspace.name} and {heard} at {membership.user.email}."
+    return (
+        f"You are {membership.get_role_display().lower()} of {workspace.name} and {heard} at {membership.user.email}."
+    )
 
 
 def _message(
@@ -234,7 +236,7 @@ class _Connection:
         except (OSError, SMTPException) as error:
             self._renew()
             raise Passing(_said(error)) from None
-        except Exception as error:  # noqa: BLE001 - process edge: a provider's backend raises its own family
+        except Exception as error:
             if type(error).__module__.partition(".")[0] != "anymail":
                 raise
             if "Recipient" in type(error).__name__:
@@ -251,4 +253,3 @@ class _Connection:
 def _said(error: BaseException) -> str:
     code = getattr(error, "smtp_code", None)
     return f"The mail server did not take it ({type(error).__name__}{f' {code}' if code else ''})."
-

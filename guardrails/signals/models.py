@@ -156,7 +156,8 @@ class Delivery(models.Model):
             models.CheckConstraint(condition=Q(state__in=DeliveryState.values), name="delivery_state_known"),
             models.CheckConstraint(condition=Q(channel__in=Channel.values), name="delivery_channel_known"),
             models.CheckConstraint(
-                condition=Q(user_id__isnull=False, endpoint__isnull=True) | Q(user_id__isnull=True, endpoint__isnull=False),
+                condition=Q(user_id__isnull=False, endpoint__isnull=True)
+                | Q(user_id__isnull=True, endpoint__isnull=False),
                 name="delivery_to_somebody",
             ),
         ]
@@ -234,7 +235,9 @@ class SpendLine(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(line_nano__isnull=True) | Q(line_nano__gte=1), name="spend_line_positive")
+            models.CheckConstraint(
+                condition=Q(line_nano__isnull=True) | Q(line_nano__gte=1), name="spend_line_positive"
+            )
         ]
 
     def __str__(self) -> str:

@@ -33,7 +33,13 @@ def uid_of(workspace_id: int, what: str, to: str) -> UUID:
 
 
 def hand_over(
-    workspace: Workspace, notice: Notice, scope: Scope | None, value: str, now: datetime, *, later: datetime | None = None
+    workspace: Workspace,
+    notice: Notice,
+    scope: Scope | None,
+    value: str,
+    now: datetime,
+    *,
+    later: datetime | None = None,
 ) -> list[Delivery]:
     """Make the deliveries of a new notice, in its transaction. `later`: not before then."""
     made: list[Delivery] = []
@@ -116,9 +122,7 @@ def skipped(delivery: Delivery, now: datetime, why: str) -> None:
     _end(delivery, DeliveryState.SKIPPED, now, why, None)
 
 
-def failed(
-    delivery: Delivery, now: datetime, why: str, *, permanent: bool, status: int | None = None
-) -> bool:
+def failed(delivery: Delivery, now: datetime, why: str, *, permanent: bool, status: int | None = None) -> bool:
     """Try again later, or give up. Answers whether it was given up."""
     if permanent or now - delivery.made_at > GIVEN_UP_AFTER:
         _end(delivery, DeliveryState.FAILED, now, why, status)

@@ -55,7 +55,7 @@ def look(now: datetime) -> int:
     for workspace in Workspace.objects.filter(pk__in=waiting):
         try:
             made += look_at(workspace, now)
-        except Exception:  # noqa: BLE001 - process edge: one workspace's trouble must not silence the others
+        except Exception:
             log.exception("the month of workspace %d is not looked ahead at", workspace.pk)
     return made
 
@@ -83,7 +83,10 @@ def line(workspace: Workspace, seen: Forecast) -> tuple[int, str, BudgetRule | N
     monthly = [
         rule
         for rule in budget_rules(workspace)
-        if rule.scope == Scope() and rule.period is Period.MONTH and rule.unit is Unit.USD and rule.eras[-1].reset_day == 1
+        if rule.scope == Scope()
+        and rule.period is Period.MONTH
+        and rule.unit is Unit.USD
+        and rule.eras[-1].reset_day == 1
     ]
     if monthly:
         lowest = min(monthly, key=lambda rule: rule.cap)
@@ -117,7 +120,6 @@ def _tell(
 
 
 _WHOSE: Final = {"own": "your line of", "budget": "your budget of", "last_month": "last month's"}
-
 
 
 def _drivers(workspace: Workspace, seen: Forecast) -> list[facts_of.Facts]:

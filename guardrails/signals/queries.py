@@ -17,7 +17,12 @@ MOST_COUNTED: Final = 99
 
 
 def notices(
-    workspace: Workspace, *, archived: bool | None = False, kind: str = "", severity: str = "", budget_id: UUID | None = None
+    workspace: Workspace,
+    *,
+    archived: bool | None = False,
+    kind: str = "",
+    severity: str = "",
+    budget_id: UUID | None = None,
 ) -> QuerySet[Notice]:
     """`archived`: only those that are (or are not); None: both."""
     rows = Notice.objects.filter(workspace_id=workspace.pk)
@@ -45,11 +50,15 @@ def kinds(workspace: Workspace) -> list[str]:
 
 def unseen(workspace: Workspace, membership: Membership) -> int:
     """How many open notices came since the member last looked, up to `MOST_COUNTED`."""
-    seen = Preference.objects.filter(workspace_id=workspace.pk, user_id=membership.user_id).values_list("seen_id", flat=True).first()
+    seen = (
+        Preference.objects.filter(workspace_id=workspace.pk, user_id=membership.user_id)
+        .values_list("seen_id", flat=True)
+        .first()
+    )
     rows = notices(workspace).exclude(kind=Kind.DIGEST)
     if seen is not None:
         rows = rows.filter(id__gt=seen)
-    elif membership.created_at:
+    else:
         rows = rows.filter(made_at__gte=membership.created_at)
     return len(rows.order_by("-id").values_list("id", flat=True)[:MOST_COUNTED])
 
@@ -77,4 +86,6 @@ def endpoint(workspace: Workspace, endpoint_id: UUID) -> Endpoint:
 
 def deliveries(workspace: Workspace, endpoint: Endpoint) -> QuerySet[Delivery]:
     """The delivery log, newest first."""
-    return Delivery.objects.select_related("notice").filter(workspace_id=workspace.pk, endpoint=endpoint).order_by("-id")
+    return (
+        Delivery.objects.select_related("notice").filter(workspace_id=workspace.pk, endpoint=endpoint).order_by("-id")
+    )

@@ -50,7 +50,7 @@ def look(now: datetime) -> int:
     for workspace in Workspace.objects.filter(pk__in=waiting):
         try:
             made += look_at(workspace, now)
-        except Exception:  # noqa: BLE001 - process edge: one workspace's trouble must not silence the others
+        except Exception:
             log.exception("stages of workspace %d are not looked at yet", workspace.pk)
     return made
 
@@ -127,7 +127,7 @@ def _tell(workspace: Workspace, rule: BudgetRule, marks: Sequence[StageMark], wh
         "budget": facts_of.budget(workspace, rule, value), "why": why, "was": was.value, "count": count, "used": used, "cap": cap,
         "since": min(mark.since for mark in marks).astimezone(UTC).isoformat(), "links": facts_of.links(workspace, rule, rule.scope),
     }  # fmt: skip
-    whom = f"{count:,} values of “{rule.name}”" if count > 1 else f"“{rule.name}”" + (f" of {value}" if value else "")
+    whom = f'{count:,} values of "{rule.name}"' if count > 1 else f'"{rule.name}"' + (f" of {value}" if value else "")
     reason = "a new period began" if why == "reset" else "the budget leaves room again"
     made = notify(
         workspace, kind=Kind.NORMAL, severity=Severity.INFO, key=f"normal:{first.counter}:{first.since.timestamp():.3f}:{cap}",

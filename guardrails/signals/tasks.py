@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Final
+from typing import Any, Final
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.core.cache import cache
 from django.db import InterfaceError, OperationalError, connection
+from kombu.exceptions import OperationalError as BrokerAway
 
 from guardrails.signals import digests, hooks, mail, outlooks, stages, telling
 
@@ -59,13 +60,21 @@ def _held(key: str) -> Iterator[bool]:
             cache.delete(key)
 
 
+def wake(task: Task[Any, Any]) -> None:
+    """Soon instead of at the next tick. Without a broker the tick has to do."""
+    try:
+        task.apply_async(retry=False, expires=30)
+    except BrokerAway as error:
+        log.warning("the broker does not answer; %s waits for its tick: %s", task.name, error)
+
+
 @shared_task(name="signals.tell")
 @_alone("tell")
 def tell() -> None:
     """Crossings that the ledger writer recorded become notices; then their senders are woken."""
     if telling.tell(datetime.now(UTC)):
-        send_mail.delay()
-        post.delay()
+        wake(send_mail)
+        wake(post)
 
 
 @shared_task(name="signals.send_mail")

@@ -77,14 +77,15 @@ def tell(now: datetime) -> int:
     """Hand on every crossing that waits. Answers how many notices that made."""
     with tenancy.every_workspace(REASON), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT DISTINCT workspace_id FROM billing_crossing WHERE told_at IS NULL ORDER BY workspace_id LIMIT %s", [MOST_WORKSPACES]
+            "SELECT DISTINCT workspace_id FROM billing_crossing WHERE told_at IS NULL ORDER BY workspace_id LIMIT %s",
+            [MOST_WORKSPACES],
         )
         waiting = [row[0] for row in cursor.fetchall()]
     made = 0
     for workspace in Workspace.objects.filter(pk__in=waiting):
         try:
             made += tell_workspace(workspace, now)
-        except Exception:  # noqa: BLE001 - process edge: one workspace's trouble must not silence the others
+        except Exception:
             log.exception("crossings of workspace %d are not told yet", workspace.pk)
     return made
 
@@ -179,7 +180,11 @@ class _Teller:
         if later is None:
             end = hour + timedelta(hours=1)
             more = f"{stem}:more"
-            return 1 if notify(self.workspace, key=more, title=title_of_many(facts, rule), facts=facts, later=end, **common) else 0
+            return (
+                1
+                if notify(self.workspace, key=more, title=title_of_many(facts, rule), facts=facts, later=end, **common)
+                else 0
+            )
         later.facts = _merged(later.facts, facts)
         later.title = one_line(title_of_many(later.facts, rule), 240)
         later.save(update_fields=["facts", "title"])
@@ -223,7 +228,10 @@ class _Teller:
                 stage=self._stage_of(one), since=one.at, look_at=datetime.fromtimestamp(end_ms / 1000, tz=self.now.tzinfo),
             )  # fmt: skip
         StageMark.objects.bulk_create(
-            marks.values(), update_conflicts=True, unique_fields=["workspace_id", "counter"], update_fields=["stage", "look_at"]
+            marks.values(),
+            update_conflicts=True,
+            unique_fields=["workspace_id", "counter"],
+            update_fields=["stage", "look_at"],
         )
 
 
@@ -238,7 +246,7 @@ def _merged(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 # --- Titles: a subject's worth ----------------------------------------------------------------------------------------
 def title(rule: BudgetRule, kind: Kind, one: Crossed, value: str) -> str:
-    named = f"“{rule.name}”" + (f" of {value}" if value else "")
+    named = f'"{rule.name}"' + (f" of {value}" if value else "")
     what = "Your plan" if rule.kind is BudgetKind.PLAN_QUOTA else "Budget"
     of = f"{shown.amount(one.settled, rule.unit)} of {shown.amount(one.cap, rule.unit)}"
     if rule.unit is not Unit.USD:
@@ -256,5 +264,6 @@ def title_of_many(facts: dict[str, Any], rule: BudgetRule | None) -> str:
     if rule is None:
         return f"{count:,} more budgets passed a threshold, the highest {highest}%"
     noun = rule.scope.by.replace("tag:", "tag ").replace("_", " ")
-    return f"Budget “{rule.name}”: {count:,} {noun}s passed a threshold, {thresholds[str(highest)]:,} of them {highest}%"
-
+    return (
+        f'Budget "{rule.name}": {count:,} {noun}s passed a threshold, {thresholds[str(highest)]:,} of them {highest}%'
+    )

@@ -1,4 +1,4 @@
-"""Sealing and opening provider keys and other secrets of a workspace: the only door (STYLE.md, habit 5). How it is sealed, and why that is right: `workspaces.domain.sealing`.
+"""Sealing and opening provider keys and a workspace's other secrets: the only door (STYLE.md, habit 5). Why it is right: `workspaces.domain.sealing`.
 
 master key (environment) --wraps--> data key (one a workspace, `DataKey`) --seals--> provider key (`ProviderCredential.sealed`)
 
@@ -158,9 +158,7 @@ def forget_note(workspace: Workspace, note_id: UUID) -> None:
 
 def _open_note(workspace: Workspace, note: SealedNote) -> str:
     key = _unwrap(workspace, note.data_key)
-    return sealing.open_sealed(
-        key, bytes(note.sealed), associated=_note_bound(workspace, note.data_key, note)
-    ).decode()
+    return sealing.open_sealed(key, bytes(note.sealed), associated=_note_bound(workspace, note.data_key, note)).decode()
 
 
 def _seal_note_with(workspace: Workspace, data_key: DataKey, note: SealedNote, secret: str) -> None:

@@ -3,128 +3,258 @@
 import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.utils.timezone
-import workspaces.ids
 from django.db import migrations, models
+
+import workspaces.ids
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Endpoint',
+            name="Endpoint",
             fields=[
-                ('id', models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('workspace_id', models.BigIntegerField()),
-                ('kind', models.CharField(choices=[('webhook', 'Webhook'), ('slack', 'Slack')], max_length=7)),
-                ('name', models.CharField(max_length=80)),
-                ('url', models.CharField(max_length=500)),
-                ('kinds', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=16), default=list, size=None)),
-                ('paused_at', models.DateTimeField(null=True)),
-                ('paused_why', models.CharField(blank=True, max_length=200)),
-                ('failing_since', models.DateTimeField(null=True)),
-                ('created_by', models.CharField(max_length=254)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "id",
+                    models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("workspace_id", models.BigIntegerField()),
+                ("kind", models.CharField(choices=[("webhook", "Webhook"), ("slack", "Slack")], max_length=7)),
+                ("name", models.CharField(max_length=80)),
+                ("url", models.CharField(max_length=500)),
+                (
+                    "kinds",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=16), default=list, size=None
+                    ),
+                ),
+                ("paused_at", models.DateTimeField(null=True)),
+                ("paused_why", models.CharField(blank=True, max_length=200)),
+                ("failing_since", models.DateTimeField(null=True)),
+                ("created_by", models.CharField(max_length=254)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('workspace_id', 'name'), name='endpoint_name_once'), models.CheckConstraint(condition=models.Q(('kind__in', ['webhook', 'slack'])), name='endpoint_kind_known')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("workspace_id", "name"), name="endpoint_name_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("kind__in", ["webhook", "slack"])), name="endpoint_kind_known"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Notice',
+            name="Notice",
             fields=[
-                ('id', models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('workspace_id', models.BigIntegerField()),
-                ('kind', models.CharField(max_length=16)),
-                ('severity', models.CharField(choices=[('info', 'Info'), ('warning', 'Warning'), ('critical', 'Critical')], max_length=8)),
-                ('key', models.CharField(max_length=300)),
-                ('title', models.CharField(max_length=240)),
-                ('facts', models.JSONField()),
-                ('budget_id', models.UUIDField(null=True)),
-                ('at', models.DateTimeField()),
-                ('made_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('archived_at', models.DateTimeField(null=True)),
-                ('archived_by', models.CharField(blank=True, max_length=254)),
+                (
+                    "id",
+                    models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("workspace_id", models.BigIntegerField()),
+                ("kind", models.CharField(max_length=16)),
+                (
+                    "severity",
+                    models.CharField(
+                        choices=[("info", "Info"), ("warning", "Warning"), ("critical", "Critical")], max_length=8
+                    ),
+                ),
+                ("key", models.CharField(max_length=300)),
+                ("title", models.CharField(max_length=240)),
+                ("facts", models.JSONField()),
+                ("budget_id", models.UUIDField(null=True)),
+                ("at", models.DateTimeField()),
+                ("made_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("archived_at", models.DateTimeField(null=True)),
+                ("archived_by", models.CharField(blank=True, max_length=254)),
             ],
             options={
-                'indexes': [models.Index(fields=['workspace_id', '-id'], name='notice_newest'), models.Index(fields=['workspace_id', 'budget_id', '-made_at'], name='notice_by_budget')],
-                'constraints': [models.UniqueConstraint(fields=('workspace_id', 'key'), name='notice_once'), models.CheckConstraint(condition=models.Q(('severity__in', ['info', 'warning', 'critical'])), name='notice_severity_known')],
+                "indexes": [
+                    models.Index(fields=["workspace_id", "-id"], name="notice_newest"),
+                    models.Index(fields=["workspace_id", "budget_id", "-made_at"], name="notice_by_budget"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("workspace_id", "key"), name="notice_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("severity__in", ["info", "warning", "critical"])),
+                        name="notice_severity_known",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Preference',
+            name="Preference",
             fields=[
-                ('id', models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('workspace_id', models.BigIntegerField()),
-                ('user_id', models.UUIDField()),
-                ('mail', models.CharField(choices=[('immediate', 'Immediate'), ('daily', 'Daily'), ('off', 'Off')], default='immediate', max_length=9)),
-                ('budgets', django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), null=True, size=None)),
-                ('weekly', models.BooleanField(default=True)),
-                ('quiet_from', models.SmallIntegerField(null=True)),
-                ('quiet_to', models.SmallIntegerField(null=True)),
-                ('wake_for_critical', models.BooleanField(default=True)),
-                ('seen_id', models.UUIDField(null=True)),
+                (
+                    "id",
+                    models.UUIDField(default=workspaces.ids.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("workspace_id", models.BigIntegerField()),
+                ("user_id", models.UUIDField()),
+                (
+                    "mail",
+                    models.CharField(
+                        choices=[("immediate", "Immediate"), ("daily", "Daily"), ("off", "Off")],
+                        default="immediate",
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "budgets",
+                    django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), null=True, size=None),
+                ),
+                ("weekly", models.BooleanField(default=True)),
+                ("quiet_from", models.SmallIntegerField(null=True)),
+                ("quiet_to", models.SmallIntegerField(null=True)),
+                ("wake_for_critical", models.BooleanField(default=True)),
+                ("seen_id", models.UUIDField(null=True)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('workspace_id', 'user_id'), name='preference_once'), models.CheckConstraint(condition=models.Q(('mail__in', ['immediate', 'daily', 'off'])), name='preference_pace_known'), models.CheckConstraint(condition=models.Q(models.Q(('quiet_from__isnull', True), ('quiet_to__isnull', True)), models.Q(('quiet_from__gte', 0), ('quiet_from__lt', 1440), ('quiet_to__gte', 0), ('quiet_to__lt', 1440)), _connector='OR'), name='preference_quiet_on_the_clock')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("workspace_id", "user_id"), name="preference_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("mail__in", ["immediate", "daily", "off"])), name="preference_pace_known"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("quiet_from__isnull", True), ("quiet_to__isnull", True)),
+                            models.Q(
+                                ("quiet_from__gte", 0),
+                                ("quiet_from__lt", 1440),
+                                ("quiet_to__gte", 0),
+                                ("quiet_to__lt", 1440),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="preference_quiet_on_the_clock",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='SpendLine',
+            name="SpendLine",
             fields=[
-                ('workspace_id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('line_nano', models.BigIntegerField(null=True)),
-                ('looked_at', models.DateTimeField(null=True)),
+                ("workspace_id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("line_nano", models.BigIntegerField(null=True)),
+                ("looked_at", models.DateTimeField(null=True)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('line_nano__isnull', True), ('line_nano__gte', 1), _connector='OR'), name='spend_line_positive')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("line_nano__isnull", True), ("line_nano__gte", 1), _connector="OR"),
+                        name="spend_line_positive",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='StageMark',
+            name="StageMark",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('workspace_id', models.BigIntegerField()),
-                ('budget_id', models.UUIDField()),
-                ('counter', models.CharField(max_length=200)),
-                ('value', models.CharField(blank=True, max_length=128)),
-                ('stage', models.CharField(max_length=8)),
-                ('since', models.DateTimeField()),
-                ('look_at', models.DateTimeField()),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("workspace_id", models.BigIntegerField()),
+                ("budget_id", models.UUIDField()),
+                ("counter", models.CharField(max_length=200)),
+                ("value", models.CharField(blank=True, max_length=128)),
+                ("stage", models.CharField(max_length=8)),
+                ("since", models.DateTimeField()),
+                ("look_at", models.DateTimeField()),
             ],
             options={
-                'indexes': [models.Index(fields=['look_at'], name='stage_mark_due')],
-                'constraints': [models.UniqueConstraint(fields=('workspace_id', 'counter'), name='stage_mark_once')],
+                "indexes": [models.Index(fields=["look_at"], name="stage_mark_due")],
+                "constraints": [models.UniqueConstraint(fields=("workspace_id", "counter"), name="stage_mark_once")],
             },
         ),
         migrations.CreateModel(
-            name='Delivery',
+            name="Delivery",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('uid', models.UUIDField(unique=True)),
-                ('workspace_id', models.BigIntegerField()),
-                ('channel', models.CharField(choices=[('mail', 'Mail'), ('daily', 'Daily'), ('webhook', 'Webhook'), ('slack', 'Slack')], max_length=7)),
-                ('user_id', models.UUIDField(null=True)),
-                ('state', models.CharField(choices=[('waiting', 'Waiting'), ('collected', 'Collected'), ('sent', 'Sent'), ('failed', 'Failed'), ('skipped', 'Skipped'), ('uncertain', 'Uncertain')], default='waiting', max_length=9)),
-                ('made_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('due_at', models.DateTimeField()),
-                ('leased_until', models.DateTimeField(null=True)),
-                ('began_at', models.DateTimeField(null=True)),
-                ('tries', models.SmallIntegerField(default=0)),
-                ('doubts', models.SmallIntegerField(default=0)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('answer', models.CharField(blank=True, max_length=300)),
-                ('status', models.SmallIntegerField(null=True)),
-                ('endpoint', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='signals.endpoint')),
-                ('notice', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='signals.notice')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("uid", models.UUIDField(unique=True)),
+                ("workspace_id", models.BigIntegerField()),
+                (
+                    "channel",
+                    models.CharField(
+                        choices=[("mail", "Mail"), ("daily", "Daily"), ("webhook", "Webhook"), ("slack", "Slack")],
+                        max_length=7,
+                    ),
+                ),
+                ("user_id", models.UUIDField(null=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("waiting", "Waiting"),
+                            ("collected", "Collected"),
+                            ("sent", "Sent"),
+                            ("failed", "Failed"),
+                            ("skipped", "Skipped"),
+                            ("uncertain", "Uncertain"),
+                        ],
+                        default="waiting",
+                        max_length=9,
+                    ),
+                ),
+                ("made_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("due_at", models.DateTimeField()),
+                ("leased_until", models.DateTimeField(null=True)),
+                ("began_at", models.DateTimeField(null=True)),
+                ("tries", models.SmallIntegerField(default=0)),
+                ("doubts", models.SmallIntegerField(default=0)),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("answer", models.CharField(blank=True, max_length=300)),
+                ("status", models.SmallIntegerField(null=True)),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deliveries",
+                        to="signals.endpoint",
+                    ),
+                ),
+                (
+                    "notice",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deliveries",
+                        to="signals.notice",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('state', 'waiting')), fields=['channel', 'due_at'], name='delivery_due'), models.Index(fields=['workspace_id', 'endpoint', '-id'], name='delivery_of_endpoint'), models.Index(condition=models.Q(('state', 'collected')), fields=['workspace_id', 'user_id'], name='delivery_collected')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['waiting', 'collected', 'sent', 'failed', 'skipped', 'uncertain'])), name='delivery_state_known'), models.CheckConstraint(condition=models.Q(('channel__in', ['mail', 'daily', 'webhook', 'slack'])), name='delivery_channel_known'), models.CheckConstraint(condition=models.Q(models.Q(('endpoint__isnull', True), ('user_id__isnull', False)), models.Q(('endpoint__isnull', False), ('user_id__isnull', True)), _connector='OR'), name='delivery_to_somebody')],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "waiting")), fields=["channel", "due_at"], name="delivery_due"
+                    ),
+                    models.Index(fields=["workspace_id", "endpoint", "-id"], name="delivery_of_endpoint"),
+                    models.Index(
+                        condition=models.Q(("state", "collected")),
+                        fields=["workspace_id", "user_id"],
+                        name="delivery_collected",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("state__in", ["waiting", "collected", "sent", "failed", "skipped", "uncertain"])
+                        ),
+                        name="delivery_state_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("channel__in", ["mail", "daily", "webhook", "slack"])),
+                        name="delivery_channel_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("endpoint__isnull", True), ("user_id__isnull", False)),
+                            models.Q(("endpoint__isnull", False), ("user_id__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="delivery_to_somebody",
+                    ),
+                ],
             },
         ),
     ]

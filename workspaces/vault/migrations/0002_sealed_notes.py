@@ -5,19 +5,18 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('vault', '0001_initial'),
+        ("vault", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='SealedNote',
+            name="SealedNote",
             fields=[
-                ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
-                ('purpose', models.CharField(max_length=32)),
-                ('sealed', models.BinaryField()),
-                ('data_key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='vault.datakey')),
+                ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),
+                ("purpose", models.CharField(max_length=32)),
+                ("sealed", models.BinaryField()),
+                ("data_key", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="vault.datakey")),
             ],
         ),
     ]
