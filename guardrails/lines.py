@@ -26,9 +26,9 @@ def refresh(workspace: Workspace) -> None:
     now = datetime.now(UTC)
     with transaction.atomic(), tenancy.entered(workspace):
         raised: dict[UUID, Raises] = {}
-        approved = Raise.objects.filter(state=RaiseState.APPROVED, decided_at__isnull=False)
+        approved = Raise.objects.filter(state=RaiseState.APPROVED)
         for budget_id, amount, since, until in approved.values_list("budget_id", "amount", "decided_at", "expires_at"):
-            raised.setdefault(budget_id, []).append((amount, since, until))
+            raised.setdefault(budget_id, []).append((amount, since or now, until))
         wanted = [
             _line(workspace, budget.rule(), budget.notify, raised.get(budget.id, []), now)
             for budget in Budget.objects.all()

@@ -24,6 +24,8 @@ from workspaces import tenancy
 from workspaces.models import Workspace
 
 TOP_VALUES = 5
+FEW = 300
+"""So many counters are read all at once: then a value shows with its very first call, before that is booked"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +156,30 @@ def _statuses(workspace: Workspace, rules: Sequence[BudgetRule], now: datetime, 
     periods = [rule.bounds_at(at_ms) for rule in rules]
     suffixes = [keys.counter_suffix(rule.id, bounds.start_ms) for rule, bounds in zip(rules, periods, strict=True)]
     each = [rule for rule in rules if rule.scope.each] if values else []
-    tops = top_values(workspace, each, at_ms, limit=TOP_VALUES)
-    whole = [suffix for rule, suffix in zip(rules, suffixes, strict=True) if not rule.scope.each]
-    counters, live = _counters(workspace, [*whole, *(suffix for top in tops.values() for suffix in top.suffixes)])
+    tops: dict[str, Top] | None = None
+    if each and (few := _every_counter(workspace)) is not None:
+        counters, live = few, True
+    else:
+        tops = top_values(workspace, each, at_ms, limit=TOP_VALUES)
+        whole = [suffix for rule, suffix in zip(rules, suffixes, strict=True) if not rule.scope.each]
+        counters, live = _counters(workspace, [*whole, *(suffix for top in tops.values() for suffix in top.suffixes)])
     by_period: defaultdict[str, list[Counter]] = defaultdict(list)
     for counter in counters:
         by_period[":".join(counter.suffix.split(":")[:3])].append(counter)
     return [
-        _status(rule, bounds, by_period[suffix], tops.get(rule.id, Top()), at_ms, live)
+        _status(rule, bounds, by_period[suffix], None if tops is None else tops.get(rule.id, Top()), at_ms, live)
         for rule, bounds, suffix in zip(rules, periods, suffixes, strict=True)
     ]
+
+
+def _every_counter(workspace: Workspace) -> list[Counter] | None:
+    """Every counter of the workspace where there are few; None where there are many, or the money Redis does not answer."""
+    try:
+        store = sync_store()
+        few = control.count_counters(store, workspace.pk) <= FEW
+        return list(control.read_counters(store, workspace.pk).values()) if few else None
+    except StoreError:
+        return None
 
 
 def _counters(workspace: Workspace, suffixes: Sequence[str]) -> tuple[list[Counter], bool]:
@@ -186,13 +202,18 @@ def _standing(rule: BudgetRule, counter: Counter, at_ms: int) -> Standing:
 
 
 def _status(
-    rule: BudgetRule, bounds: Bounds, counters: Iterable[Counter], top: Top, at_ms: int, live: bool
+    rule: BudgetRule, bounds: Bounds, counters: Iterable[Counter], top: Top | None, at_ms: int, live: bool
 ) -> BudgetStatus:
+    """`top` is None where `counters` are all there are."""
     whole: Standing | None = None
     values: tuple[Standing, ...] = ()
     if rule.scope.each:
-        standings = (_standing(rule, counter, at_ms) for counter in counters)
+        apart = (counter for counter in counters if counter.suffix.count(":") == 3)
+        standings = (_standing(rule, counter, at_ms) for counter in apart)
         values = tuple(sorted(standings, key=lambda standing: standing.used, reverse=True))
+        if top is None:
+            stopped = sum(1 for standing in values if standing.stage is Stage.KILL)
+            top, values = Top((), len(values), stopped), values[:TOP_VALUES]
     else:
         counter = next(iter(counters), Counter("", 0, 0))
         whole = _standing(rule, counter, at_ms)
@@ -202,8 +223,8 @@ def _status(
         resets_at=None if bounds.end_ms == FOREVER_MS else _moment(bounds.end_ms),
         standing=whole,
         values=values,
-        value_count=top.count,
-        stopped_count=top.stopped,
+        value_count=top.count if top else 0,
+        stopped_count=top.stopped if top else 0,
         live=live,
     )
 

@@ -13,6 +13,10 @@ from django.utils import timezone
 from billing.domain import keys
 from billing.models import BudgetTotal
 from guardrails import actions, queries
+from guardrails.domain.periods import FOREVER_MS
+from guardrails.limiter import control
+from guardrails.limiter.connection import sync_store
+from guardrails.limiter.control import SeedCounter
 from guardrails.models import Budget
 from tests.cast import Person
 from workspaces import tenancy
@@ -22,31 +26,37 @@ CENT = 10**7
 
 
 def each_user(alice: Person, values: int) -> Budget:
-    """A dollar a month for each user; user n has used n cents, as the ledger knows."""
+    """A dollar a month for each user; user n has used n cents, as the ledger and the money Redis know."""
     made = actions.create_budget(
         workspace=alice.workspace, by=alice.actor, cap="1", period="month", scope="user", value=None
     )
     start_ms = made.rule().bounds_at(time.time_ns() // 1_000_000).start_ms
     start = datetime.fromtimestamp(start_ms / 1000, UTC)
+    used = {f"user {n}": n * CENT for n in range(1, values + 1)}
+    suffixes = {value: keys.counter_suffix(made.pk, start_ms, keys.value_digest(value)) for value in used}
+    common = {"workspace_id": alice.workspace.pk, "budget_id": made.pk, "period_start": start, "unit": "nano"}
     with tenancy.entered(alice.workspace):
         BudgetTotal.objects.bulk_create(
-            (
-                BudgetTotal(
-                    workspace_id=alice.workspace.pk, budget_id=made.pk, period_start=start, unit="nano", settled=n * CENT,
-                    counter=keys.counter_suffix(made.pk, start_ms, keys.value_digest(f"user {n}")),
-                )
-                for n in range(1, values + 1)
-            ),
+            (BudgetTotal(**common, counter=suffixes[value], settled=amount) for value, amount in used.items()),
             batch_size=5000,
-        )  # fmt: skip
+        )
+    store, workspace_id = sync_store(), alice.workspace.pk
+    seeds = [SeedCounter(suffixes[value], amount, 0, FOREVER_MS, value) for value, amount in used.items()]
+    control.begin_rebuild(store, workspace_id, 1)
+    control.seed(store, workspace_id, 1, seeds, [])
+    control.commit_rebuild(store, workspace_id, epoch=1, seq=0, ver=1, state="active", counters=len(seeds))
     return made
 
 
-def test_the_values_that_used_most_are_shown_with_how_many_there_are_and_how_many_are_stopped(alice: Person) -> None:
-    made = each_user(alice, 103)
+@pytest.mark.parametrize("count", [103, 403])
+def test_the_values_that_used_most_are_shown_with_how_many_there_are_and_how_many_are_stopped(
+    alice: Person, count: int
+) -> None:
+    made = each_user(alice, count)
     status = queries.budget(alice.workspace, made.pk, timezone.now())
     assert status is not None
-    assert (status.value_count, status.stopped_count, len(status.values)) == (103, 4, queries.TOP_VALUES)
+    assert (status.value_count, status.stopped_count) == (count, count - 99)
+    assert [standing.value for standing in status.values] == [f"user {count - n}" for n in range(queries.TOP_VALUES)]
 
 
 def test_of_many_values_the_order_is_remembered_a_moment_for_all_who_look(alice: Person) -> None:
