@@ -10,7 +10,7 @@ TOLD = (
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0003_prices_and_reratings")]
+    dependencies = [("billing", "0004_crossings_and_caps")]
     operations = [
         migrations.AddField(model_name="crossing", name="told_at", field=models.DateTimeField(null=True)),
         migrations.AddIndex(
