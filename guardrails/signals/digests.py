@@ -162,15 +162,17 @@ def _alerts(workspace: Workspace, week: Days, now: datetime) -> dict[str, int]:
     rows = Notice.objects.filter(workspace_id=workspace.pk, at__gte=since, at__lt=until).exclude(kind=Kind.DIGEST)
     counts: dict[str, int] = {}
     for kind in rows.values_list("kind", flat=True):
-        counts[_SAID.get(kind, kind.replace("_", " "))] = counts.get(_SAID.get(kind, kind.replace("_", " ")), 0) + 1
+        counts[_SAID.get(kind, kind.replace("_", " ").capitalize())] = (
+            counts.get(_SAID.get(kind, kind.replace("_", " ").capitalize()), 0) + 1
+        )
     return counts
 
 
 _SAID: Final[dict[str, str]] = {
-    Kind.THRESHOLD: "thresholds passed",
-    Kind.THROTTLED: "budgets that slowed calls down",
-    Kind.STOPPED: "budgets that refused calls",
-    Kind.NORMAL: "times back to normal",
-    Kind.SPEND_ALERT: "spend alerts",
-    Kind.TEST: "tests",
+    Kind.THRESHOLD: "Thresholds passed",
+    Kind.THROTTLED: "Calls slowed down",
+    Kind.STOPPED: "Calls refused",
+    Kind.NORMAL: "Back to normal",
+    Kind.SPEND_ALERT: "Spend alerts",
+    Kind.TEST: "Tests",
 }

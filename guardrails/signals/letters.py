@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from billing.domain.money import show_usd
+from billing.domain.money import NANO_PER_USD, show_usd
 from guardrails import shown
 from guardrails.domain.budgets import Unit
 from guardrails.signals.links import address
@@ -39,6 +39,8 @@ class Line:
 class Block:
     title: str
     lines: tuple[Line, ...]
+    is_list: bool = False
+    """Its lines are places to go, rather than amounts with a link beside: plain text then shows the addresses, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,14 @@ def _amount(value: int, unit: str) -> str:
     return shown.amount(value, Unit(unit))
 
 
+def about(nano: int) -> str:
+    """An estimate, to three significant digits: "$2,410", "$18.50"."""
+    digits = len(str(max(1, abs(nano)))) - 3
+    rounded = round(nano, -digits) if digits > 0 else nano
+    text = show_usd(rounded)
+    return text.removesuffix(".00") if abs(rounded) >= 100 * NANO_PER_USD else text
+
+
 def _of(used: int, cap: int, unit: str) -> str:
     return f"{_amount(used, unit) if unit == Unit.USD else f'{used:,}'} of {_amount(cap, unit)}"
 
@@ -116,7 +126,7 @@ def _crossing(notice: Notice, reader: Reader) -> Letter:
     budget, unit = facts["budget"], facts["budget"]["unit"]
     when = moment(facts["crossed_at"], reader.zone, utc=True)
     lead = [
-        f"“{budget['name']}” caps {budget['on']} at {_amount(facts['cap'], unit)} {PERIODS[budget['period']]}. {_what(notice)} {when}."
+        f"“{budget['name']}” caps {budget['on']} at {_amount(facts['cap'], unit)} {PERIODS[budget['period']]}. {_what(notice, when)}"
     ]
     lead += _speed(facts, unit)
     return Letter(
@@ -132,12 +142,12 @@ def _crossing(notice: Notice, reader: Reader) -> Letter:
     )
 
 
-def _what(notice: Notice) -> str:
+def _what(notice: Notice, when: str) -> str:
     if notice.kind == Kind.STOPPED:
-        return "It is used up since"
+        return f"It is used up, and calls are refused, since {when}."
     if notice.kind == Kind.THROTTLED:
-        return f"Past {notice.facts['threshold']}% calls are slowed down, since"
-    return f"{notice.facts['threshold']}% was passed on"
+        return f"Calls are slowed down since {when}, when {notice.facts['threshold']}% was passed."
+    return f"{notice.facts['threshold']}% was passed on {when}."
 
 
 def _speed(facts: dict[str, Any], unit: str) -> list[str]:
@@ -280,11 +290,11 @@ def _normal(notice: Notice, reader: Reader) -> Letter:
 # --- The Monthly Spend Alert ------------------------------------------------------------------------------------------
 def _spend_alert(notice: Notice, reader: Reader) -> Letter:
     facts = notice.facts
-    line, expected = show_usd(facts["line_nano"]), show_usd(facts["expected_nano"])
+    line, expected = show_usd(facts["line_nano"]), about(facts["expected_nano"])
     whose = {"own": "your line", "budget": "your monthly budget", "last_month": "all of last month"}[facts["line_of"]]
     lead = [f"You are on track for a {expected} month; it crosses {whose} of {line} on {day(facts['day'])}."]
     lead.append(
-        f"The month ends between {show_usd(facts['low_nano'])} and {show_usd(facts['high_nano'])} with 80% probability. {_maturity(facts)}"
+        f"The month ends between {about(facts['low_nano'])} and {about(facts['high_nano'])} with 80% probability. {_maturity(facts)}"
     )
     points = []
     if facts["earliest"] and facts["earliest"] != facts["day"]:
@@ -330,7 +340,7 @@ def _digest(notice: Notice, reader: Reader) -> Letter:
     if facts.get("forecast"):
         ahead = facts["forecast"]
         lead.append(
-            f"The month is on track for {show_usd(ahead['expected_nano'])} ({show_usd(ahead['low_nano'])} to {show_usd(ahead['high_nano'])})."
+            f"The month is on track for {about(ahead['expected_nano'])} ({about(ahead['low_nano'])} to {about(ahead['high_nano'])})."
         )
     if facts.get("cache_saved_nano"):
         lead.append(f"Prompt caches saved {show_usd(facts['cache_saved_nano'])}.")
@@ -340,7 +350,8 @@ def _digest(notice: Notice, reader: Reader) -> Letter:
             Line(row["name"], show_usd(row["now"]), _signed(row["now"] - row["before"])) for row in mover["rows"]
         )
         blocks.append(Block(f"What moved, by {mover['dimension']}", lines))
-    blocks += _drivers(facts)
+    moved = {mover["dimension"] for mover in facts["movers"]}
+    blocks += _drivers({"drivers": [driver for driver in facts["drivers"] if driver["dimension"] not in moved]})
     if facts["budgets"]:
         rows = tuple(
             Line(one["name"], _of(one["used"], one["cap"], one["unit"]), f"{one['percent']}%")
@@ -349,7 +360,7 @@ def _digest(notice: Notice, reader: Reader) -> Letter:
         blocks.append(Block("Budgets, nearest to their cap first", rows))
     for extra in facts.get("extra", ()):
         blocks.append(Block(extra["title"], tuple(Line(*row) for row in extra["rows"])))
-    points = [f"{number:,} {what}" for what, number in facts["alerts"].items()]
+    points = [f"{what}: {number:,}" for what, number in facts["alerts"].items()]
     return Letter(
         title=notice.title,
         tone="info",
@@ -385,7 +396,7 @@ def daily(notices: Sequence[Notice], reader: Reader) -> Letter:
     return Letter(
         title=f"{len(notices)} alert{'s' if len(notices) != 1 else ''} since yesterday",
         tone=_TONES[Severity(Severity.values[worst])],
-        blocks=(Block("Newest first", lines),),
+        blocks=(Block("Newest first", lines, is_list=True),),
         buttons=(Button("Open the inbox", address("alerts", reader.workspace.slug)),),
     )
 

@@ -22,6 +22,7 @@ from guardrails.domain.budgets import Scope, Unit
 from guardrails.domain.periods import Period
 from guardrails.policy import budget_rules
 from guardrails.signals import facts as facts_of
+from guardrails.signals.letters import about
 from guardrails.signals.links import address
 from guardrails.signals.models import Kind, Severity, SpendLine
 from guardrails.signals.telling import notify
@@ -113,7 +114,7 @@ def _tell(
     on = f"{reach.expected.day} {reach.expected:%b}"
     made = notify(
         workspace, kind=Kind.SPEND_ALERT, severity=Severity.WARNING, key=f"spend:{seen.first}:{line_of}:{line_nano}",
-        title=f"On track for a {show_usd(seen.expected_nano)} month: it crosses {_WHOSE[line_of]} {show_usd(line_nano)} on {on}",
+        title=f"On track for a {about(seen.expected_nano)} month: it crosses {_WHOSE[line_of]} {show_usd(line_nano)} on {on}",
         facts=facts, at=now, now=now, budget_id=None, scope=rule.scope if rule else None,
     )  # fmt: skip
     return 0 if made is None else 1

@@ -231,7 +231,7 @@ class _Teller:
             marks.values(),
             update_conflicts=True,
             unique_fields=["workspace_id", "counter"],
-            update_fields=["stage", "look_at"],
+            update_fields=["stage", "since", "look_at"],
         )
 
 

@@ -20,7 +20,7 @@ from billing.domain.money import show_usd, usd_text
 from guardrails.models import Budget
 from guardrails.signals import actions, audience, mail, queries
 from guardrails.signals.forms import PreferenceForm, SpendLineForm
-from guardrails.signals.letters import Reader, letter_of
+from guardrails.signals.letters import Reader, about, letter_of
 from guardrails.signals.models import Kind, Notice, Preference, Severity, SpendLine
 from guardrails.signals.outlooks import line as line_of
 from workspaces.errors import NotThere, Refused
@@ -183,7 +183,7 @@ def _preferences_page(
         "line_form": line_form or SpendLineForm(initial={"line": usd_text(own) if own else ""}),
         "has_budgets": bool(budgets),
         "outlook": {
-            "expected": show_usd(seen.expected_nano), "low": show_usd(seen.low_nano), "high": show_usd(seen.high_nano),
+            "expected": about(seen.expected_nano), "low": about(seen.low_nano), "high": about(seen.high_nano),
             "maturity": seen.maturity.value, "line": show_usd(line_nano) if line_nano else "", "whose": whose, "crossing": crossing,
             "days": seen.history_days,
         },

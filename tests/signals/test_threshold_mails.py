@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -132,8 +131,8 @@ def test_who_hears_owners_and_the_member_whose_cap_it_is_and_nobody_unverified(
     EmailAddress.objects.filter(email="erin@example.com").update(verified=False)
     budget = spending.budget(scope="member", value=None, name="Member cap")
     # The money Redis knows the value's name; the books only its digest.
-    from guardrails.limiter.connection import sync_store
     from billing.domain import keys
+    from guardrails.limiter.connection import sync_store
 
     start = budget.rule().bounds_at(int(datetime.now(UTC).timestamp() * 1000)).start_ms
     suffix = keys.counter_suffix(budget.pk, start, keys.value_digest("carol@example.com"))
