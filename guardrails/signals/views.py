@@ -51,7 +51,7 @@ def alerts(request: HttpRequest) -> HttpResponse:
 def alerts_live(request: HttpRequest) -> HttpResponse:
     """The list again when something came; nothing when what is shown is the newest."""
     newest = queries.notices(workspace_of(request)).order_by("-id").values_list("id", flat=True).first()
-    if request.GET.get("seen", "") == str(newest or ""):
+    if request.GET.get("seen") == str(newest or ""):
         return HttpResponse(status=204)
     return render(request, "signals/alert_list.html", framed(request, "alerts") | _inbox(request))
 
