@@ -11,13 +11,13 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import orjson
-from redis.exceptions import RedisError
 
 from billing.domain.events import Basis, Outcome, PriceStatus, context_from_json, encode
 from billing.domain.pricing import Rates, price
@@ -33,11 +33,13 @@ from gateway.providers.openai_responses import OpenAIResponses
 from gateway.providers.registry import PROVIDERS
 from gateway.routing import Route
 from gateway.upstream import Answer, UpstreamFailure
+from guardrails.admission import Admitted
 from guardrails.domain.refusals import Refusal
 from guardrails.gate import Gate
 from guardrails.limiter.control import Refused
-from guardrails.limiter.limiter import FinishKind
 from guardrails.limiter.parts import Part, settle_now
+from guardrails.limiter.store import StoreError
+from guardrails.limiter.wire import FinishKind
 from guardrails.policy import Policy
 from guardrails.threads import DATABASE_AWAY, in_thread
 
@@ -52,7 +54,7 @@ POLL_S = 5.0
 LINES_AT_ONCE = 200
 MAX_LINE_BYTES = 32 * 1024 * 1024
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
-NOT_NOW = (*DATABASE_AWAY, RedisError, Refused, GatewayError, Refusal, UpstreamFailure, OSError)
+NOT_NOW = (*DATABASE_AWAY, StoreError, Refused, GatewayError, Refusal, UpstreamFailure, OSError)
 _RESPONSES = OpenAIResponses()
 
 
@@ -184,22 +186,26 @@ class Afterwards:
         return await self._forwarder.reach(route, "GET", address, secret)
 
 
-def response_thing(policy: Policy, rid: str, attempt: Attempt, context: str, object_id: str, credential: str) -> KeptThing:
+def response_thing(admitted: Admitted, attempt: Attempt, object_id: str) -> KeptThing:
     """What has to be known of a background response when its answer is read. No words of the request."""
     terms = attempt.terms
     return KeptThing(
-        policy.workspace_id,
+        admitted.workspace_id,
         KeptKind.RESPONSE.value,
         object_id,
-        credential,
-        terms.provider,
+        admitted.context.credential,
+        admitted.context.provider,
         state="open",
+        look_at=datetime.now(UTC),
         facts={
-            "rid": rid,
-            "ctx": context,
+            "rid": admitted.rid,
             "held": terms.held_nano,
-            "bound": [terms.quote.input_tokens_bound, terms.quote.output_tokens_cap, terms.quote.amount_nano is not None],
-            "model": terms.rates.model if terms.rates is not None else str(terms.fields.get("model", "")),
+            "bound": [
+                terms.quote.input_tokens_bound,
+                terms.quote.output_tokens_cap,
+                terms.quote.amount_nano is not None,
+            ],
+            "model": admitted.context.model,
             "at": int(time.time()),
             "request": billed_fields(terms.fields),
         },
@@ -221,7 +227,9 @@ def billed_fields(request: Any) -> dict[str, Any]:
 def part_rid(batch_rid: str, place: str) -> str:
     """The attempt of one line: the same whenever it is read, and of the moment at which the batch was held."""
     digest = int.from_bytes(blake2b(f"{batch_rid}:{place}".encode(), digest_size=10).digest(), "big")
-    value = UUID(batch_rid).int >> 80 << 80 | 0x7 << 76 | (digest >> 62 & 0xFFF) << 64 | 0b10 << 62 | digest & (1 << 62) - 1
+    value = (
+        UUID(batch_rid).int >> 80 << 80 | 0x7 << 76 | (digest >> 62 & 0xFFF) << 64 | 0b10 << 62 | digest & (1 << 62) - 1
+    )
     return str(UUID(int=value))
 
 
@@ -246,7 +254,7 @@ def _parts(policy: Policy, thing: KeptThing, lines: Sequence[bytes], *, first: b
     facts = thing.facts
     rates = policy.book.rates_at(thing.provider, facts["model"], facts["at"])
     context = context_from_json(facts["ctx"])
-    parts = []
+    parts: list[Part] = []
     for line in lines:
         said = _object(line)
         place = said.get("custom_id") if said is not None else None

@@ -32,7 +32,14 @@ from workspaces.ids import uuid7_text
 
 MAX_LINES = 50_000
 URLS = frozenset(
-    {endpoints.CHAT, endpoints.RESPONSES, endpoints.COMPLETIONS, endpoints.EMBEDDINGS, endpoints.IMAGES, endpoints.MODERATIONS}
+    {
+        endpoints.CHAT,
+        endpoints.RESPONSES,
+        endpoints.COMPLETIONS,
+        endpoints.EMBEDDINGS,
+        endpoints.IMAGES,
+        endpoints.MODERATIONS,
+    }
 )
 MESSAGES_URL = "/v1/messages"
 
@@ -69,7 +76,9 @@ async def read_lines(file: bytes, url: str) -> Work:
 def _work(file: bytes, url: str) -> Work:
     lines = [line for line in file.split(b"\n") if line.strip()]
     if not 1 <= len(lines) <= MAX_LINES:
-        raise BadRequest(f"A batch must have from 1 to {MAX_LINES:,} lines.", param="input_file_id", code="invalid_batch")
+        raise BadRequest(
+            f"A batch must have from 1 to {MAX_LINES:,} lines.", param="input_file_id", code="invalid_batch"
+        )
     bodies, seen = [], set()
     for number, line in enumerate(lines, 1):
         try:
@@ -120,7 +129,9 @@ def _one_model(bodies: Sequence[tuple[dict[str, Any], int]]) -> str:
 
 
 def _bad(number: int, why: str) -> BadRequest:
-    return BadRequest(f"Line {number:,} of the batch cannot be read: {why}.", param="input_file_id", code="invalid_batch")
+    return BadRequest(
+        f"Line {number:,} of the batch cannot be read: {why}.", param="input_file_id", code="invalid_batch"
+    )
 
 
 async def admit(
@@ -143,7 +154,9 @@ async def _admit_once(
     try:
         who = attribute(key.pins, key.may_override, request.sluice, fields)
     except BadAttribution as error:
-        raise BadRequest(f"The attribution of this batch cannot be accepted: {error}.", code="invalid_attribution") from None
+        raise BadRequest(
+            f"The attribution of this batch cannot be accepted: {error}.", code="invalid_attribution"
+        ) from None
     now_s = int(time.time())
     rates = grant.policy.book.rates_at(provider, work.model, now_s)
     worst = await in_thread(lambda: _worst(provider, work, rates, routing.base_url_of(route)))

@@ -73,7 +73,13 @@ class Forwarder:
             raise unanswered(failure, route.provider.name) from failure
 
     async def reach(
-        self, route: Route, method: str, path: str, secret: str, body: bytes = b"", extra: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        route: Route,
+        method: str,
+        path: str,
+        secret: str,
+        body: bytes = b"",
+        extra: Sequence[tuple[bytes, bytes]] = (),
     ) -> Answer:
         """Asks for something that a provider keeps, which costs nothing by itself. `path` is checked by the caller. Raises GatewayError."""
         origin, prefix = routing.target(route)

@@ -72,7 +72,9 @@ class Keeper:
 
     async def page(self, policy: Policy, kind: KeptKind, after: str, limit: int, provider: str = "") -> list[KeptThing]:
         """The newest first, those that came before `after`; one more than `limit` where there are more."""
-        return await self._inside(policy.workspace, lambda: _page(policy.workspace_id, kind, after, limit + 1, provider))
+        return await self._inside(
+            policy.workspace, lambda: _page(policy.workspace_id, kind, after, limit + 1, provider)
+        )
 
     async def keep(self, policy: Policy, *things: KeptThing) -> None:
         """Written when it returns. Raises DATABASE_AWAY."""
@@ -101,9 +103,7 @@ class Keeper:
         return await self._inside(policy.workspace, lambda: _claim(thing))
 
     async def settled(self, policy: Policy, thing: KeptThing) -> None:
-        await self._inside(
-            policy.workspace, lambda: _rows(thing).update(state=KeptState.FREE, look_at=None)
-        )
+        await self._inside(policy.workspace, lambda: _rows(thing).update(state=KeptState.FREE, look_at=None))
 
     async def due(self) -> list[KeptThing]:
         """Some of what our own poll has to read now, of any workspace; nobody else gets them for a while. Drops what has expired."""

@@ -18,7 +18,7 @@ import orjson
 from gateway import batches, edge, multipart, uploads
 from gateway.answers import identity, send_whole
 from gateway.edge import Receive, Request, Scope, Send
-from gateway.errors import BadRequest, GatewayError, ProviderBadResponse, UnknownModel
+from gateway.errors import BadRequest, GatewayError, ProviderBadResponse, ProviderTimeout, UnknownModel
 from gateway.forward import unanswered
 from gateway.keeping import KeptThing, usable
 from gateway.models import KeptKind
@@ -35,9 +35,16 @@ MESSAGE_KEEPERS = ("anthropic", "simulator")
 PURPOSES = frozenset({"batch", "user_data", "vision"})
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
 MAX_PAGE = 100
-_ID = r"([A-Za-z0-9_-]{1,128})"
+ID = r"([A-Za-z0-9_-]{1,128})"
 _QUERY = re.compile(rb"[A-Za-z0-9_.=&%\[\]-]{0,1000}")
-_BODY_TYPES = (b"application/json", b"application/jsonl", b"application/x-jsonl", b"text/plain", b"text/event-stream", b"application/binary")
+_BODY_TYPES = (
+    b"application/json",
+    b"application/jsonl",
+    b"application/x-jsonl",
+    b"text/plain",
+    b"text/event-stream",
+    b"application/binary",
+)
 _OCTETS = b"application/octet-stream"
 
 
@@ -70,7 +77,8 @@ class Asked:
 
     def route(self, thing: KeptThing) -> Route:
         credential = usable(self.grant.policy, thing)
-        assert credential is not None
+        if credential is None:
+            raise NotKept(f"The credential that made {thing.object_id} is gone.", param="id")
         return Route(PROVIDERS[thing.provider], credential, "", None)
 
     def first_route(self, providers: tuple[str, ...]) -> Route:
@@ -95,7 +103,9 @@ class Asked:
             extra += [(name, value) for name, value in self.request.forwarded if name == b"anthropic-beta"]
         return await self.runtime.forwarder.reach(route, method, path, secret, body, extra), secret
 
-    async def object(self, route: Route, method: str, path: str, body: bytes = b"", content_type: bytes = b"") -> dict[str, Any]:
+    async def object(
+        self, route: Route, method: str, path: str, body: bytes = b"", content_type: bytes = b""
+    ) -> dict[str, Any]:
         """Asks for one JSON object. Raises what the provider refuses with."""
         answer, secret = await self.reach(route, method, path, body, content_type)
         name = route.provider.name
@@ -178,7 +188,9 @@ async def _delete_response(asked: Asked) -> None:
 
 async def _input_items(asked: Asked) -> None:
     thing = await asked.thing(KeptKind.RESPONSE)
-    await asked.tell(await asked.object(asked.route(thing), "GET", f"/responses/{thing.object_id}/input_items{asked.query}"))
+    await asked.tell(
+        await asked.object(asked.route(thing), "GET", f"/responses/{thing.object_id}/input_items{asked.query}")
+    )
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -260,7 +272,15 @@ async def _create_message_batch(asked: Asked) -> None:
     body = await edge.read_body(asked.request, asked.scope, asked.receive, asked.runtime.max_body_bytes)
     fields = edge.read_object(body)
     from_messages = batches.read_requests(fields)
-    await _make_batch(asked, asked.first_route(MESSAGE_KEEPERS), KeptKind.MESSAGE_BATCH, from_messages, "/messages/batches", body, fields)
+    await _make_batch(
+        asked,
+        asked.first_route(MESSAGE_KEEPERS),
+        KeptKind.MESSAGE_BATCH,
+        from_messages,
+        "/messages/batches",
+        body,
+        fields,
+    )
 
 
 async def _make_batch(
@@ -270,6 +290,9 @@ async def _make_batch(
     held = await batches.admit(asked.runtime, asked.request, asked.grant, route, work, fields)
     try:
         shown = await asked.object(route, "POST", path, body, b"application/json")
+    except (ProviderTimeout, ProviderBadResponse):  # it may have been made: the hold stays until its lease ends
+        held.entrust()
+        raise
     except GatewayError:
         held.void()
         raise
@@ -279,7 +302,7 @@ async def _make_batch(
     await asked.tell(_addressed(shown))
 
 
-async def _batch(asked: Asked, kind: KeptKind = KeptKind.BATCH, action: str = "") -> None:
+async def _show_batch(asked: Asked, kind: KeptKind, action: str = "") -> None:
     thing = await asked.thing(kind)
     path = f"{'/batches' if kind is KeptKind.BATCH else '/messages/batches'}/{thing.object_id}{action}"
     shown = await asked.object(asked.route(thing), "POST" if action else "GET", path)
@@ -304,16 +327,20 @@ async def _noted(asked: Asked, thing: KeptThing, shown: dict[str, Any]) -> None:
     asked.runtime.afterwards.seen(policy, thing, shown)
 
 
+async def _batch(asked: Asked) -> None:
+    await _show_batch(asked, KeptKind.BATCH)
+
+
 async def _cancel_batch(asked: Asked) -> None:
-    await _batch(asked, action="/cancel")
+    await _show_batch(asked, KeptKind.BATCH, "/cancel")
 
 
 async def _message_batch(asked: Asked) -> None:
-    await _batch(asked, KeptKind.MESSAGE_BATCH)
+    await _show_batch(asked, KeptKind.MESSAGE_BATCH)
 
 
 async def _cancel_message_batch(asked: Asked) -> None:
-    await _batch(asked, KeptKind.MESSAGE_BATCH, "/cancel")
+    await _show_batch(asked, KeptKind.MESSAGE_BATCH, "/cancel")
 
 
 async def _delete_message_batch(asked: Asked) -> None:
@@ -387,7 +414,7 @@ def new_thing(
     look_at: datetime | None = None,
 ) -> KeptThing:
     object_id = shown.get("id")
-    if type(object_id) is not str or not re.fullmatch(_ID, object_id):
+    if type(object_id) is not str or not re.fullmatch(ID, object_id):
         raise ProviderBadResponse(f"{route.provider.name} answered without an id that can be kept.")
     return KeptThing(
         grant.policy.workspace_id, kind.value, object_id, route.credential.id, route.provider.name, state=state,
@@ -410,24 +437,22 @@ def _addressed(shown: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-_ROUTES: tuple[tuple[re.Pattern[str], dict[str, Handler]], ...] = tuple(
-    (re.compile(pattern, re.ASCII), handlers)
-    for pattern, handlers in (
-        (rf"/v1/responses/(?!input_tokens$|compact$){_ID}", {"GET": _response, "DELETE": _delete_response}),
-        (rf"/v1/responses/{_ID}/cancel", {"POST": _cancel_response}),
-        (rf"/v1/responses/{_ID}/input_items", {"GET": _input_items}),
-        (r"/v1/files", {"POST": _upload, "GET": _list_files}),
-        (rf"/v1/files/{_ID}", {"GET": _file, "DELETE": _delete_file}),
-        (rf"/v1/files/{_ID}/content", {"GET": _content}),
-        (r"/v1/batches", {"POST": _create_batch, "GET": _list_batches}),
-        (rf"/v1/batches/{_ID}", {"GET": _batch}),
-        (rf"/v1/batches/{_ID}/cancel", {"POST": _cancel_batch}),
-        (r"/anthropic/v1/messages/batches", {"POST": _create_message_batch, "GET": _list_message_batches}),
-        (rf"/anthropic/v1/messages/batches/{_ID}", {"GET": _message_batch, "DELETE": _delete_message_batch}),
-        (rf"/anthropic/v1/messages/batches/{_ID}/cancel", {"POST": _cancel_message_batch}),
-        (rf"/anthropic/v1/messages/batches/{_ID}/results", {"GET": _message_results}),
-    )
+BY_PATH: tuple[tuple[str, dict[str, Handler]], ...] = (
+    (rf"/v1/responses/(?!input_tokens$|compact$){ID}", {"GET": _response, "DELETE": _delete_response}),
+    (rf"/v1/responses/{ID}/cancel", {"POST": _cancel_response}),
+    (rf"/v1/responses/{ID}/input_items", {"GET": _input_items}),
+    (r"/v1/files", {"POST": _upload, "GET": _list_files}),
+    (rf"/v1/files/{ID}", {"GET": _file, "DELETE": _delete_file}),
+    (rf"/v1/files/{ID}/content", {"GET": _content}),
+    (r"/v1/batches", {"POST": _create_batch, "GET": _list_batches}),
+    (rf"/v1/batches/{ID}", {"GET": _batch}),
+    (rf"/v1/batches/{ID}/cancel", {"POST": _cancel_batch}),
+    (r"/anthropic/v1/messages/batches", {"POST": _create_message_batch, "GET": _list_message_batches}),
+    (rf"/anthropic/v1/messages/batches/{ID}", {"GET": _message_batch, "DELETE": _delete_message_batch}),
+    (rf"/anthropic/v1/messages/batches/{ID}/cancel", {"POST": _cancel_message_batch}),
+    (rf"/anthropic/v1/messages/batches/{ID}/results", {"GET": _message_results}),
 )
+_ROUTES = tuple((re.compile(pattern, re.ASCII), handlers) for pattern, handlers in BY_PATH)
 
 
 def find(scope: Scope) -> tuple[dict[str, Handler], str] | None:
@@ -443,10 +468,15 @@ def find(scope: Scope) -> tuple[dict[str, Handler], str] | None:
 
 
 async def answer(
-    handlers: dict[str, Handler], object_id: str, runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str
+    handlers: dict[str, Handler],
+    object_id: str,
+    runtime: Runtime,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    call_id: str,
 ) -> None:
     edge.require_method(scope, *handlers)
     request = edge.read_head(scope, call_id)
     grant = await runtime.gate.policies.recognise(request.secret)
-    runtime.afterwards.watch()
     await handlers[scope["method"]](Asked(runtime, scope, receive, send, request, grant, object_id))
