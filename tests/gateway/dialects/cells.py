@@ -15,8 +15,9 @@ os.environ.setdefault("SLUICE_MODE", "test")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 import django
+from django.apps import apps
 
-if not django.apps.apps.ready:
+if not apps.ready:
     django.setup()
 
 from gateway import endpoints, stored
@@ -103,9 +104,10 @@ held. Whatever is not in this table is refused with 404 `endpoint_not_priced`.
 KEPT = """
 ## What providers keep
 
-Asked for by id, with no model and no cost of its own; each is a test of `tests/gateway/dialects/test_kept.py`. An id is reachable only for the workspace
-that made it, with the credential that made it. Background responses and batches are held when they are made (under a hard budget nothing without a
-bound is made) and booked when somebody reads them, or when the gateway's own poll does: each line of a batch is an entry at the batch price, once.
+Asked for by id, with no model and no cost of its own; each is a test of `tests/gateway/dialects/test_kept.py`. An id is reachable only for
+the workspace that made it, with the credential that made it. Background responses and batches are held when they are made (under a hard
+budget nothing without a bound is made) and booked when somebody reads them, or when the gateway's own poll does: each line of a batch is an
+entry at the batch price, once.
 """
 
 
@@ -115,8 +117,9 @@ def kept() -> Iterable[str]:
     for pattern, handlers in stored.BY_PATH:
         path = re.sub(r"\(\?!.*?\)", "", pattern).replace(stored.ID, "{id}")
         providers = stored.MESSAGE_KEEPERS if path.startswith("/anthropic") else stored.KEEPERS
-        named = ("openai", "simulator", "openai_compatible") if "/responses/" in path else providers
-        yield f"| `{path}` | {' '.join(handlers)} | {', '.join(named)} |"
+        if "/responses/" in path:
+            providers = tuple(name for name, provider in PROVIDERS.items() if endpoints.RESPONSES in provider.dialects)
+        yield f"| `{path}` | {' '.join(handlers)} | {', '.join(providers)} |"
 
 
 def table() -> str:
