@@ -49,7 +49,7 @@ SHARED_APPS = [
     "django_htmx",
     "gateway",
 ]
-TENANT_APPS = ["workspaces.vault", "workspaces.directory", "guardrails"]
+TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "guardrails"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 
 TENANT_MODEL = "workspaces.Workspace"
