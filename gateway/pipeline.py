@@ -3,27 +3,33 @@
 1 edge         HTTP request -> Call                              400 408 413 415 431
 2 policy       virtual key -> Grant (key and compiled policy)    401 503
 3 attribution  key, headers, body -> dimensions and tags         400
-4 routing      model -> provider, credential, rates              403 404
+4 routing      model or alias -> provider, credential, rates     403 404
 5 quote        the worst case in money                           400
 6 admission    rates, budgets, policy version: one round trip    402 403 429 503
 7 forward      the one door to the provider                      502 504
 8 metering     as bytes pass (providers/)
 9 settlement   exactly once, whatever happens (attempt)
+
+While the client has not got a byte, a failed attempt may be followed by another one, with a hold of its own (hop/).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from functools import partial
 
 from gateway import crash, edge, free
+from gateway.admitting import admit_first, admit_next
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
-from gateway.edge import Call, Receive, Scope, Send
+from gateway.edge import Receive, Scope, Send
 from gateway.endpoints import Endpoint
-from gateway.errors import NotAllowed, ProviderBadResponse, UnknownModel
+from gateway.errors import GatewayError, ProviderBadResponse
 from gateway.forward import failed
-from gateway.planning import Planned, plan
+from gateway.hop.onward import onward
+from gateway.hop.trip import Trip, breaker_open
+from gateway.planning import Planned
 from gateway.provider_errors import refusal, safe_headers
 from gateway.routing import Route
 from gateway.runtime import Runtime
@@ -31,8 +37,8 @@ from gateway.streaming import Relay
 from gateway.surfaces import surface_of
 from gateway.upstream import Answer, UpstreamFailure
 from guardrails.admission import Admitted
-from guardrails.policy import Grant, PolicyChanged
-from workspaces.ids import uuid7_text
+from guardrails.domain.refusals import Refusal
+from workspaces.errors import Refused as WorkspaceRefused
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
@@ -47,63 +53,46 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
-    planned, admitted = await _admit(runtime, call, grant)
-    attempt = Attempt(planned.terms(admitted), request.started, partial(_carry, runtime, admitted))
-    try:
-        await _forward(runtime, planned, admitted, attempt, receive, send)
-    finally:
-        attempt.close("gateway_failed")
-
-
-async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, Admitted]:
-    """Steps 3 to 6. A policy that turned out old is planned with anew, because the credential or the allowed models may have changed."""
+    planned, admitted = await admit_first(runtime, call, grant)
+    trip: Trip | None = None
     while True:
+        attempt = Attempt(planned.terms(admitted), request.started, partial(_carry, runtime, admitted))
         try:
-            planned = plan(call, grant, grant.policy.book)
-        except (NotAllowed, UnknownModel):  # a refusal from memory is only made by a policy that was just read
-            if runtime.gate.policies.is_new(grant.policy):
-                raise
-            grant = await runtime.gate.policies.renew(grant)
-            continue
-        crash.point("before_admit")
-        try:
-            admitted = await runtime.gate.admission.admit(
-                grant,
-                planned.dimensions(),
-                planned.who.tags,
-                planned.quote,
-                planned.context(),
-                rid=uuid7_text(),
-                exact=planned.exact_quote,
-            )
-        except PolicyChanged as changed:  # nothing was held
-            grant = changed.grant
-            continue
-        crash.point("after_admit")
-        if (
-            admitted.grant.policy is grant.policy
-            or plan(call, admitted.grant, admitted.grant.policy.book).route == planned.route
-        ):
-            return planned, admitted
-        Attempt(planned.terms(admitted), call.request.started, partial(_carry, runtime, admitted)).void(
-            "policy_changed"
-        )
-        grant = admitted.grant
+            await _forward(runtime, planned, admitted, attempt, receive, send, trip)
+            return
+        except GatewayError as error:  # only raised while the client has not got a byte
+            attempt.close("gateway_failed")
+            trip = await onward(runtime, trip, planned, admitted.grant, attempt, error, scope, receive)
+        except (Refusal, WorkspaceRefused) as refused:  # the vault does not open
+            raise refused if trip is None else trip.told(refused) from refused
+        finally:
+            attempt.close("gateway_failed")
+        planned, admitted = await admit_next(runtime, call, admitted.grant, trip)
 
 
 async def _forward(
-    runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, receive: Receive, send: Send
+    runtime: Runtime,
+    planned: Planned,
+    admitted: Admitted,
+    attempt: Attempt,
+    receive: Receive,
+    send: Send,
+    trip: Trip | None,
 ) -> None:
-    call, route = planned.call, planned.route
+    call, route, health = planned.call, planned.route, runtime.health
+    if health.troubled and not health.enter(route):
+        attempt.void("breaker_open")
+        raise breaker_open(route, health.wait_s(route))
     secret = await runtime.gate.policies.secret(admitted.grant.policy, route.credential)
-    async with await runtime.forwarder.send(planned, admitted, secret, attempt) as answer:
+    within_s = None if trip is None else trip.within_s
+    async with await runtime.forwarder.send(planned, admitted, secret, attempt, within_s) as answer:
         try:
             if answer.status != 200:
                 await _refused(answer, route, secret, attempt)
             elif call.streamed:
                 await _stream(runtime, planned, admitted, attempt, answer, receive, send)
             else:
-                await _whole(planned, admitted, attempt, answer, send)
+                await _whole(runtime, planned, admitted, attempt, answer, send)
         except UpstreamFailure as failure:
             raise failed(failure, route.provider.name, attempt) from failure
 
@@ -135,12 +124,16 @@ async def _stream(
     attempt.first_byte_at = time.perf_counter()
     if not first:
         raise _no_answer(planned, attempt)
+    if runtime.health.troubled or planned.route.credential.rejected:
+        runtime.health.answered(admitted.grant.policy, planned.route)
     await relay.run(
         first, stream_headers(call.id, meter.content_type, [*safe_headers(answer), *facts(admitted, attempt)])
     )
 
 
-async def _whole(planned: Planned, admitted: Admitted, attempt: Attempt, answer: Answer, send: Send) -> None:
+async def _whole(
+    runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, answer: Answer, send: Send
+) -> None:
     body = await answer.read(MAX_ANSWER_BYTES)
     attempt.first_byte_at = time.perf_counter()
     content_type = (answer.get(b"content-type") or b"").decode("latin-1")
@@ -149,6 +142,8 @@ async def _whole(planned: Planned, admitted: Admitted, attempt: Attempt, answer:
     if reading is None:
         raise _no_answer(planned, attempt)
     cost = attempt.settle(reading)
+    if runtime.health.troubled or planned.route.credential.rejected:
+        runtime.health.answered(admitted.grant.policy, planned.route)
     crash.point("after_finish")
     shown = facts(admitted, attempt, cost)
     await send_whole(
@@ -168,8 +163,7 @@ def _no_answer(planned: Planned, attempt: Attempt) -> ProviderBadResponse:
     )
 
 
-def _carry(runtime: Runtime, admitted: Admitted, settlement: Settlement) -> None:
+def _carry(runtime: Runtime, admitted: Admitted, settlement: Settlement) -> Awaitable[str]:
     if settlement.void:
-        runtime.gate.admission.void(admitted, settlement.outcome)
-    else:
-        runtime.gate.admission.settle(admitted, settlement.cost_nano, settlement.tokens, settlement.outcome)
+        return runtime.gate.admission.void(admitted, settlement.outcome)
+    return runtime.gate.admission.settle(admitted, settlement.cost_nano, settlement.tokens, settlement.outcome)

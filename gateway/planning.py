@@ -18,6 +18,8 @@ from gateway import routing
 from gateway.attempt import Terms
 from gateway.edge import Call
 from gateway.errors import BadRequest
+from gateway.hop.health import Health
+from gateway.hop.trip import first_choice
 from gateway.providers.dialect import Dialect
 from gateway.providers.translation import Untranslatable
 from gateway.routing import Route
@@ -52,6 +54,12 @@ class Planned:
     sent: Sent
     quote: Quote
     price_version: str
+    number: int = 1
+    """Of the attempt in its call."""
+
+    @property
+    def environment(self) -> str:
+        return self.who.dims.get(Dimension.ENVIRONMENT.value, "")
 
     def exact_quote(self) -> Quote:
         """The worst case with the input counted, for when the bound by bytes did not fit."""
@@ -70,6 +78,7 @@ class Planned:
         call, route = self.call, self.route
         return CallContext(
             call=call.id,
+            attempt=self.number,
             key=self.grant.key.id,
             provider=route.provider.name,
             credential=route.credential.id,
@@ -99,18 +108,33 @@ class Planned:
         )
 
 
-def plan(call: Call, grant: Grant, book: PriceBook) -> Planned:
-    """Raises BadRequest, UnknownModel, NotAllowed."""
+def plan(call: Call, grant: Grant, book: PriceBook, health: Health) -> Planned:
+    """The first attempt of a call. Raises BadRequest, UnknownModel, NotAllowed, BreakerOpen."""
+    who = _attributed(call, grant)
+    environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
+    route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
+    if health.troubled:
+        route = first_choice(route, call, grant, environment, health)
+    return _planned(call, grant, who, route, book)
+
+
+def plan_next(call: Call, grant: Grant, book: PriceBook, route: Route, number: int) -> Planned:
+    """A further attempt, on a route that was chosen. Raises BadRequest when its provider has no word for what is asked."""
+    return _planned(call, grant, _attributed(call, grant), route, book, number)
+
+
+def _planned(call: Call, grant: Grant, who: Attribution, route: Route, book: PriceBook, number: int = 1) -> Planned:
+    sent = prepared(call, route)
+    return Planned(call, grant, who, route, sent, _quote(sent, grant, route), book.version, number)
+
+
+def _attributed(call: Call, grant: Grant) -> Attribution:
     try:
-        who = attribute(grant.key.pins, grant.key.may_override, call.request.sluice, call.fields)
+        return attribute(grant.key.pins, grant.key.may_override, call.request.sluice, call.fields)
     except BadAttribution as error:
         raise BadRequest(
             f"The attribution of this call cannot be accepted: {error}.", code="invalid_attribution", param=error.source
         ) from None
-    environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
-    route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
-    sent = prepared(call, route)
-    return Planned(call, grant, who, route, sent, _quote(sent, grant, route), book.version)
 
 
 def plan_free(call: Call, grant: Grant, book: PriceBook) -> tuple[Route, Sent]:

@@ -146,6 +146,8 @@ def _plain(grant: Grant, model: str, environment: str, book: PriceBook, now_s: i
     for name, provider in PROVIDERS.items():
         if name in grant.policy.credentials and provider.serves(endpoint) and _knows(provider, model, book, now_s):
             route = _to(grant, provider, model, environment, book, now_s)
+            if route is None and name in grant.key.credentials:
+                raise _no_credential(grant, name)
             break
     else:
         route = None

@@ -13,6 +13,7 @@ from django.db import connection
 from billing.domain.pricing import PriceBook
 from billing.prices import default_book
 from gateway.forward import Forwarder
+from gateway.hop.health import Health
 from gateway.streaming import Drains
 from gateway.upstream import Door, Limits
 from guardrails.gate import Gate, open_gate
@@ -35,6 +36,7 @@ class Runtime:
     max_body_bytes: int
     max_calls: int
     drains: Drains = field(default_factory=Drains)
+    health: Health = field(default_factory=Health)
     running: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _database_checked_at: float = 0.0
@@ -74,6 +76,7 @@ class Runtime:
 
     async def close(self) -> None:
         """After the last call ended: hand every finish to the budget store, then let go of connections."""
+        await self.health.close()
         await self.gate.close()
         await self.door.close()
 

@@ -163,13 +163,24 @@ class HopRulesShown(serializers.ModelSerializer[HopRules]):
 
     class Meta:
         model = HopRules
-        fields = ["retries", "pause_ms", "fallback_on"]
+        fields = ["retries", "pause_ms", "max_wait_ms", "fallback_on"]
         read_only_fields = fields
 
 
 class HopRulesChange(Strict):
     retries = serializers.IntegerField(min_value=0, max_value=routes.MOST_RETRIES, required=False)
-    pause_ms = serializers.IntegerField(min_value=0, max_value=routes.LONGEST_PAUSE_MS, required=False)
+    pause_ms = serializers.IntegerField(
+        min_value=0,
+        max_value=routes.LONGEST_PAUSE_MS,
+        required=False,
+        help_text="Before the first repetition; doubled for each further one.",
+    )
+    max_wait_ms = serializers.IntegerField(
+        min_value=0,
+        max_value=routes.LONGEST_WAIT_MS,
+        required=False,
+        help_text="The longest Retry-After of a provider that is waited for; a longer one is passed to the client.",
+    )
     fallback_on = serializers.ListField(
         child=serializers.ChoiceField(CONDITIONS), max_length=len(CONDITIONS), required=False
     )

@@ -79,6 +79,7 @@ def change_hop_rules(
     by: Actor,
     retries: int | None = None,
     pause_ms: int | None = None,
+    max_wait_ms: int | None = None,
     fallback_on: Iterable[str] | None = None,
 ) -> HopRules:
     """How often a failed call is repeated, after what pause, and when it moves on to another credential of its provider."""
@@ -89,6 +90,8 @@ def change_hop_rules(
             row.retries = _whole(retries, routes.MOST_RETRIES, "retries")
         if pause_ms is not None:
             row.pause_ms = _whole(pause_ms, routes.LONGEST_PAUSE_MS, "pause_ms")
+        if max_wait_ms is not None:
+            row.max_wait_ms = _whole(max_wait_ms, routes.LONGEST_WAIT_MS, "max_wait_ms")
         if fallback_on is not None:
             row.fallback_on = _conditions(fallback_on)
         after = _rules_shown(row)
@@ -190,4 +193,4 @@ def _shown(row: Alias) -> dict[str, Any]:
 
 
 def _rules_shown(row: HopRules) -> dict[str, Any]:
-    return {"retries": row.retries, "pause_ms": row.pause_ms, "fallback_on": row.fallback_on}
+    return {name: getattr(row, name) for name in ("retries", "pause_ms", "max_wait_ms", "fallback_on")}

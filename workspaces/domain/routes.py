@@ -19,6 +19,8 @@ MOST_RETRIES = 5
 DEFAULT_RETRIES = 2
 DEFAULT_PAUSE_MS = 250
 LONGEST_PAUSE_MS = 5_000
+DEFAULT_WAIT_MS = 1_000
+LONGEST_WAIT_MS = 30_000
 MOST_PRIORITY = 100
 MOST_WEIGHT = 1_000
 
@@ -77,6 +79,8 @@ class Rules(msgspec.Struct, frozen=True):
     """How often a call is repeated where it was already tried. 0: never."""
     pause_ms: int = DEFAULT_PAUSE_MS
     """Before the first repetition, where the provider names no time; doubled for each further one, and jittered."""
+    max_wait_ms: int = DEFAULT_WAIT_MS
+    """The longest Retry-After of a provider that is waited for. A longer one is passed to the client, whose library waits by itself."""
     fallback_on: frozenset[Condition] = DEFAULT_CONDITIONS
     """When a model without an alias moves on to another credential of its provider. Empty: never."""
 

@@ -41,6 +41,7 @@ class HopRules(models.Model):
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     retries = models.PositiveSmallIntegerField(default=routes.DEFAULT_RETRIES)
     pause_ms = models.PositiveIntegerField(default=routes.DEFAULT_PAUSE_MS)
+    max_wait_ms = models.PositiveIntegerField(default=routes.DEFAULT_WAIT_MS)
     fallback_on: models.JSONField[list[str], list[str]] = models.JSONField(default=default_conditions)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -48,7 +49,9 @@ class HopRules(models.Model):
         constraints = [
             models.CheckConstraint(condition=models.Q(id=1), name="hop_rules_once"),
             models.CheckConstraint(
-                condition=models.Q(retries__lte=routes.MOST_RETRIES) & models.Q(pause_ms__lte=routes.LONGEST_PAUSE_MS),
+                condition=models.Q(retries__lte=routes.MOST_RETRIES)
+                & models.Q(pause_ms__lte=routes.LONGEST_PAUSE_MS)
+                & models.Q(max_wait_ms__lte=routes.LONGEST_WAIT_MS),
                 name="hop_rules_in_bounds",
             ),
         ]
@@ -57,4 +60,4 @@ class HopRules(models.Model):
         return f"{self.retries} retries"
 
     def compiled(self) -> routes.Rules:
-        return routes.Rules(self.retries, self.pause_ms, routes.conditions(self.fallback_on))
+        return routes.Rules(self.retries, self.pause_ms, self.max_wait_ms, routes.conditions(self.fallback_on))
