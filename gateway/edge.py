@@ -70,6 +70,10 @@ class Request:
     """Sluice-* headers, names in lower case."""
     forwarded: list[tuple[bytes, bytes]]
     content_length: int | None
+    most_retries: int | None = None
+    """What the client allows (`Sluice-Retries`); None: what the workspace does."""
+    fallbacks: bool = True
+    """`Sluice-Fallbacks: off` forbids them."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ rules allow, at once; then the same ones again after a pause, as often as the ru
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway import routing
@@ -21,9 +20,6 @@ from guardrails.domain.refusals import Refusal
 from guardrails.policy import Grant
 from workspaces.domain.routes import Condition
 from workspaces.errors import Refused as WorkspaceRefused
-
-RETRIES_HEADER, FALLBACKS_HEADER = "sluice-retries", "sluice-fallbacks"
-_OFF = frozenset({"0", "off", "false", "no", "none"})
 
 _Place = tuple[str, str]
 """(credential, model): one route of a call."""
@@ -48,7 +44,7 @@ class Trip:
         self._call = call
         self._environment = environment
         self._ends_at = ends_at
-        self._retries = 0 if client_repeats else retries_of(grant, call.request.sluice)
+        self._retries = 0 if client_repeats else retries_of(grant, call)
         self._repeated = 0
         self._failures: list[Failure] = []
         self._spoiled: set[str] = set()
@@ -202,20 +198,17 @@ def breaker_open(route: Route, wait_s: float) -> BreakerOpen:
 
 def conditions_of(grant: Grant, call: Call) -> frozenset[Condition]:
     """When this call may go elsewhere: what its alias says, or the workspace; nothing where the client does not want it."""
-    if call.request.sluice.get(FALLBACKS_HEADER, "").strip().lower() in _OFF:
+    if not call.request.fallbacks:
         return frozenset()
     routes = grant.policy.routes
     alias = routes.aliases.get(call.model)
     return routes.rules.fallback_on if alias is None else alias.fallback_on
 
 
-def retries_of(grant: Grant, sluice: Mapping[str, str]) -> int:
+def retries_of(grant: Grant, call: Call) -> int:
     """How often the call may be repeated: what the workspace allows; the client can only lower it."""
-    most = grant.policy.routes.rules.retries
-    wanted = sluice.get(RETRIES_HEADER, "").strip().lower()
-    if wanted in _OFF:
-        return 0
-    return min(most, int(wanted)) if wanted.isascii() and wanted.isdigit() and len(wanted) < 4 else most
+    most, wanted = grant.policy.routes.rules.retries, call.request.most_retries
+    return most if wanted is None else min(most, wanted)
 
 
 def _place(route: Route) -> _Place:
