@@ -64,7 +64,7 @@ def plan(
             return _through(alias, grant, environment, book, now_s, endpoint)[0]
     route = _plain(grant, model, environment, book, now_s, endpoint)
     if route is None and free:
-        serving = (provider for provider in PROVIDERS.values() if provider.serves(endpoint))
+        serving = (provider for provider in PROVIDERS.values() if provider.serves(endpoint, model))
         routes = (_to(grant, provider, model, environment, book, now_s) for provider in serving)
         route = next((found for found in routes if found is not None), None)
     if route is None:
@@ -92,7 +92,7 @@ def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
     environment = grant.key.pins.get("environment", "")
     found: dict[str, Offer] = _aliases(grant, environment, book, endpoint)
     for name, provider in PROVIDERS.items():
-        if not provider.serves(endpoint) or not _tiers(grant, name, environment):
+        if not provider.serves_any(endpoint) or not _tiers(grant, name, environment):
             continue
         for model in book.models(name):
             meta = book.meta(name, model)
@@ -100,6 +100,7 @@ def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
                 model not in found
                 and meta is not None
                 and model.startswith(provider.models)
+                and provider.serves(endpoint, model)
                 and meta.mode in ("", "chat")
                 and _allowed(grant, name, model, model)
             ):
@@ -133,9 +134,8 @@ def target(route: Route) -> tuple[Origin, str]:
 
 
 def base_url_of(route: Route) -> str:
-    if route.credential.base_url:
-        return route.credential.base_url
-    return str(settings.SIMULATOR_URL) if route.provider.name == "simulator" else route.provider.access.base_url
+    own = route.credential.base_url or (str(settings.SIMULATOR_URL) if route.provider.name == "simulator" else "")
+    return route.provider.access.address(route.credential.settings, own)
 
 
 def _plain(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route | None:
@@ -144,7 +144,11 @@ def _plain(grant: Grant, model: str, environment: str, book: PriceBook, now_s: i
     if rest and provider_name in PROVIDERS:
         return _named(grant, PROVIDERS[provider_name], model, rest, environment, book, now_s, endpoint)
     for name, provider in PROVIDERS.items():
-        if name in grant.policy.credentials and provider.serves(endpoint) and _knows(provider, model, book, now_s):
+        if (
+            name in grant.policy.credentials
+            and provider.serves(endpoint, model)
+            and _knows(provider, model, book, now_s)
+        ):
             route = _to(grant, provider, model, environment, book, now_s)
             if route is None and name in grant.key.credentials:
                 raise _no_credential(grant, name)
@@ -164,7 +168,7 @@ def _named(
     now_s: int,
     endpoint: str,
 ) -> Route:
-    if not provider.serves(endpoint):
+    if not provider.serves(endpoint, model):
         raise _elsewhere(asked, provider.name, endpoint)
     route = _to(grant, provider, model, environment, book, now_s)
     if route is None:
@@ -178,7 +182,7 @@ def _through(alias: Alias, grant: Grant, environment: str, book: PriceBook, now_
     refusal: Exception | None = None
     for place in alias.targets:
         provider = PROVIDERS.get(place.provider)
-        if provider is None or not provider.serves(endpoint):
+        if provider is None or not provider.serves(endpoint, place.model):
             refusal = refusal or _elsewhere(alias.name, place.provider, endpoint)
         elif not _allowed(grant, place.provider, place.model, alias.name):
             refusal = refusal or _not_allowed(alias.name)
@@ -232,7 +236,7 @@ def _knows(provider: Provider, model: str, book: PriceBook, now_s: int) -> bool:
 
 
 def _unlisted(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route | None:
-    own = [name for name in UNLISTED if _tiers(grant, name, environment) and PROVIDERS[name].serves(endpoint)]
+    own = [name for name in UNLISTED if _tiers(grant, name, environment) and PROVIDERS[name].serves(endpoint, model)]
     return _to(grant, PROVIDERS[own[0]], model, environment, book, now_s) if len(own) == 1 else None
 
 

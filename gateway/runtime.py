@@ -78,6 +78,7 @@ class Runtime:
         """After the last call ended: hand every finish to the budget store, then let go of connections."""
         await self.health.close()
         await self.gate.close()
+        await self.forwarder.close()
         await self.door.close()
 
     async def not_ready(self) -> str:

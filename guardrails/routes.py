@@ -27,6 +27,8 @@ class Credential:
     """Its share of the calls among those of the same priority"""
     timeouts: tuple[tuple[str, float], ...] = ()
     """Time limits of its own: names of `workspaces.domain.routes.TIMEOUTS` and seconds"""
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What the provider needs beside the key: region, resource, project"""
     rejected: bool = False
     """The provider refused its key: it is used where nothing else is left"""
 
@@ -67,6 +69,7 @@ def load_credentials() -> dict[str, tuple[Credential, ...]]:
             priority=row.priority,
             weight=row.weight,
             timeouts=tuple(sorted(row.timeouts.items())),
+            settings=row.settings,
             rejected=row.state == CredentialState.REJECTED,
         )
         found[row.provider] = (*found.get(row.provider, ()), credential)

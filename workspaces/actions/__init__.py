@@ -9,6 +9,7 @@ from workspaces.actions.base import Minted
 from workspaces.actions.credential_use import change_credential, note_health
 from workspaces.actions.credentials import (
     add_credential,
+    base_url_of,
     delete_credential,
     disable_credential,
     enable_credential,
@@ -48,6 +49,7 @@ __all__ = [
     "add_credential",
     "add_department",
     "add_member",
+    "base_url_of",
     "change_alias",
     "change_credential",
     "change_hop_rules",
