@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway import crash
 from gateway.edge import Call
 from gateway.errors import BadRequest, NotAllowed, UnknownModel
+from gateway.hop.rules import BreakerOpen
 from gateway.hop.trip import Trip
 from gateway.planning import Planned, plan, plan_next
 from gateway.runtime import Runtime
@@ -19,7 +20,11 @@ async def admit_first(runtime: Runtime, call: Call, grant: Grant) -> tuple[Plann
     while True:
         try:
             planned = plan(call, grant, grant.policy.book, runtime.health)
-        except (NotAllowed, UnknownModel):  # a refusal from memory is only made by a policy that was just read
+        except (
+            BreakerOpen,
+            NotAllowed,
+            UnknownModel,
+        ):  # a refusal from memory is only made by a policy that was just read
             if runtime.gate.policies.is_new(grant.policy):
                 raise
             grant = await runtime.gate.policies.renew(grant)
