@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable
 from functools import partial
 
-from gateway import crash, edge, free
+from gateway import crash, edge, free, uploads
 from gateway.admitting import admit_first, admit_next
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
@@ -32,6 +32,7 @@ from gateway.hop.trip import Trip, breaker_open
 from gateway.hop.wishes import read_wishes
 from gateway.planning import Planned
 from gateway.provider_errors import refusal, safe_headers
+from gateway.providers.dialect import StreamMeter, may_be_whole, meter_of
 from gateway.routing import Route
 from gateway.runtime import Runtime
 from gateway.streaming import Relay
@@ -51,8 +52,9 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     if request.sluice:
         read_wishes(request)
     grant = await runtime.gate.policies.recognise(request.secret)
-    edge.check_media_type(scope)
-    call = endpoint.read(request, await edge.read_body(request, scope, receive, runtime.max_body_bytes))
+    room = runtime.uploads if endpoint.form else None
+    body = await uploads.read(request, scope, receive, largest=runtime.max_body_bytes, room=room)
+    call = endpoint.read(request, body)
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
@@ -82,7 +84,7 @@ async def _forward(
     send: Send,
     trip: Trip | None,
 ) -> None:
-    call, route, health = planned.call, planned.route, runtime.health
+    route, health = planned.route, runtime.health
     if health.troubled and not health.enter(route):
         attempt.void("breaker_open")
         raise breaker_open(route, health.wait_s(route))
@@ -92,8 +94,8 @@ async def _forward(
         try:
             if answer.status != 200:
                 await _refused(answer, route, secret, attempt)
-            elif call.streamed:
-                await _stream(runtime, planned, admitted, attempt, answer, receive, send)
+            elif (meter := _meter(planned, attempt, answer)) is not None:
+                await _stream(runtime, planned, admitted, attempt, answer, meter, receive, send)
             else:
                 await _whole(runtime, planned, admitted, attempt, answer, send)
         except UpstreamFailure as failure:
@@ -109,19 +111,26 @@ async def _refused(answer: Answer, route: Route, secret: str, attempt: Attempt) 
     raise error
 
 
+def _meter(planned: Planned, attempt: Attempt, answer: Answer) -> StreamMeter | None:
+    """Who reads along while the answer passes; None for one that is read whole."""
+    call, dialect = planned.call, planned.sent.dialect
+    meter = meter_of(dialect, call.fields, answer.get(b"content-type") or b"", streamed=call.streamed)
+    if meter is None and call.streamed and not may_be_whole(dialect):
+        raise _no_answer(planned, attempt)
+    return meter
+
+
 async def _stream(
     runtime: Runtime,
     planned: Planned,
     admitted: Admitted,
     attempt: Attempt,
     answer: Answer,
+    meter: StreamMeter,
     receive: Receive,
     send: Send,
 ) -> None:
     call = planned.call
-    if planned.sent.dialect.stream_type not in (answer.get(b"content-type") or b""):
-        raise _no_answer(planned, attempt)
-    meter = planned.sent.dialect.stream_meter(call.fields)
     relay = Relay(call.id, answer, meter, attempt, runtime.drains, send, receive, surface_of(call.request.path))
     first = await relay.first()
     attempt.first_byte_at = time.perf_counter()
@@ -153,7 +162,7 @@ async def _whole(
         send,
         200,
         [(b"content-type", content_type.encode()), *identity(planned.call.id), *safe_headers(answer), *shown],
-        planned.sent.dialect.for_client(body),
+        planned.sent.dialect.for_client(body, planned.call.fields),
     )
 
 

@@ -16,7 +16,8 @@ MOST_ATTEMPTS = 10
 ANSWERS_ONLY = frozenset(
     {
         endpoints.CHAT, endpoints.COMPLETIONS, endpoints.EMBEDDINGS, endpoints.MESSAGES, endpoints.GENERATE, endpoints.STREAM_EVENTS,
-        endpoints.STREAM_ARRAY, endpoints.EMBED_GEMINI, endpoints.EMBED_GEMINI_MANY,
+        endpoints.STREAM_ARRAY, endpoints.EMBED_GEMINI, endpoints.EMBED_GEMINI_MANY, endpoints.IMAGES, endpoints.IMAGE_EDITS,
+        endpoints.IMAGE_VARIATIONS, endpoints.SPEECH, endpoints.TRANSCRIPTIONS, endpoints.TRANSLATIONS,
     }
 )  # fmt: skip
 """Endpoints that leave nothing behind at the provider but a bill. Elsewhere (a stored response, a file, a batch) a second request could make a
