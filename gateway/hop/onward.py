@@ -42,6 +42,7 @@ async def onward(
         runtime.health.failed(grant.policy, route, condition, status=error.status, retry_after_s=after)
     if trip is None:
         if condition is None:
+            error.headers.append((b"sluice-attempts", b"1"))
             raise error
         trip = Trip(
             planned.call,

@@ -39,7 +39,7 @@ async def shop(house: House) -> House:
     max_examples=6,
     deadline=None,
     phases=[Phase.generate],  # what fails is six calls: small enough to read
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(calls=CALLS)
 async def test_the_books_hold_whatever_providers_do(shop: House, calls: list[Any]) -> None:
