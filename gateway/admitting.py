@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway import crash
+from gateway.afterwards import RESPONSE_LEASE_MS
 from gateway.edge import Call
 from gateway.errors import BadRequest, NotAllowed, UnknownModel
 from gateway.hop.rules import BreakerOpen
@@ -60,6 +61,7 @@ async def _admit(runtime: Runtime, planned: Planned, grant: Grant) -> Admitted:
         planned.context(),
         rid=uuid7_text(),
         exact=planned.exact_quote,
+        lease_ms=RESPONSE_LEASE_MS if planned.call.later else None,
     )
     crash.point("after_admit")
     return admitted

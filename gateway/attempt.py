@@ -29,13 +29,16 @@ class State(StrEnum):
     SENT = "sent"
     SETTLED = "settled"
     VOIDED = "voided"
+    ENTRUSTED = "entrusted"
+    """Its answer comes after its call: `gateway.afterwards` ends it."""
 
 
 NEXT: dict[State, frozenset[State]] = {
     State.HELD: frozenset({State.SENT, State.VOIDED}),
-    State.SENT: frozenset({State.SETTLED, State.VOIDED}),
+    State.SENT: frozenset({State.SETTLED, State.VOIDED, State.ENTRUSTED}),
     State.SETTLED: frozenset(),
     State.VOIDED: frozenset(),
+    State.ENTRUSTED: frozenset(),
 }
 
 
@@ -85,11 +88,11 @@ class Attempt:
 
     __slots__ = ("_carry", "finished", "first_byte_at", "flags", "request_id", "sent_at", "started", "state", "terms")
 
-    def __init__(self, terms: Terms, started: float, carry: Callable[[Settlement], Awaitable[str]]) -> None:
+    def __init__(self, terms: Terms, started: float, carry: Callable[[Settlement], Awaitable[str] | None]) -> None:
         """`carry` hands a settlement to the budget store; it returns at once and does not fail. What it returns is kept as `finished`: who
         needs the hold to be given back can wait for it."""
         self.terms = terms
-        self.finished: Awaitable[str]
+        self.finished: Awaitable[str] | None = None
         self.started = started
         self.state = State.HELD
         self.sent_at = 0.0
@@ -161,6 +164,10 @@ class Attempt:
         )
         self._end(State.SETTLED, cost, usage.total_tokens, outcome)
         return cost if priced.cost_nano is not None else None
+
+    def entrust(self) -> None:
+        """The provider works on: somebody else will learn what it cost."""
+        self._move(State.ENTRUSTED)
 
     def close(self, error: str) -> None:
         """Ends an attempt that something unexpected left open: void before sending, assumed after."""

@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable
 from functools import partial
 
-from gateway import crash, edge, free, uploads
+from gateway import crash, edge, follow, free, uploads
 from gateway.admitting import admit_first, admit_next
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
@@ -58,6 +58,7 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
+    call.credential = await follow.credential_of(runtime, grant, call)
     planned, admitted = await admit_first(runtime, call, grant)
     trip: Trip | None = None
     while True:
@@ -141,6 +142,7 @@ async def _stream(
     await relay.run(
         first, stream_headers(call.id, meter.content_type, [*safe_headers(answer), *facts(admitted, attempt)])
     )
+    follow.note(runtime, planned, meter.reading)
 
 
 async def _whole(
@@ -153,7 +155,10 @@ async def _whole(
     crash.point("after_last_byte")
     if reading is None:
         raise _no_answer(planned, attempt)
-    cost = attempt.settle(reading)
+    follow.note(runtime, planned, reading)
+    cost = None
+    if not await follow.begins(runtime, planned, admitted, attempt, reading):
+        cost = attempt.settle(reading)
     if runtime.health.troubled or planned.route.credential.rejected:
         runtime.health.answered(admitted.grant.policy, planned.route)
     crash.point("after_finish")

@@ -77,14 +77,29 @@ def plan(
     return route
 
 
-def every(grant: Grant, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> list[Route]:
-    """All routes of a call in the order in which they are tried: the targets of an alias, at each the credentials that may be used."""
+def every(
+    grant: Grant, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str, *, kept_by: str = ""
+) -> list[Route]:
+    """All routes of a call in the order in which they are tried: the targets of an alias, at each the credentials that may be used.
+
+    `kept_by`: the credential that keeps what the call goes on from; then there is no other one.
+    """
     alias = grant.policy.routes.aliases.get(model)
     if alias is not None:
-        return _through(alias, grant, environment, book, now_s, endpoint)
-    first = plan(grant, model, environment, book, now_s, endpoint)
-    tiers = _tiers(grant, first.provider.name, environment)
-    return [Route(first.provider, credential, first.model, first.rates) for credential in _shuffled(tiers)]
+        routes = _through(alias, grant, environment, book, now_s, endpoint)
+    else:
+        first = plan(grant, model, environment, book, now_s, endpoint)
+        tiers = _tiers(grant, first.provider.name, environment)
+        routes = [Route(first.provider, credential, first.model, first.rates) for credential in _shuffled(tiers)]
+    return keeping(routes, grant, kept_by) if kept_by else routes
+
+
+def keeping(routes: list[Route], grant: Grant, credential_id: str) -> list[Route]:
+    """The first of the routes by the credential that keeps what the call goes on from, where it is one of that provider's; else all."""
+    first = routes[0]
+    found = (one for one in grant.policy.credentials.get(first.provider.name, ()) if one.id == credential_id)
+    credential = next(found, None)
+    return routes if credential is None else [msgspec.structs.replace(first, credential=credential)]
 
 
 def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:

@@ -53,11 +53,12 @@ async def onward(
         )
     trip.note(route, error, condition, billed=attempt.state is not State.VOIDED, at=time.perf_counter())
     wait_s = trip.onward(grant, runtime.health, random.random())
-    try:
-        async with asyncio.timeout(BOOKED_WITHIN_S):
-            await asyncio.shield(attempt.finished)
-    except TimeoutError:
-        raise trip.told() from None
+    if attempt.finished is not None:
+        try:
+            async with asyncio.timeout(BOOKED_WITHIN_S):
+                await asyncio.shield(attempt.finished)
+        except TimeoutError:
+            raise trip.told() from None
     await _pause(wait_s, receive)
     return trip
 

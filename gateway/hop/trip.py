@@ -118,9 +118,7 @@ class Trip:
     def _routes(self, grant: Grant) -> list[Route]:
         call = self._call
         try:
-            return routing.every(
-                grant, call.model, self._environment, grant.policy.book, int(time.time()), call.request.endpoint
-            )
+            return _routes(grant, call, self._environment)
         except (NotAllowed, UnknownModel):  # edited meanwhile
             return []
 
@@ -170,9 +168,7 @@ def first_choice(route: Route, call: Call, grant: Grant, environment: str, healt
         return route
     allowed = conditions_of(grant, call)
     fallback, wait_s = None, 0.0
-    for place in routing.every(
-        grant, call.model, environment, grant.policy.book, int(time.time()), call.request.endpoint
-    ):
+    for place in _routes(grant, call, environment):
         reason = health.against(place)
         if reason is None:
             return place
@@ -209,6 +205,18 @@ def retries_of(grant: Grant, call: Call) -> int:
     """How often the call may be repeated: what the workspace allows; the client can only lower it."""
     most, wanted = grant.policy.routes.rules.retries, call.request.most_retries
     return most if wanted is None else min(most, wanted)
+
+
+def _routes(grant: Grant, call: Call, environment: str) -> list[Route]:
+    return routing.every(
+        grant,
+        call.model,
+        environment,
+        grant.policy.book,
+        int(time.time()),
+        call.request.endpoint,
+        kept_by=call.credential,
+    )
 
 
 def _place(route: Route) -> _Place:

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("vault", "0002_credential_settings"),
+        ("vault", "0003_sealed_notes"),
     ]
 
     operations = [
