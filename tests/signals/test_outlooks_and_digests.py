@@ -45,7 +45,7 @@ def test_it_says_where_the_month_goes_and_when_it_crosses_the_line_once(
     mail.send_due()
     (got,) = mailbox.mails
     said = text_of(got)
-    assert "You are on track for a $2,360 month; it crosses your line of $1,500.00 on Sat 19 Sep." in said
+    assert "You are on track for a $2,360 month; it crosses your line of $1,500.00 on Sun 20 Sep." in said
     assert "80% probability" in said
     assert "initech" in said
 
