@@ -114,6 +114,11 @@ def keeping(routes: list[Route], grant: Grant, credential_id: str) -> list[Route
     return routes if credential is None else [msgspec.structs.replace(first, credential=credential)]
 
 
+def credentials_of(grant: Grant, provider: str, environment: str) -> list[Credential]:
+    """The credentials that a key may use at a provider, for what names no model: in the order in which they are to be tried."""
+    return _shuffled(_tiers(grant, provider, environment))
+
+
 def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
     """The models a key can use through an endpoint, each once, under the provider that would serve it."""
     environment = grant.key.pins.get("environment", "")
@@ -135,7 +140,18 @@ def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
     return sorted(found.values(), key=lambda offer: offer.id)
 
 
-<<<<<<< HEAD
+def _aliases(grant: Grant, environment: str, book: PriceBook, endpoint: str) -> dict[str, Offer]:
+    """Those that would find a route for this key."""
+    found = {}
+    for name, alias in grant.policy.routes.aliases.items():
+        try:
+            _through(alias, grant, environment, book, int(time.time()), endpoint)
+        except (NotAllowed, UnknownModel):
+            continue
+        found[name] = Offer(name, ALIAS_OWNER)
+    return found
+
+
 _BY_MODE = {
     "": CHAT, "chat": CHAT, "responses": RESPONSES, "completion": COMPLETIONS, "embedding": EMBEDDINGS, "moderation": MODERATIONS,
     "image_generation": IMAGES, "audio_speech": SPEECH, "audio_transcription": TRANSCRIPTIONS,
@@ -154,18 +170,6 @@ def _door(endpoint: str, mode: str) -> str | None:
         if mode in ("", "chat") or (endpoint == GENERATE and mode in ("image_generation", "audio_speech"))
         else None
     )
-=======
-def _aliases(grant: Grant, environment: str, book: PriceBook, endpoint: str) -> dict[str, Offer]:
-    """Those that would find a route for this key."""
-    found = {}
-    for name, alias in grant.policy.routes.aliases.items():
-        try:
-            _through(alias, grant, environment, book, int(time.time()), endpoint)
-        except (NotAllowed, UnknownModel):
-            continue
-        found[name] = Offer(name, ALIAS_OWNER)
-    return found
->>>>>>> main
 
 
 def target(route: Route) -> tuple[Origin, str]:
