@@ -6,16 +6,18 @@ import json
 import sys
 
 import django
+from django.apps import apps
 
-django.setup()
+if not apps.ready:
+    django.setup()
 
-from django.core.management import call_command  # noqa: E402 - Django is set up above
+from django.core.management import call_command
 
-from guardrails.actions import create_budget, create_rate_limit  # noqa: E402
-from guardrails.domain.periods import Period  # noqa: E402
-from workspaces import actions  # noqa: E402
-from workspaces.audit import Actor  # noqa: E402
-from workspaces.models import Plan, User, Workspace  # noqa: E402
+from guardrails.actions import create_budget, create_rate_limit
+from guardrails.domain.periods import Period
+from workspaces import actions
+from workspaces.audit import Actor
+from workspaces.models import Plan, User, Workspace
 
 BUDGETS = (
     ("", "", Period.MONTH),
@@ -46,4 +48,5 @@ def main(budgets: int, rates: int) -> None:
     print(json.dumps({"key": key.text}))
 
 
-main(*map(int, sys.argv[1:]))
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
