@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -160,18 +160,19 @@ class Admitted(msgspec.Struct, frozen=True):
         return max((remaining.stage for remaining in self.budgets), key=order.index, default=Stage.NORMAL)
 
     def rate_headers(self) -> dict[str, str]:
-        """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
-        headers: dict[str, str] = {}
-        if not self.rates_left:
-            return headers
-        rates = self.rates
-        for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
-            tight = min((rate for rate in rates if rate.metric in metrics), key=lambda rate: rate.left, default=None)
-            if tight is not None:
-                headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
-                headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
-                headers[f"x-ratelimit-reset-{word}"] = f"{tight.reset_ms}ms"
-        return headers
+        return rate_headers(self.rates) if self.rates_left else {}
+
+
+def rate_headers(rates: Sequence[RateLeft]) -> dict[str, str]:
+    """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
+    headers: dict[str, str] = {}
+    for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
+        tight = min((rate for rate in rates if rate.metric in metrics), key=lambda rate: rate.left, default=None)
+        if tight is not None:
+            headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
+            headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
+            headers[f"x-ratelimit-reset-{word}"] = f"{tight.reset_ms}ms"
+    return headers
 
 
 @dataclass(slots=True)
@@ -192,6 +193,7 @@ class _Attempt:
     met: Met = field(init=False)
     healed: bool = False
     lowered: int = 0
+    lease_ms: int | None = None
 
     @property
     def matches(self) -> list[Match]:
@@ -250,16 +252,19 @@ class Admission:
         rid: str,
         exact: Callable[[], Quote] | None = None,
         now_ms: int | None = None,
+        lease_ms: int | None = None,
     ) -> Admitted:
         """Hold the worst case of one attempt on every budget it meets, or raise a `refusals.Refusal` that says why not, or PolicyChanged
         when the call must be planned again (its key or a credential was edited meanwhile).
 
         `dims` are the call's dimensions, model, provider and virtual_key among them. `exact` computes the quote by counting tokens; it is only
-        asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7.
+        asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7. `lease_ms`: of a hold that outlives its call (a
+        batch); it takes no slot of a limit on concurrent calls, and nobody renews it.
         """
         attempt = _Attempt(
             grant, dims, tags, quote, exact, context, time.time_ns() // 1_000_000 if now_ms is None else now_ms
         )
+        attempt.lease_ms = lease_ms
         await self._compile_surely(attempt)
         for _ in range(MOST_TRIES):
             request = self._request(attempt, rid)
@@ -327,7 +332,9 @@ class Admission:
         if self._fenced.get(policy.workspace_id) != policy.loaded_at:
             self.limiter.fence(policy.workspace_id, policy.epoch, policy.seq)
             self._fenced[policy.workspace_id] = policy.loaded_at
-        attempt.met = policy.meetings.of(attempt.dims, attempt.tags, attempt.now_ms)
+        attempt.met = policy.meetings.of(
+            attempt.dims, attempt.tags, attempt.now_ms, lasting=attempt.lease_ms is not None
+        )
         if attempt.met.binding is not None:
             self._must_be_bounded(attempt, attempt.met.binding)
 
@@ -358,7 +365,7 @@ class Admission:
             ver=policy.ver,
             min_seq=0,
             amount=nano,
-            lease_ms=self.limiter.lease_ms,
+            lease_ms=attempt.lease_ms or self.limiter.lease_ms,
             ctx=encode_event(attempt.context).decode(),
             budgets=budgets,
             rates=met.rates_for(self._tokens_at_once(attempt)) if met.rate_asks else [],

@@ -48,7 +48,7 @@ class Met:
             (match.budget.unit, counter_ask(match, period, at_ms))
             for match, period in zip(matches, bounds, strict=True)
         ]
-        self.rate_asks = [_rate_ask(match) for match in rates]
+        self.rate_asks = [rate_ask(match) for match in rates]
         self.caps = [match.budget.cap_at(at_ms) for match in matches]
         self.hard_usd = [n for n, match in enumerate(matches) if match.budget.hard and match.budget.unit is Unit.USD]
         self.binding = next(
@@ -87,17 +87,21 @@ class Meetings:
         looked_at = {*matcher.looks_at, *(rate.scope.by for rate in rates if rate.scope.by != WORKSPACE_SCOPE)}
         self._tags = tuple(by[len(TAG_PREFIX) :] for by in looked_at if by.startswith(TAG_PREFIX))
         self._dims = tuple(by for by in looked_at if not by.startswith(TAG_PREFIX))
-        self._known: dict[tuple[str | None, ...], Met] = {}
+        self._known: dict[tuple[str | bool | None, ...], Met] = {}
 
-    def of(self, dims: Mapping[str, str], tags: Mapping[str, str], at_ms: int) -> Met:
-        name = tuple([dims.get(by) for by in self._dims])
+    def of(self, dims: Mapping[str, str], tags: Mapping[str, str], at_ms: int, *, lasting: bool = False) -> Met:
+        """What a call with these dimensions and tags meets at a moment. A `lasting` one (a batch) does not count as running at the same time."""
+        name: tuple[str | bool | None, ...] = (lasting, *[dims.get(by) for by in self._dims])
         if self._tags:
             name += tuple([tags.get(by) for by in self._tags])
         met = self._known.get(name)
         if met is None or not met.holds(at_ms):
             matches = self._matcher.matches(dims, tags)
             bounds = [self._bounds_of(match.budget, at_ms) for match in matches]
-            met = Met(matches, bounds, matching(self._rates, dims, tags), at_ms)
+            rates = matching(self._rates, dims, tags)
+            if lasting:
+                rates = [match for match in rates if match.rate.metric is not Metric.CONCURRENCY]
+            met = Met(matches, bounds, rates, at_ms)
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
             self._known[name] = met
@@ -124,7 +128,8 @@ def counter_ask(match: Match, bounds: Bounds, at_ms: int, *, overflows: bool = F
     )
 
 
-def _rate_ask(match: RateMatch) -> RateAsk:
+def rate_ask(match: RateMatch) -> RateAsk:
+    """What is asked of one rate limit; of a limit on tokens, for one token."""
     rate = match.rate
     suffix = keys.rate_suffix(rate.id, rate.metric.value, keys.value_digest(match.value) if match.value else "")
     if rate.metric is Metric.CONCURRENCY:
