@@ -1,9 +1,10 @@
-"""Calls a second and added latency of the gateway on one core, beside nginx `proxy_pass` to the same instant upstream.
+"""What the gateway costs, beside nginx `proxy_pass` to the same upstream on the same core, in one run.
 
-    python -m tests.bench [--budgets 1] [--rounds 3] [--seconds 5] [--connections 64] [--lone 2000]
+    make bench [ARGS="--only tiny,lone --rounds 5 --seconds 4 --write"]
 
-Everything a call does in production is on: key check, attribution, quote, holds on every budget, metering, pricing, settlement and the
-ledger event. The gateway (or nginx) has core 0 to itself; the load generator, the upstream, Redis and PostgreSQL share core 1.
+Everything a call does in production is on: key check, attribution, quote, holds on every budget, metering, pricing, settlement and the ledger event.
+Gateway and nginx take turns on core 0; load generator, upstreams, Redis and PostgreSQL share core 1. Rounds are interleaved, so that a noisy
+neighbour disturbs all alike; what is printed is the median, and the lowest and highest round.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -19,89 +21,210 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import load
+from tests.bench import load, report
+from tests.bench.report import Row
 from tests.bench.stack import OTHERS_CORE, Stack, running
 
-GOAL_PER_S = {0: 1500, 1: 1500, 7: 1200}
-GOAL_ADDED_MS = 1.0
+PARTS = ("tiny", "connections", "prompts", "lone", "stream", "memory")
+NAMES = {"bare": "Sluice, no budget", "one": "Sluice, 1 budget", "seven": "Sluice, 7 budgets + 3 rate limits"}
+NGINX = "nginx proxy_pass"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--budgets", type=int, default=1, help="hard budgets that every call meets (0 to 7)")
+    parser.add_argument("--only", default=",".join(PARTS), help="some of " + ", ".join(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--lone", type=int, default=2000, help="calls one after the other, for the added latency")
+    parser.add_argument("--seconds", type=float, default=2, help="of each round")
+    parser.add_argument("--lone", type=int, default=1500, help="calls one after the other, by each way")
+    parser.add_argument("--open-streams", type=int, default=1000)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     options = parser.parse_args()
+    parts = options.only.split(",")
+    if not set(parts) <= set(PARTS):
+        parser.error("--only knows " + ", ".join(PARTS))
     os.sched_setaffinity(0, {OTHERS_CORE})
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="sluice-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        with running(Path(folder), budgets=options.budgets) as stack:
-            throughput(stack, options)
-            latency(stack, options)
+        with running(Path(folder)) as stack:
+            idle_mb = stack.memory_mb()
+            for part in parts:
+                print(f"--- {part}", flush=True)
+                rows += _part(part, stack, options)
+            if "memory" in parts:
+                rows.append(
+                    Row(
+                        "memory",
+                        "a worker",
+                        "at rest, then after all of the above",
+                        f"{idle_mb:.0f} and {stack.memory_mb():.0f} MB",
+                    )
+                )
+    text = report.table(rows)
+    print("\n" + text)
+    if options.write:
+        report.write(text)
 
 
-def throughput(stack: Stack, options: argparse.Namespace) -> None:
-    """Interleaved rounds, so that a noisy neighbour disturbs both alike."""
-    targets = {"gateway": f"{stack.gateway_url}/v1"}
+def _part(part: str, stack: Stack, options: argparse.Namespace) -> list[Row]:
+    everyone = ([NGINX] if stack.nginx_url else []) + list(NAMES)
+    rounds, seconds = options.rounds, options.seconds
+    if part == "tiny":
+        return _rates(stack, everyone, "tiny chat", 0, 64, rounds, seconds)
+    if part == "connections":
+        who = [name for name in everyone if name in (NGINX, "seven")]
+        return [row for c in (1, 16, 256) for row in _rates(stack, who, "tiny chat", 0, c, max(1, rounds - 1), seconds)]
+    if part == "prompts":
+        sizes = (20_000, 100_000)
+        return [
+            row
+            for size in sizes
+            for row in _rates(stack, everyone, f"{size // 1000} kB prompt", size, 64, max(1, rounds - 1), seconds)
+        ]
+    if part == "lone":
+        return _lone(stack, options.lone)
+    if part == "stream":
+        return _streams(stack, rounds, seconds)
+    return _memory(stack, options.open_streams)
+
+
+def _way(stack: Stack, name: str) -> tuple[str, str, list[int]]:
+    """(base URL, key, processes) of one of the compared."""
+    if name == NGINX:
+        return f"{stack.nginx_url}/v1", "none", stack.nginx_pids
+    return f"{stack.gateway_url}/v1", stack.keys[name], [stack.gateway_pid]
+
+
+def _rates(
+    stack: Stack, who: list[str], what: str, prompt: int, connections: int, rounds: int, seconds: float
+) -> list[Row]:
+    body = load.body_of(prompt)
+    rates: dict[str, list[float]] = {name: [] for name in who}
+    costs: dict[str, list[float]] = {name: [] for name in who}
+    stores: dict[str, list[float]] = {name: [] for name in who}
+    for number in range(rounds + 1):
+        for name in who:
+            base, key, pids = _way(stack, name)
+            before, store = stack.cpu_s(*pids), stack.cpu_s(stack.redis_pid)
+            length = seconds if number else 0.5  # the first round warms
+            rate = _fire(base, key, body, length, connections)
+            if number:
+                calls = rate * length
+                rates[name].append(rate)
+                costs[name].append((stack.cpu_s(*pids) - before) / calls * 1e6)
+                stores[name].append((stack.cpu_s(stack.redis_pid) - store) / calls * 1e6)
+                print(f"{what}, {connections} connections: {NAMES.get(name, name)} {rate:,.0f}/s", flush=True)
+    floor = statistics.median(rates[NGINX]) if NGINX in rates else 0
+    rows = []
+    for name in who:
+        median = statistics.median(rates[name])
+        facts = f"{statistics.median(costs[name]):.0f} µs CPU a call"
+        if name != NGINX:
+            facts += f", Redis {statistics.median(stores[name]):.0f} µs" + (
+                f"; {median / floor:.3f} of nginx" if floor else ""
+            )
+        rows.append(
+            Row(
+                f"{what}, {connections} connections",
+                NAMES.get(name, name),
+                facts,
+                f"{report.spread(rates[name])} calls/s",
+            )
+        )
+    return rows
+
+
+def _lone(stack: Stack, calls: int) -> list[Row]:
+    ways = {name: _way(stack, name)[:2] for name in NAMES}
+    times = asyncio.run(load.alone({"straight": (f"{stack.upstream_url}/v1", "none"), **ways}, calls))
+    straight = sorted(times.pop("straight"))
+    rows = [Row("a lone call", "straight to the upstream", "", _quantiles(straight))]
+    for name, taken in times.items():
+        taken.sort()
+        added = (statistics.median(taken) - statistics.median(straight)) * 1e3
+        rows.append(Row("a lone call", NAMES[name], f"**adds {added:.2f} ms** at the median", _quantiles(taken)))
+    return rows
+
+
+def _quantiles(times: list[float]) -> str:
+    return f"p50 {times[len(times) // 2] * 1e3:.2f} ms, p99 {times[len(times) * 99 // 100] * 1e3:.2f} ms"
+
+
+def _streams(stack: Stack, rounds: int, seconds: float) -> list[Row]:
+    ways: dict[str, tuple[str, str, list[int]]] = {
+        "Sluice, 7 budgets + 3 rate limits": (f"{stack.gateway_url}/v1", stack.keys["stream"], [stack.gateway_pid]),
+    }
     if stack.nginx_url:
-        targets["nginx"] = f"{stack.nginx_url}/simulator/v1"
-    rates: dict[str, list[float]] = {name: [] for name in targets}
-    for name, base in targets.items():
-        _fire(base, stack.key, 2, options.connections)  # warm
-        print(f"{name:8} warm", flush=True)
-    for number in range(options.rounds):
-        for name, base in targets.items():
-            cpu_s = stack.gateway_cpu_s()
-            rates[name].append(_fire(base, stack.key, options.seconds, options.connections))
-            cpu_us = (stack.gateway_cpu_s() - cpu_s) / (rates[name][-1] * options.seconds) * 1e6
-            cpu = f"{cpu_us:6.0f} us of CPU a call" if name == "gateway" else ""
-            print(f"round {number + 1}  {name:8} {rates[name][-1]:8.0f} calls/s {cpu}", flush=True)
-    gateway = statistics.median(rates["gateway"])
-    goal = GOAL_PER_S.get(options.budgets, 1200)
-    verdict = "reached" if gateway >= goal else "MISSED"
-    print(f"gateway  median {gateway:.0f} calls/s on one core with {options.budgets} budgets (goal {goal}: {verdict})")
-    if "nginx" in rates:
-        nginx = statistics.median(rates["nginx"])
-        print(f"nginx    median {nginx:.0f} calls/s, proxy_pass only; ratio {nginx / gateway:.2f}")
+        ways[NGINX] = (f"{stack.nginx_url}/stream/v1", "none", stack.nginx_pids)
+    alone: dict[str, list[float]] = {name: [] for name in ways}
+    costs: dict[str, list[float]] = {name: [] for name in ways}
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    straight: list[float] = []
+    for _ in range(rounds):
+        straight += asyncio.run(load.streams(f"{stack.streaming_url}/v1", "none", 1.0, 1)).first_s
+        for name, (base, key, pids) in ways.items():
+            alone[name] += asyncio.run(load.streams(base, key, 1.0, 1)).first_s
+            before = stack.cpu_s(*pids)
+            streamed = asyncio.run(load.streams(base, key, seconds, 16))
+            costs[name].append((stack.cpu_s(*pids) - before) / streamed.chunks * 1e6)
+            speeds[name].append(streamed.chunks / streamed.seconds)
+            print(f"200 chunks, 16 streams: {name} {speeds[name][-1]:,.0f} chunks/s", flush=True)
+    rows = []
+    for name in ways:
+        added = (statistics.median(alone[name]) - statistics.median(straight)) * 1e3
+        facts = f"{statistics.median(costs[name]):.1f} µs CPU a chunk; adds {added:.2f} ms to the first byte"
+        rows.append(Row("streaming, 200 chunks, 16 streams", name, facts, f"{report.spread(speeds[name])} chunks/s"))
+    return rows
 
 
-def latency(stack: Stack, options: argparse.Namespace) -> None:
-    """What the gateway adds to a call that is alone, straight and through it in turns."""
-    straight, through = asyncio.run(
-        load.alone(f"{stack.upstream_url}/v1", f"{stack.gateway_url}/v1", stack.key, options.lone)
-    )
-    for name, times in (("straight", straight), ("through", through)):
-        times.sort()
-        print(f"{name:8} p50 {times[len(times) // 2] * 1e3:.3f} ms   p99 {times[len(times) * 99 // 100] * 1e3:.3f} ms")
-    added = (statistics.median(through) - statistics.median(straight)) * 1e3
-    print(
-        f"added    median {added:.3f} ms to a lone call (goal {GOAL_ADDED_MS} ms: {'reached' if added < GOAL_ADDED_MS else 'MISSED'})"
-    )
+def _memory(stack: Stack, count: int) -> list[Row]:
+    async def measure() -> float:
+        before = stack.memory_mb()
+        clients = await load.hold_open(f"{stack.gateway_url}/v1", stack.keys["stream"], count)
+        grown = stack.memory_mb() - before
+        for client in clients:
+            client.close()
+        return grown
+
+    grown = asyncio.run(measure())
+    time.sleep(1)  # the gateway lets go of them
+    return [Row("memory", f"{count:,} open streams", f"{grown * 1024 / count:.0f} kB each", f"{grown:.0f} MB")]
 
 
-def _fire(base: str, key: str, seconds: int, connections: int) -> float:
+def _fire(base: str, key: str, body: bytes, seconds: float, connections: int) -> float:
     """Calls a second of good answers: wrk where it is installed, else our own generator."""
     if shutil.which("wrk") is None:
-        return asyncio.run(load.flood(base, key, seconds, connections))
+        return asyncio.run(load.flood(base, key, seconds, connections, body))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        body = load.BODY.decode().replace("'", "\\'")
+        text = body.decode().replace("'", "\\'")
         script.write(
-            f"wrk.method = 'POST'\nwrk.body = '{body}'\nwrk.headers['content-type'] = 'application/json'\n"
+            f"wrk.method = 'POST'\nwrk.body = '{text}'\nwrk.headers['content-type'] = 'application/json'\n"
             f"wrk.headers['authorization'] = 'Bearer {key}'\n"
         )
         script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name, f"{base}/chat/completions"]
+        whole = max(1, round(seconds))
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{whole}s",
+            "--timeout",
+            "10s",
+            "-s",
+            script.name,
+            f"{base}/chat/completions",
+        ]
         started = time.perf_counter()
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         took = time.perf_counter() - started
     total = re.search(r"(\d+) requests in", out)
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     errors = re.search(r"Socket errors: .*", out)
-    if total is None or bad or (errors and not errors.group().endswith("timeout 0")):
+    if total is None or bad or errors:
         raise SystemExit(f"the load was not answered well:\n{out}")
     return int(total.group(1)) / took
 

@@ -1,4 +1,4 @@
-"""Prepares the database of a benchmark and prints its virtual key as JSON: a Team workspace with as many hard budgets as asked for."""
+"""Prepares the database of a benchmark and prints its virtual keys as JSON: Team workspaces without and with budgets and rate limits."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 import sys
 
 import django
+from django.apps import apps
 
-django.setup()
+if not apps.ready:
+    django.setup()
 
-from django.core.management import call_command  # noqa: E402 - Django is set up above
+from django.core.management import call_command
 
-from guardrails.actions import create_budget, create_rate_limit  # noqa: E402
-from guardrails.domain.periods import Period  # noqa: E402
-from workspaces import actions  # noqa: E402
-from workspaces.audit import Actor  # noqa: E402
-from workspaces.models import Plan, User, Workspace  # noqa: E402
+from guardrails.actions import create_budget, create_rate_limit
+from guardrails.domain.periods import Period
+from workspaces import actions
+from workspaces.audit import Actor
+from workspaces.models import Plan, User, Workspace
 
 BUDGETS = (
     ("", "", Period.MONTH),
@@ -30,20 +32,30 @@ BUDGETS = (
 RATES = (("rpm", "", ""), ("tpm", "virtual_key", None), ("concurrency", "user", None))
 
 
-def main(budgets: int, rates: int) -> None:
+WORKSPACES = {"bare": (0, 0), "one": (1, 0), "seven": (7, 3)}
+"""Name -> hard budgets and rate limits that meet every call"""
+
+
+def main(upstream: str, streaming: str) -> None:
     call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
     call_command("migrate_workspaces", verbosity=0)
     owner = User.objects.create(email="bench@example.com", password="!")
+    keys = {name: _workspace(owner, name, upstream, *has) for name, has in WORKSPACES.items()}
+    keys["stream"] = _workspace(owner, "stream", streaming, 7, 3)
+    print(json.dumps(keys))
+
+
+def _workspace(owner: User, slug: str, base_url: str, budgets: int, rates: int) -> str:
     by = Actor.person(owner)
-    workspace = actions.create_workspace(slug="bench", name="Bench", owner=owner, by=by)
+    workspace = actions.create_workspace(slug=f"bench-{slug}", name="Bench", owner=owner, by=by)
     Workspace.objects.filter(pk=workspace.pk).update(plan=Plan.TEAM)
-    actions.add_credential(workspace=workspace, by=by, provider="simulator", secret="", verify=False)
+    actions.add_credential(workspace=workspace, by=by, provider="simulator", secret="", base_url=base_url, verify=False)
     for scope, value, period in BUDGETS[:budgets]:
         create_budget(workspace=workspace, by=by, cap="9000000", period=period, scope=scope, value=value)
     for metric, scope, value in RATES[:rates]:
         create_rate_limit(workspace=workspace, by=by, metric=metric, limit=1_000_000_000, scope=scope, value=value)
-    key = actions.create_virtual_key(workspace=workspace, by=by, name="bench")
-    print(json.dumps({"key": key.text}))
+    return actions.create_virtual_key(workspace=workspace, by=by, name="bench").text
 
 
-main(*map(int, sys.argv[1:]))
+if __name__ == "__main__":
+    main(*sys.argv[1:])

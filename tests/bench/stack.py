@@ -1,4 +1,6 @@
-"""What a benchmark runs: real PostgreSQL and Redis, an instant upstream, one gateway on one core, nginx before the same upstream."""
+"""What a benchmark runs: real PostgreSQL and Redis, an instant upstream and a streaming one, one gateway on one core, nginx on the same core before
+the same upstreams. The instant upstream is nginx with a canned answer, or the simulator where nginx is not installed.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,31 +26,51 @@ from config.stack.web import listen
 
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY_CORE, OTHERS_CORE = 0, 1
+CANNED = (
+    '{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"sim-instant","choices":[{"index":0,"message":'
+    '{"role":"assistant","content":"Hello!","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}],'
+    '"service_tier":"default","system_fingerprint":"fp_bench","usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
+    '"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,'
+    '"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}'
+)
 
 
 @dataclass(frozen=True)
 class Stack:
     gateway_url: str
     upstream_url: str
+    streaming_url: str
     nginx_url: str
-    """Empty when nginx is not installed."""
-    key: str
+    """Empty when nginx is not installed; /v1 leads to the instant upstream, /stream/v1 to the streaming one."""
+    keys: dict[str, str]
     gateway_pid: int
-    environment: dict[str, str]
+    nginx_pids: list[int]
+    redis_pid: int
 
-    def gateway_cpu_s(self) -> float:
-        """Processor time of the gateway so far: unlike calls a second, it does not depend on who else is using the machine."""
-        fields = Path(f"/proc/{self.gateway_pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu_s(self, *pids: int) -> float:
+        """Processor time so far: unlike calls a second, it hardly depends on who else is using the machine."""
+        return sum(_cpu_s(pid) for pid in pids)
+
+    def memory_mb(self) -> float:
+        """What the gateway has of its own in memory (proportional share)."""
+        text = Path(f"/proc/{self.gateway_pid}/smaps_rollup").read_text()
+        return int(text.partition("Pss:")[2].split()[0]) / 1024
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
-def running(home: Path, *, budgets: int) -> Iterator[Stack]:
+def running(home: Path) -> Iterator[Stack]:
     with contextlib.ExitStack() as parts:
         database = parts.enter_context(postgres.running(home / "postgres"))
         store = parts.enter_context(redis.running(home / "redis"))
         _pin(OTHERS_CORE, *(part.process for part in (database, store) if part.process))
-        upstream = parts.enter_context(_simulator(home))
+        has_nginx = shutil.which("nginx") is not None
+        upstream = parts.enter_context(_canned(home) if has_nginx else _simulator(home))
+        streaming = parts.enter_context(_streaming(home))
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -64,16 +87,32 @@ def running(home: Path, *, budgets: int) -> Iterator[Stack]:
             "SLUICE_PEPPER": base64.b64encode(secrets.token_bytes(32)).decode(),
         }
         (home / "home").mkdir()
-        key = _provision(environment, budgets)
+        keys = _provision(environment, f"{upstream}/v1", f"{streaming}/v1")
         url, pid = parts.enter_context(_gateway(home, environment))
-        nginx = parts.enter_context(_nginx(home, upstream)) if shutil.which("nginx") else ""
-        yield Stack(url, upstream, nginx, key, pid, environment)
+        nginx, nginx_pids = parts.enter_context(_nginx(home, upstream, streaming)) if has_nginx else ("", [])
+        with store.client() as client:
+            redis_pid = int(client.info("server")["process_id"])
+        yield Stack(url, upstream, streaming, nginx, keys, pid, nginx_pids, redis_pid)
 
 
-def _provision(environment: dict[str, str], budgets: int) -> str:
-    command = [sys.executable, "-m", "tests.bench.provision", str(budgets), "3" if budgets == 7 else "0"]
+def _provision(environment: dict[str, str], *upstreams: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "tests.bench.provision", *upstreams]
     done = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
-    return str(json.loads(done.stdout.splitlines()[-1])["key"])
+    keys: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return keys
+
+
+@contextlib.contextmanager
+def _streaming(home: Path) -> Iterator[str]:
+    port = free_port()
+    with (home / "streaming.log").open("ab") as log:
+        process = spawn([sys.executable, "-m", "tests.bench.upstream", "--port", str(port)], log=log, cwd=ROOT)
+    _pin(OTHERS_CORE, process)
+    try:
+        wait_until(lambda: _listens(port), timeout_s=20, process=process, what="the streaming upstream")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end(process, steps=[(signal.SIGTERM, 5)])
 
 
 @contextlib.contextmanager
@@ -107,35 +146,57 @@ def _gateway(home: Path, environment: dict[str, str]) -> Iterator[tuple[str, int
 
 
 @contextlib.contextmanager
-def _nginx(home: Path, upstream: str) -> Iterator[str]:
-    port, server = free_port(), httpx.URL(upstream).netloc.decode()
-    configuration = home / "nginx.conf"
+def _canned(home: Path) -> Iterator[str]:
+    """nginx that gives one and the same answer."""
+    port = free_port()
+    server = f"server {{ listen 127.0.0.1:{port} backlog=4096; default_type application/json; return 200 '{CANNED}'; }}"
+    with _nginx_process(home, "canned", OTHERS_CORE, server, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def _nginx(home: Path, upstream: str, streaming: str) -> Iterator[tuple[str, list[int]]]:
+    port = free_port()
+    to = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;'
+    server = f"""
+        upstream instant {{ server {httpx.URL(upstream).netloc.decode()}; keepalive 256; }}
+        upstream streaming {{ server {httpx.URL(streaming).netloc.decode()}; keepalive 256; }}
+        server {{ listen 127.0.0.1:{port} backlog=4096;
+            location / {{ proxy_pass http://instant; {to} }}
+            location /stream/ {{ proxy_pass http://streaming/; {to} }} }}
+    """
+    with _nginx_process(home, "proxy", GATEWAY_CORE, server, port) as pid:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        yield f"http://127.0.0.1:{port}", [pid, *map(int, children)]
+
+
+@contextlib.contextmanager
+def _nginx_process(home: Path, name: str, core: int, server: str, port: int) -> Iterator[int]:
+    configuration = home / f"{name}.conf"
     configuration.write_text(f"""
-        daemon off; worker_processes 1; pid {home}/nginx.pid; error_log {home}/nginx.log;
-        events {{ worker_connections 4096; }}
+        daemon off; worker_processes 1; pid {home}/{name}.pid; error_log {home}/{name}.log;
+        events {{ worker_connections 8192; }}
         http {{
-            access_log off; client_body_temp_path {home}; proxy_temp_path {home}; fastcgi_temp_path {home};
+            access_log off; keepalive_requests 1000000000; client_body_buffer_size 256k;
+            client_body_temp_path {home}; proxy_temp_path {home}; fastcgi_temp_path {home};
             uwsgi_temp_path {home}; scgi_temp_path {home};
-            upstream simulator {{ server {server}; keepalive 256; }}
-            server {{ listen 127.0.0.1:{port} backlog=2048;
-                location / {{ proxy_pass http://simulator; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
+            {server}
         }}
     """)
-    with (home / "nginx.out").open("ab") as log:
+    with (home / f"{name}.out").open("ab") as log:
         process = spawn(
-            ["taskset", "-c", str(GATEWAY_CORE), "nginx", "-e", str(home / "nginx.log"), "-c", str(configuration)],
-            log=log,
+            ["taskset", "-c", str(core), "nginx", "-e", str(home / f"{name}.log"), "-c", str(configuration)], log=log
         )
     try:
-        wait_until(
-            lambda: _answers(f"http://127.0.0.1:{port}/simulator/v1/models"),
-            timeout_s=10,
-            process=process,
-            what="nginx",
-        )
-        yield f"http://127.0.0.1:{port}"
+        wait_until(lambda: _listens(port), timeout_s=10, process=process, what="nginx")
+        yield process.pid
     finally:
-        end(process, steps=[(signal.SIGQUIT, 5)])
+        end(process, steps=[(signal.SIGQUIT, 5), (signal.SIGTERM, 5)])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(url: str) -> bool:

@@ -47,6 +47,7 @@ class GatewayProcess:
     environment: Mapping[str, str]
     log: Path
     drain_s: int = 10
+    module: str = "config.stack.web"
     listener: socket.socket = field(default_factory=lambda: listen("127.0.0.1", 0))
     process: subprocess.Popen[bytes] | None = None
 
@@ -62,7 +63,7 @@ class GatewayProcess:
         command = [
             sys.executable,
             "-m",
-            "config.stack.web",
+            self.module,
             "--fd",
             str(self.listener.fileno()),
             "--drain",
