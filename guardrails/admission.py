@@ -30,6 +30,7 @@ from guardrails.limiter.wire import (
     Adopting,
     ClockSkew,
     Closed,
+    CounterAsk,
     Denied,
     Duplicate,
     FinishKind,
@@ -358,11 +359,7 @@ class Admission:
         nano = attempt.hold_nano
         budgets = met.counters(nano, attempt.hold_tokens)
         if attempt.overflowing:
-            for place, match in enumerate(met.matches):
-                if match.budget.id in attempt.overflowing:
-                    shared = counter_ask(match, met.bounds[place], attempt.now_ms, overflows=True)
-                    shared.amount = budgets[place].amount
-                    budgets[place] = shared
+            budgets = [self._counter(attempt, place) for place in range(len(budgets))]
         return AdmitRequest(
             prefix=policy.prefix,
             workspace=policy.workspace_text,
@@ -376,6 +373,12 @@ class Admission:
             budgets=budgets,
             rates=met.rates_for(self._tokens_at_once(attempt)) if met.rate_asks else [],
         )
+
+    def _counter(self, attempt: _Attempt, place: int) -> CounterAsk:
+        match, bounds = attempt.matches[place], attempt.bounds[place]
+        ask = counter_ask(match, bounds, attempt.now_ms, overflows=match.budget.id in attempt.overflowing)
+        ask.amount = attempt.amount(match.budget.unit)
+        return ask
 
     @staticmethod
     def _tokens_at_once(attempt: _Attempt) -> int:
@@ -413,7 +416,7 @@ class Admission:
         index = denied.index
         standing = self._standing(attempt, index, denied.settled[index], denied.held[index])
         unit = attempt.matches[index].budget.unit
-        counter = self._counter(attempt, attempt.matches[index], attempt.bounds[index])
+        counter = self._counter(attempt, index)
         self._refused(attempt.grant.policy, counter, denied.settled[index], attempt.now_ms)
         raise refusals.over_budget(
             standing, needed=attempt.amount(unit), would_fit=None if unit is Unit.CALLS else (fit or 0)
