@@ -164,6 +164,8 @@ def _streams(stack: Stack, rounds: int, seconds: float) -> list[Row]:
     costs: dict[str, list[float]] = {name: [] for name in ways}
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     straight: list[float] = []
+    for base, key, _ in ways.values():
+        asyncio.run(load.streams(base, key, 0.1, 1))  # warm: keys, policy and connections
     for _ in range(rounds):
         straight += asyncio.run(load.streams(f"{stack.streaming_url}/v1", "none", 1.0, 1)).first_s
         for name, (base, key, pids) in ways.items():
