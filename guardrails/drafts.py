@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 
+from billing.domain.money import NANO_PER_USD
 from billing.ledger.rollups import NO_HOURS
 from guardrails.actions import checked
 from guardrails.domain import backtest
@@ -133,6 +134,41 @@ def preview(workspace: Workspace, draft: Budget, now: datetime, *, used: int = 0
         now_ms, amount * DAY_MS // pace_ms, running, full,
         top.value if each else "", top.values if each else 0, top.reaching if each else 0,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """Amounts to begin with, from what a workspace usually spends; `known` is False where it has not spent anything yet."""
+
+    known: bool
+    daily_stop_nano: int
+    monthly_nano: int
+    monthly_alert_nano: int
+
+
+def usual(workspace: Workspace, now: datetime) -> Usual:
+    """The Daily Hard Stop at twice the dearest of the last 30 days, the month at half as much again as those days, the alert at as much."""
+    zone = ZoneInfo(workspace.time_zone)
+    since = now.astimezone(zone).date() - timedelta(days=DAYS - 1)
+    with tenancy.entered(workspace):
+        most, spent, first = _rows(
+            "SELECT coalesce(max(cost_nano), 0), coalesce(sum(cost_nano), 0)::bigint, min(day) FROM billing_rollup_day "
+            "WHERE workspace_id = %s AND dimension = '' AND day >= %s AND cost_nano > 0",
+            [workspace.pk, since],
+        )[0]
+    if not spent:
+        return Usual(False, 25 * NANO_PER_USD, 500 * NANO_PER_USD, 300 * NANO_PER_USD)
+    length = max(1, (now.astimezone(zone).date() - first).days + 1)
+    month = int(spent) * DAYS // length
+    return Usual(True, _round_up(2 * int(most)), _round_up(month * 3 // 2), _round_up(month))
+
+
+def _round_up(nano: int) -> int:
+    """To a plain amount of dollars, at most two figures: what a person would have written."""
+    dollars = max(1, -(-nano // NANO_PER_USD))
+    step = int(10 ** max(0, len(str(dollars)) - 2))
+    plain: int = -(-dollars // step) * step
+    return min(plain, 9_000_000) * NANO_PER_USD
 
 
 # --- Reading rollups --------------------------------------------------------------------------------------------------

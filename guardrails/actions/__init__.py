@@ -14,7 +14,7 @@ from guardrails.actions.budgets import (
     update_budget,
 )
 from guardrails.actions.raises import decide_raise, grant_raise, request_raise, withdraw_raise
-from guardrails.actions.rate_limits import create_rate_limit, delete_rate_limit, update_rate_limit
+from guardrails.actions.rate_limits import create_rate_limit, delete_rate_limit, each_key_limit, update_rate_limit
 
 __all__ = [
     "bar_model",
@@ -26,6 +26,7 @@ __all__ = [
     "delete_rate_limit",
     "draft_budget",
     "draft_change",
+    "each_key_limit",
     "follow_time_zone",
     "grant_raise",
     "lift_bar",
