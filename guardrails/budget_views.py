@@ -181,7 +181,7 @@ def _tried(request: HttpRequest, draft: Budget, status: BudgetStatus | None = No
     tried = {
         "preview": tryout.preview(drafts.preview(workspace, rule, now, used=used), rule, names, is_new=status is None)
     }
-    if request.POST.get("do") == BACKTEST:
+    if request.POST.get("do") == BACKTEST or request.POST.get("past"):  # once asked for, it follows the form
         tried["backtest"] = tryout.backtest(drafts.run_backtest(workspace, rule, now), rule, names)
     return tried
 
