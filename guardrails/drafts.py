@@ -146,6 +146,9 @@ class Usual:
     monthly_alert_nano: int
 
 
+UNKNOWN: Final = Usual(False, 25 * NANO_PER_USD, 500 * NANO_PER_USD, 300 * NANO_PER_USD)
+
+
 def usual(workspace: Workspace, now: datetime) -> Usual:
     """The Daily Hard Stop at twice the dearest of the last 30 days, the month at half as much again as those days, the alert at as much."""
     zone = ZoneInfo(workspace.time_zone)
@@ -157,7 +160,7 @@ def usual(workspace: Workspace, now: datetime) -> Usual:
             [workspace.pk, since],
         )[0]
     if not spent:
-        return Usual(False, 25 * NANO_PER_USD, 500 * NANO_PER_USD, 300 * NANO_PER_USD)
+        return UNKNOWN
     length = max(1, (now.astimezone(zone).date() - first).days + 1)
     month = int(spent) * DAYS // length
     return Usual(True, _round_up(2 * int(most)), _round_up(month * 3 // 2), _round_up(month))

@@ -40,7 +40,7 @@ def guardrails(request: HttpRequest) -> HttpResponse:
 @workspace_page(Action.SEE_BUDGETS)
 def guardrails_live(request: HttpRequest) -> HttpResponse:
     """All that moves on the page in one light request: budgets, how the controls stand, raises."""
-    context = framed(request, "guardrails") | _moving(request) | {"is_fragment": True}
+    context = framed(request, "guardrails") | _moving(request, drafts.UNKNOWN) | {"is_fragment": True}
     return render(request, "guardrails/moving.html", context)
 
 
@@ -101,7 +101,7 @@ def resume(request: HttpRequest) -> HttpResponse:
 def _overview(request: HttpRequest, refused: str = "", form: forms.Form | None = None) -> dict[str, Any]:
     workspace = workspace_of(request)
     return {
-        **_moving(request, refused, form),
+        **_moving(request, drafts.usual(workspace, timezone.now()), refused, form),
         "barred": [page_parts.barred(request, row) for row in queries.barred_models(workspace)],
         "suspend_url": url(request, "suspend"),
         "resume_url": url(request, "resume"),
@@ -110,14 +110,16 @@ def _overview(request: HttpRequest, refused: str = "", form: forms.Form | None =
     }
 
 
-def _moving(request: HttpRequest, refused: str = "", form: forms.Form | None = None) -> dict[str, Any]:
+def _moving(
+    request: HttpRequest, usual: drafts.Usual, refused: str = "", form: forms.Form | None = None
+) -> dict[str, Any]:
     workspace, now = workspace_of(request), timezone.now()
     keys = page_parts.keys_of(request)
     names = {str(key.id): key.name for key in keys}
     found = queries.budgets(workspace, now)
     limits = queries.rate_limits(workspace)
     return {
-        "cards": cards(request, found, limits, drafts.usual(workspace, now), refused, form),
+        "cards": cards(request, found, limits, usual, refused, form),
         "budgets": [page_parts.budget(request, status, names) for status in found],
         "is_live": all(status.live for status in found),
         "limits": [page_parts.limit(request, row, names) for row in limits],
