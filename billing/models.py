@@ -241,6 +241,8 @@ class Crossing(models.Model):
     cap = models.BigIntegerField()
     """In force: with the raises of that moment."""
     recorded_at = models.DateTimeField()
+    told_at = models.DateTimeField(null=True)
+    """When `guardrails.signals` took it over, in one transaction with its notice; null: it waits."""
 
     class Meta:
         db_table = "billing_crossing"
@@ -252,6 +254,9 @@ class Crossing(models.Model):
         indexes = [
             models.Index(fields=["workspace_id", "budget_id", "-at"], name="billing_crossing_by_budget"),
             BrinIndex(fields=["period_start"], name="billing_crossing_by_age", autosummarize=True),
+            models.Index(
+                fields=["workspace_id"], name="billing_crossing_untold", condition=models.Q(told_at__isnull=True)
+            ),
         ]
 
     def __str__(self) -> str:

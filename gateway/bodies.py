@@ -34,7 +34,8 @@ BETAS = frozenset(
         "token-efficient-tools-2025-02-19", "web-fetch-2025-09-10",
     }
 )  # fmt: skip
-"""Anthropic betas that change no price, or whose price the bound and the answer's usage tell. The others (files, skills, compaction,
+"""Anthropic betas (`anthropic.types.AnthropicBetaParam`; `claude-code-20250219` and `effort-2025-11-24` are what Claude Code and the effort
+guide send, and older SDKs list) that change no price, or whose price the bound and the answer's usage tell. The others (files, skills, compaction,
 remote MCP, advisors, fallbacks, code execution) cost what nobody could bound before sending."""
 
 
@@ -81,14 +82,11 @@ def read_responses(request: Request, body: bytes, *, counting: bool = False) -> 
         _check_list(given, "input", least=0)
     elif not isinstance(given, str | None):
         raise BadRequest("'input' must be a string or a list of items.", param="input", code="invalid_type")
-    if fields.get("background") not in (None, False):
-        raise BadRequest(
-            "Background responses are not offered: what they cost is known only after the connection is gone.",
-            param="background",
-            code="background_not_supported",
-            hint="Leave out `background`, or set it to false.",
-        )
-    return Call(request, body, fields, model, not counting and read_streamed(fields))
+    background = fields.get("background")
+    if type(background) not in (bool, type(None)):
+        raise BadRequest("'background' must be true or false.", param="background", code="invalid_type")
+    streamed = not counting and read_streamed(fields)
+    return Call(request, body, fields, model, streamed, later=background is True and not streamed and not counting)
 
 
 def read_completion(request: Request, body: bytes) -> Call:

@@ -30,7 +30,7 @@ def refresh(workspace: Workspace) -> None:
         for budget_id, amount, since, until in approved.values_list("budget_id", "amount", "decided_at", "expires_at"):
             raised.setdefault(budget_id, []).append((amount, since or now, until))
         wanted = [
-            _line(workspace, budget.rule(), budget.notify, raised.get(budget.id, []), now)
+            _line(workspace, budget.rule(), _percents(budget), raised.get(budget.id, []), now)
             for budget in Budget.objects.all()
         ]
         quota = plans.quota_of(workspace)
@@ -45,6 +45,12 @@ def refresh(workspace: Workspace) -> None:
             unique_fields=["budget_id"],
             update_fields=["name", "unit", "cap", "thresholds", "raises", "recheck_at", "recheck_start_ms"],
         )
+
+
+def _percents(budget: Budget) -> list[int]:
+    """The list of its mails, and where its stages begin: those are told, too."""
+    stages = [budget.throttle_percent, budget.kill_percent]
+    return sorted({*budget.notify, *(percent for percent in stages if percent is not None)})
 
 
 def _line(workspace: Workspace, rule: BudgetRule, thresholds: list[int], raises: Raises, now: datetime) -> BudgetLine:
