@@ -178,9 +178,8 @@ def _tried(request: HttpRequest, draft: Budget, status: BudgetStatus | None = No
     workspace, now, rule = workspace_of(request), timezone.now(), draft.rule()
     names = dict(page_parts.key_choices(request))
     used = status.standing.used if status and status.standing else 0
-    tried = {
-        "preview": tryout.preview(drafts.preview(workspace, rule, now, used=used), rule, names, is_new=status is None)
-    }
+    found = drafts.preview(workspace, rule, now, used=used)
+    tried = {"preview": tryout.preview(found, rule, names, zone=workspace.time_zone, is_new=status is None)}
     if request.POST.get("do") == BACKTEST or request.POST.get("past"):  # once asked for, it follows the form
         tried["backtest"] = tryout.backtest(drafts.run_backtest(workspace, rule, now), rule, names)
     return tried

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from billing.domain.dimensions import Dimension
 from guardrails import drafts, page_parts, shown
@@ -11,11 +12,9 @@ from guardrails.domain.budgets import Budget, Strategy
 from guardrails.domain.periods import Period
 from guardrails.drafts import Backtest, Preview
 
-_ACTS = {Strategy.ALERT_ONLY: "told", Strategy.THROTTLE: "slowed down", Strategy.REJECT: "stopped"}
 
-
-def preview(found: Preview, rule: Budget, names: dict[str, str], *, is_new: bool) -> dict[str, Any]:
-    """When each stage begins, in the running period and in the next whole one."""
+def preview(found: Preview, rule: Budget, names: dict[str, str], *, zone: str, is_new: bool) -> dict[str, Any]:
+    """When each stage begins, in the running period and in the next whole one, on the clock of `zone`."""
     at_ms, full = found.now_ms, found.full or found.running
     stages = [
         ("Alert", alert_from(rule, at_ms), found.running.alert_ms, full.alert_ms),
@@ -34,9 +33,8 @@ def preview(found: Preview, rule: Budget, names: dict[str, str], *, is_new: bool
         "value": names.get(found.value, found.value) if rule.scope.by == Dimension.VIRTUAL_KEY else found.value,
         "count": found.value_count,
         "reaching": found.reaching_count,
-        "first": _first(full),
+        "acts": _strongest(full, zone, by_hour=rule.period in (Period.HOUR, Period.DAY)),
         "next_at": drafts.moment(ends_ms) if found.full else None,
-        "by_hour": rule.period in (Period.HOUR, Period.DAY),
         "at_end": shown.amount(full.at_end, rule.unit),
         "stages": [
             {
@@ -87,10 +85,14 @@ def backtest(found: Backtest, rule: Budget, names: dict[str, str]) -> dict[str, 
     }
 
 
-def _first(outlook: Outlook) -> Any:
-    """The moment of the strongest stage that is reached."""
-    at_ms = outlook.kill_ms or outlook.throttle_ms or outlook.alert_ms
-    return None if at_ms is None else drafts.moment(at_ms)
+def _strongest(outlook: Outlook, zone: str, *, by_hour: bool) -> str:
+    """The strongest stage that is reached and when, as finely as a pace can tell: "stops on 19 Nov", "slows down at 14:00"."""
+    stages = (("stops", outlook.kill_ms), ("slows down", outlook.throttle_ms), ("alerts", outlook.alert_ms))
+    verb, at_ms = next(((verb, at_ms) for verb, at_ms in stages if at_ms is not None), ("", None))
+    if at_ms is None:
+        return ""
+    local = drafts.moment(at_ms).astimezone(ZoneInfo(zone))
+    return f"{verb} at {local:%H:%M}" if by_hour else f"{verb} on {local.day} {local:%b}"
 
 
 def _when(at_ms: int | None, now_ms: int) -> dict[str, Any]:
