@@ -22,7 +22,7 @@ from workspaces.errors import NotThere, Refused, WrongState
 from workspaces.models import VirtualKey
 from workspaces.roles import Action
 from workspaces.views import reads
-from workspaces.views.frame import actor, framed, page, refuse, url, workspace_of, workspace_page
+from workspaces.views.frame import actor, page, refuse, url, workspace_of, workspace_page
 
 KEYS_SHOWN = 8
 _PRESETS: dict[str, Callable[..., Any]] = {
@@ -40,8 +40,9 @@ def guardrails(request: HttpRequest) -> HttpResponse:
 @workspace_page(Action.SEE_BUDGETS)
 def guardrails_live(request: HttpRequest) -> HttpResponse:
     """All that moves on the page in one light request: budgets, how the controls stand, raises."""
-    context = framed(request, "guardrails") | _moving(request, drafts.UNKNOWN) | {"is_fragment": True}
-    return render(request, "guardrails/moving.html", context)
+    may = {action.value: page_parts.allowed(request, action) for action in Action}
+    context = {"may": may, "zone": workspace_of(request).time_zone, "is_fragment": True}
+    return render(request, "guardrails/moving.html", context | _moving(request, drafts.UNKNOWN))
 
 
 @workspace_page(Action.MANAGE_BUDGETS, methods=("POST",))
