@@ -30,7 +30,6 @@ from guardrails.limiter.limiter import Limiter
 from guardrails.limiter.wire import (
     NO_LIMIT,
     AdmitRequest,
-    Adopting,
     ClockSkew,
     Closed,
     CounterAsk,
@@ -56,7 +55,6 @@ MOST_VALUES = 10_000
 """Values of one each-value budget that get a counter of their own in one period; later ones share `__other__`."""
 MOST_TRIES = 8
 MOST_LOWERINGS = 3
-LONGEST_WAIT_MS = 2_000
 
 Heal = Callable[[int, str], Awaitable[bool]]
 """(workspace, reason) -> whether a rebuild was done in time to try once more"""
@@ -245,8 +243,6 @@ class Admission:
                 self._compile(attempt)
             case TooManyValues(index):
                 attempt.overflowing.add(attempt.matches[index].budget.id)
-            case Adopting(wait_ms):
-                await asyncio.sleep(min(wait_ms, LONGEST_WAIT_MS) / 1000)
             case Lost(reason):
                 if attempt.healed or not await self._heal(attempt.grant.policy.workspace_id, reason):
                     raise BudgetStoreUnavailable("recovering")
