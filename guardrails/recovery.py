@@ -26,7 +26,7 @@ opened again.
 * SIGSTOP, a cut between gateway and Redis while it streams: its lock stays, so it is waited for; calls hear 503 `recovering`.
 * PostgreSQL away: no rebuild, and no admission where one is needed. Elsewhere calls go on.
 * A gateway that is cut off from PostgreSQL alone hands in all the same. Cut off from both, so long that its session ended, it is taken for dead;
-  so is one that holds its lock and says nothing for `LONGEST_WAIT_MS`. If it comes back it presents its holds late, over the cap if need be, and openly.
+  so is one that holds its lock and says nothing for `LONGEST_WAIT_MS`. If it comes back it presents its holds late, openly over the cap if need be.
 
 Why older data is noticed (F17): the workspace's head names the process of Redis under which it was opened; data that was put back, promoted or moved
 names another one, and everything of it is refused until a rebuild has compared it with what everybody has seen. Nobody has to ask first.
@@ -109,7 +109,7 @@ def rebuild(workspace_id: int, *, seen_epoch: int | None = None, wait_s: float =
     while True:
         try:
             return _attempt(workspace_id, seen_epoch)
-        except Unheard:
+        except NotNow:
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)

@@ -60,6 +60,8 @@ LOOK_S = 0.2
 """How often a gateway looks for rebuilds that wait for it"""
 MOST_WATCHED = 500
 """Workspaces looked after at once; more take turns"""
+TAKE_OVER_S = 1.5
+"""A rebuild that takes longer may have lost its rebuilder"""
 PRESENT_S = 2.0
 REGISTER_S = 1.5
 
@@ -114,6 +116,8 @@ class Limiter:
         self._handed_in: dict[int, int] = {}
         """Workspace -> the epoch for which a rebuild was last told everything"""
         self._handing: set[int] = set()
+        self._rebuilding: dict[int, float] = {}
+        """Workspaces that are being rebuilt, since when"""
         self._turn = 0
         self._keeper: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
@@ -429,7 +433,13 @@ class Limiter:
         for workspace, epoch in zip(asked[::2], asked[1::2], strict=True):
             self._asked(int(workspace), int(epoch))
         for workspace_id, before, (state, epoch, seq) in zip(workspace_ids, seen, metas, strict=True):
-            if state in (b"missing", b"rebuilding", b"corrupt", b"restarted"):
+            if state == b"rebuilding":
+                since = self._rebuilding.setdefault(workspace_id, time.monotonic())
+                if time.monotonic() - since > TAKE_OVER_S:
+                    self._lost(workspace_id, "left half-rebuilt")
+                continue
+            self._rebuilding.pop(workspace_id, None)
+            if state in (b"missing", b"corrupt", b"restarted"):
                 self._lost(workspace_id, state.decode())
             elif (epoch, seq) < before:
                 self._lost(workspace_id, "rolled back")
