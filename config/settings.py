@@ -44,6 +44,7 @@ SHARED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.usersessions",
     "rest_framework",
     "drf_spectacular",
     "django_htmx",
@@ -217,6 +218,7 @@ else:
     raise BadEnvironment("EMAIL_URL: write smtp://user:password@host:port (or smtps://)")
 
 # --- REST API ---------------------------------------------------------------------------------------------------------
+API_REQUESTS_A_MINUTE = env.number("SLUICE_API_REQUESTS_A_MINUTE", low=0)
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["workspaces.parsers.BoundedJSONParser"],
@@ -231,6 +233,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "workspaces.openapi.manners"],
     "ENUM_NAME_OVERRIDES": {"RaiseState": "guardrails.models.RaiseState", "CallState": ["settled", "void", "expired"]},
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }

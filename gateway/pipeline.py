@@ -127,7 +127,7 @@ async def _stream(
     send: Send,
 ) -> None:
     call = planned.call
-    if b"text/event-stream" not in (answer.get(b"content-type") or b""):
+    if planned.sent.dialect.stream_type not in (answer.get(b"content-type") or b""):
         raise _no_answer(planned, attempt)
     meter = planned.sent.dialect.stream_meter(call.fields)
     relay = Relay(call.id, answer, meter, attempt, runtime.drains, send, receive, surface_of(call.request.path))

@@ -75,6 +75,7 @@ class Runtime:
     async def close(self) -> None:
         """After the last call ended: hand every finish to the budget store, then let go of connections."""
         await self.gate.close()
+        await self.forwarder.close()
         await self.door.close()
 
     async def not_ready(self) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 JSON = b"application/json"
+STREAM_TYPE = b"text/event-stream"
 OPENAI_HEADERS = frozenset({b"openai-beta", b"idempotency-key"})
 
 
@@ -77,6 +78,9 @@ class StreamMeter(Protocol):
 
 class Dialect(Protocol):
     """One family of APIs."""
+
+    stream_type: bytes
+    """The media type that a provider streams in."""
 
     @property
     def client_headers(self) -> frozenset[bytes]:

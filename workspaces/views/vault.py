@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from workspaces import actions
 from workspaces.domain.providers import PROVIDERS
 from workspaces.errors import NotThere, Refused
-from workspaces.forms import CredentialForm
+from workspaces.forms import SETTINGS, CredentialForm, SecretForm
 from workspaces.roles import Action
 from workspaces.vault.models import CredentialState, ProviderCredential
 from workspaces.views import reads
@@ -26,6 +26,10 @@ _NOTES = {
     "openai_compatible": "vLLM, LiteLLM, your own: any base URL.",
     "ollama": "Models on your own machine.",
 }
+
+
+_DERIVED = ("simulator", "bedrock", "vertex")
+"""Their address is known, or follows from the settings; one of their own (a private endpoint) is for the REST API."""
 
 
 @workspace_page(Action.SEE_CREDENTIALS)
@@ -51,6 +55,7 @@ def credential_new(request: HttpRequest) -> HttpResponse:
                 name=given["name"],
                 base_url=given["base_url"] if own_address else "",
                 environment=given["environment"],
+                access_settings=form.settings_of(given["provider"]),
             )
         except Refused as error:
             refuse(form, error)
@@ -63,6 +68,13 @@ def credential_new(request: HttpRequest) -> HttpResponse:
         "providers": [_offered(name, chosen) for name in _names()],
         "with_key": " ".join(name for name in PROVIDERS if name != "simulator"),
         "with_base_url": " ".join(_with_base_url()),
+        "asked": [
+            {
+                "field": form[name],
+                "by": " ".join(who for who, access in PROVIDERS.items() if setting in access.settings),
+            }
+            for name, setting in SETTINGS.items()
+        ],
         "new_url": url(request, "credential_new"),
         "vault_url": url(request, "vault"),
     }
@@ -111,6 +123,30 @@ def credential_delete(request: HttpRequest, credential_id: UUID) -> HttpResponse
     return page(request, "workspaces/credential_delete.html", "vault", context)
 
 
+@workspace_page(Action.MANAGE_CREDENTIALS, methods=("GET", "POST"), confirmed_by="vault")
+def credential_rotate(request: HttpRequest, credential_id: UUID) -> HttpResponse:
+    """Another key in the place of one: the same name and environment, so nothing that points at it has to change."""
+    found = [one for one in reads.credentials() if one.id == credential_id]
+    if not found:
+        raise NotThere("There is no such credential in this workspace.")
+    form = SecretForm(request.POST or None)
+    if form.is_valid():
+        try:
+            credential = actions.rotate_credential(
+                workspace=workspace_of(request),
+                by=actor(request),
+                credential_id=credential_id,
+                secret=form.cleaned_data["secret"],
+            )
+        except Refused as error:
+            refuse(form, error)
+        else:
+            _tell(request, credential)
+            return redirect(url(request, "vault"))
+    context = {"credential": _shown(request, found[0]), "form": form, "vault_url": url(request, "vault")}
+    return page(request, "workspaces/credential_rotate.html", "vault", context, status=422 if form.errors else 200)
+
+
 def _tell(request: HttpRequest, credential: ProviderCredential) -> None:
     title = reads.title_of(credential.provider)
     if credential.state == CredentialState.VERIFIED:
@@ -137,15 +173,17 @@ def _names() -> list[str]:
 
 
 def _with_base_url() -> list[str]:
-    """The providers whose address a person gives."""
+    """The providers whose address a person gives, or may give instead of the one that the settings say."""
     return [
-        name for name, access in PROVIDERS.items() if name == "ollama" or (not access.base_url and name != "simulator")
+        name
+        for name, access in PROVIDERS.items()
+        if name == "ollama" or (not access.base_url and access.name not in _DERIVED)
     ]
 
 
 def _offered(name: str, chosen: str) -> dict[str, Any]:
     access = PROVIDERS[name]
-    hint = f"Keys start with {access.key_hint}" if access.key_hint else "Paste its API key."
+    hint = f"Keys start with {access.key_hint}" if access.key_hint else access.key_help or "Paste its API key."
     return {"name": name, "title": access.title, "note": _NOTES.get(name, hint), "is_chosen": name == chosen}
 
 
@@ -159,7 +197,9 @@ def _shown(request: HttpRequest, credential: ProviderCredential) -> dict[str, An
         "id": str(credential.id),
         "provider": reads.title_of(credential.provider),
         "name": credential.name,
-        "base_url": credential.base_url,
+        "base_url": credential.base_url or actions.base_url_of(credential)
+        if credential.settings
+        else credential.base_url,
         "masked": f"••••••••{credential.last_four}" if has_secret else "no key needed",
         "environment": credential.environment,
         "state": "disabled" if is_off else credential.state,
@@ -168,6 +208,7 @@ def _shown(request: HttpRequest, credential: ProviderCredential) -> dict[str, An
         "checked_at": credential.checked_at,
         "is_off": is_off,
         "check_url": url(request, "credential_check", credential.id),
+        "rotate_url": url(request, "credential_rotate", credential.id) if has_secret else "",
         "disable_url": url(request, "credential_disable", credential.id),
         "enable_url": url(request, "credential_enable", credential.id),
         "delete_url": url(request, "credential_delete", credential.id),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ import pytest
 
 from billing.prices import default_book
 from gateway import endpoints
+from gateway.providers.eventstream import encode
+from gateway.sse import Splitter, data_of
 from tests.gateway.dialects.cells import FREE, Cell, cells, table
+from tests.gateway.dialects.service_accounts import service_account
 from tests.gateway.world import GatewayProcess, Shop, World
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "conformance.md"
@@ -55,9 +59,45 @@ def whole(answer: dict[str, Any]) -> tuple[str, bytes]:
     return "application/json", json.dumps(answer).encode()
 
 
-def wire(path: str, body: dict[str, Any]) -> tuple[str, bytes]:
+def framed(answer: tuple[str, bytes]) -> tuple[str, bytes]:
+    """The events of a stream in the frames that Bedrock puts them in."""
+    events = [data_of(event) for event, _ in Splitter().feed(answer[1])]
+    frames = [
+        encode(
+            {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"},
+            json.dumps({"bytes": base64.b64encode(event).decode(), "p": "abc"}).encode(),
+        )
+        for event in events
+    ]
+    return "application/vnd.amazon.eventstream", b"".join(frames)
+
+
+def _cloud(path: str, raw: bytes) -> tuple[str, bytes] | None:
+    """What the clouds have of their own: access tokens, paths by model, versions in the body, frames."""
+    if path.endswith("/token"):
+        return whole({"access_token": "ya29.token", "expires_in": 3599, "token_type": "Bearer"})
+    if path.endswith("count-tokens:rawPredict"):
+        return whole({"input_tokens": 9})
+    if path.endswith(("/invoke", "/invoke-with-response-stream")):
+        body = json.loads(raw)
+        assert body["anthropic_version"] == "bedrock-2023-05-31"
+        assert body.keys().isdisjoint(("model", "stream"))
+        return _message(False) if path.endswith("/invoke") else framed(_message(True))
+    if path.endswith(("rawPredict", "RawPredict")):
+        body = json.loads(raw)
+        assert body["anthropic_version"] == "vertex-2023-10-16"
+        assert "model" not in body
+        return _message(path.endswith("streamRawPredict"))
+    return None
+
+
+def wire(path: str, raw: bytes) -> tuple[str, bytes]:
     """What a provider of each dialect answers: its own format, always the same usage."""
     path, _, query = path.partition("?")
+    clouds = _cloud(path, raw)
+    if clouds is not None:
+        return clouds
+    body = json.loads(raw)
     streamed = body.get("stream") is True or "alt=sse" in query
     if path.endswith("/chat/completions"):
         return _chat(streamed, "message", {"role": "assistant", "content": WORDS}, {"content": WORDS})
@@ -145,7 +185,7 @@ def played() -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            content_type, answer = wire(self.path, json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            content_type, answer = wire(self.path, self.rfile.read(int(self.headers["content-length"])))
             self.send_response(200)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(answer)))
@@ -185,13 +225,18 @@ PRICED = {
     "anthropic": "claude-sonnet-4-5",
     "gemini": "gemini-2.5-flash",
     "simulator": "sim-small",
+    "bedrock claude": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "vertex claude": "claude-sonnet-4-5@20250929",
+    "vertex gemini": "gemini-2.5-flash",
 }
+SETTINGS: dict[str, dict[str, object]] = {"bedrock": {"region": "eu-central-1"}, "vertex": {"location": "europe-west1"}}
 
 
 def model_of(cell: Cell) -> str:
     book = default_book()
-    if cell.provider in PRICED:
-        return PRICED[cell.provider]
+    name = f"{cell.provider} {cell.family}".strip()
+    if name in PRICED:
+        return PRICED[name]
     metas = ((name, book.meta(cell.provider, name)) for name in book.models(cell.provider))
     return next((name for name, meta in metas if meta is not None and meta.mode == "chat"), "any-model")
 
@@ -209,7 +254,9 @@ def ask(gateway: GatewayProcess, shop: Shop, cell: Cell) -> httpx.Response:
 def test_a_call_is_answered_and_billed_bucket_by_bucket(
     gateway: GatewayProcess, world: World, played: str, cell: Cell
 ) -> None:
-    shop = world.shop(provider=cell.provider, base_url=played, secret="a-key")
+    secret = service_account(f"{played}/token") if cell.provider == "vertex" else "a-key"
+    settings = SETTINGS.get(cell.provider)
+    shop = world.shop(provider=cell.provider, base_url=played, secret=secret, access_settings=settings)
     answer = ask(gateway, shop, cell)
     assert answer.status_code == 200, answer.text
     if cell.endpoint in FREE:
