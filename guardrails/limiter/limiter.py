@@ -370,7 +370,7 @@ class Limiter:
                 self._lost(workspace_id, reply[0].decode())
         for workspace_id, lost in forgotten.items():
             known = await self._known(workspace_id, [hold.rid for hold in lost])
-            await self._adopt(workspace_id, [hold for hold in lost if hold.rid not in known])
+            await self._adopt(workspace_id, [h for h in lost if h.rid not in known and h.rid in self._open])
 
     async def _adopt(self, workspace_id: int, holds: list[AdmitRequest]) -> None:
         for first in range(0, len(holds), RENEW_BATCH):
@@ -385,9 +385,8 @@ class Limiter:
         if fence.epoch < epoch and workspace_id not in self._healing:
             before = fence.epoch
             fence.saw(epoch, seq)
-            if (
-                self._handed_in.get(workspace_id) == epoch - 1
-            ):  # a rebuild asks under one epoch and opens under the next
+            # A rebuild asks under one epoch and opens under the next.
+            if self._handed_in.get(workspace_id) == epoch - 1:
                 self._outbox(workspace_id).memory.forget(workspace_id, lambda parcel: parcel.epoch < epoch)
             elif before:
                 self._healing[workspace_id] = self._errand(self._present_again(workspace_id))
