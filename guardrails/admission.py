@@ -363,7 +363,8 @@ class Admission:
 
     def _make_it_fit(self, attempt: _Attempt, denied: Denied) -> None:
         """Count exactly; then lower the output limit to what the tightest budget affords, where that is allowed; else refuse."""
-        if self._counted(attempt):
+        countable = attempt.matches[denied.index].budget.unit is not Unit.CALLS
+        if countable and self._counted(attempt) and self._fits(attempt, denied):
             return
         fit, tight = self._largest_limit(attempt, denied)
         most = attempt.quote.output_tokens_cap
@@ -380,6 +381,14 @@ class Admission:
         raise refusals.over_budget(
             standing, needed=attempt.amount(unit), would_fit=None if unit is Unit.CALLS else (fit or 0)
         )
+
+    def _fits(self, attempt: _Attempt, denied: Denied) -> bool:
+        """Whether it would have passed at its present amount: else the money Redis need not be asked again to say no."""
+        for match, settled, held in zip(attempt.matches, denied.settled, denied.held, strict=True):
+            limit = match.budget.limit_at(attempt.now_ms)
+            if limit is not None and settled + held + attempt.amount(match.budget.unit) > limit:
+                return False
+        return True
 
     def _largest_limit(self, attempt: _Attempt, denied: Denied) -> tuple[int | None, list[Match]]:
         """The largest output limit that fits every budget (None: not even one token), and the budgets that are too tight for the present one."""
