@@ -41,7 +41,7 @@ class Forwarder:
         except ProviderUnreachable as refused:
             attempt.void(refused.code)
             raise
-        head = [constant, signed, *_forwarded(call, sent)]
+        head = [constant, _content_type(call), signed, *_forwarded(call, sent)]
         if route.provider.sends_attempt:
             head.append(b"x-sluice-attempt: " + admitted.rid.encode() + b"\r\n")
         head.append(b"content-length: %d\r\n\r\n" % len(body))
@@ -59,7 +59,13 @@ class Forwarder:
         origin, constant, target = self._head(route, sent, call.streamed, policy_ver, secret)
         body = sent.dialect.body(sent.body, sent.fields, Wanted(model=_renamed(call, route, sent)), "")
         signed = await self._signed(route, secret, origin, target, body)
-        head = [constant, signed, *_forwarded(call, sent), b"content-length: %d\r\n\r\n" % len(body)]
+        head = [
+            constant,
+            _content_type(call),
+            signed,
+            *_forwarded(call, sent),
+            b"content-length: %d\r\n\r\n" % len(body),
+        ]
         try:
             return await self._door.exchange(origin, b"".join(head), body, self._limits)
         except UpstreamFailure as failure:
@@ -90,7 +96,6 @@ class Forwarder:
         fields = {
             "host": origin.host_header,
             **route.provider.access.headers(secret),
-            "content-type": "application/json",
             "accept": sent.dialect.stream_type.decode() if streamed else "application/json",
             "accept-encoding": "identity",
             "user-agent": "sluice",
@@ -149,6 +154,11 @@ def _forwarded(call: Call, sent: Sent) -> list[bytes]:
         return []
     wanted = sent.dialect.client_headers
     return [name + b": " + value + b"\r\n" for name, value in call.request.forwarded if name in wanted]
+
+
+def _content_type(call: Call) -> bytes:
+    """Of the client's own body: a form's names its boundary. It was checked to be one line of ASCII."""
+    return b"content-type: " + call.request.content_type + b"\r\n"
 
 
 def _renamed(call: Call, route: Route, sent: Sent) -> str | None:

@@ -19,9 +19,10 @@ from gateway.providers.dialect import Dialect
 from gateway.providers.gemini_generate import GeminiGenerate
 from gateway.providers.openai_chat import OpenAIChat
 from gateway.providers.openai_embeddings import OpenAIEmbeddings
+from gateway.providers.openai_media import OpenAIMedia, OpenAISpeech
 from gateway.providers.openai_responses import OpenAIResponses
-from gateway.providers.translation import Translation
-from gateway.translation import dialects, to_anthropic, to_gemini
+from gateway.providers.translation import Request, Translation
+from gateway.translation import dialects, responses, to_anthropic, to_gemini
 from workspaces.domain import providers
 
 _CHAT = OpenAIChat()
@@ -29,6 +30,12 @@ _RESPONSES = OpenAIResponses()
 _EMBEDDINGS = OpenAIEmbeddings()
 _MESSAGES = AnthropicMessages()
 _GENERATE = GeminiGenerate()
+
+_IMAGES = {name: OpenAIMedia(name, holds="data") for name in (endpoints.IMAGES, endpoints.IMAGE_EDITS)}
+_VARIATIONS = {endpoints.IMAGE_VARIATIONS: OpenAIMedia(endpoints.IMAGE_VARIATIONS, holds="data")}
+_SPEECH = {endpoints.SPEECH: OpenAIMedia(endpoints.SPEECH, holds="text", binary=True)}
+_HEARING = {name: OpenAIMedia(name, holds="text") for name in (endpoints.TRANSCRIPTIONS, endpoints.TRANSLATIONS)}
+_MEDIA: Mapping[str, Dialect] = {**_IMAGES, **_VARIATIONS, **_SPEECH, **_HEARING}
 
 COMPATIBLE: Mapping[str, Dialect] = {
     endpoints.CHAT: _CHAT,
@@ -40,6 +47,8 @@ OPENAI: Mapping[str, Dialect] = {
     endpoints.RESPONSES: _RESPONSES,
     endpoints.RESPONSES_COUNT: _RESPONSES,
     endpoints.MODERATIONS: _EMBEDDINGS,
+    **_MEDIA,
+    endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
 }
 AZURE: Mapping[str, Dialect] = {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES}
 ANTHROPIC: Mapping[str, Dialect] = {endpoints.MESSAGES: _MESSAGES, endpoints.COUNT_TOKENS: _MESSAGES}
@@ -57,11 +66,13 @@ def claude(
     door: Callable[[Dialect], Dialect] = lambda dialect: dialect,
 ) -> Mapping[str, Translation]:
     """OpenAI's APIs asked of Claude, wherever it is sold: `door` puts a dialect behind a cloud's paths."""
-    chat = door(dialects.anthropic(_MESSAGES))
+    own = endpoints.MESSAGES
+    chat, response = door(dialects.anthropic(_MESSAGES)), door(dialects.anthropic_responses(_MESSAGES))
     return {
-        endpoints.CHAT: Translation(
-            endpoints.MESSAGES, endpoints.MESSAGES, to_anthropic.request, chat, needs_limit=True
-        )
+        endpoints.CHAT: Translation(own, own, to_anthropic.request, chat, needs_limit=True),
+        endpoints.RESPONSES: Translation(
+            own, own, _asked_by_response(to_anthropic.request), response, needs_limit=True
+        ),
     }
 
 
@@ -69,8 +80,17 @@ def google(
     door: Callable[[Dialect], Dialect] = lambda dialect: dialect,
 ) -> Mapping[str, Translation]:
     """OpenAI's APIs asked of Gemini."""
-    chat = door(dialects.gemini(_GENERATE))
-    return {endpoints.CHAT: Translation(endpoints.GENERATE, endpoints.STREAM_EVENTS, to_gemini.request, chat)}
+    whole, streams = endpoints.GENERATE, endpoints.STREAM_EVENTS
+    chat, response = door(dialects.gemini(_GENERATE)), door(dialects.gemini_responses(_GENERATE))
+    return {
+        endpoints.CHAT: Translation(whole, streams, to_gemini.request, chat),
+        endpoints.RESPONSES: Translation(whole, streams, _asked_by_response(to_gemini.request), response),
+    }
+
+
+def _asked_by_response(by_chat: Request) -> Request:
+    """The translation of a response's request by way of the chat completion's."""
+    return lambda fields, model: responses.translated(fields, model, by_chat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +196,7 @@ _RECORDS = (
     # Google's price list has Vertex's Claude as well, which the Gemini API does not serve
     Provider("gemini", GEMINI, google(), models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
     Provider("simulator", {**OPENAI, **ANTHROPIC, **GEMINI}, sends_attempt=True),
-    Provider("openai_compatible"),
+    Provider("openai_compatible", {**COMPATIBLE, **_MEDIA}),
     # Its price list has what Foundry sells of others, too, which this API does not serve
     Provider(
         "azure", AZURE, models=("gpt", "o1", "o3", "o4", "codex", "text-embedding", "computer-use", "model-router"),
@@ -184,12 +204,19 @@ _RECORDS = (
     ),
     Provider("bedrock", {}, families=BEDROCK),
     Provider("vertex", {}, families=VERTEX),
-    Provider("groq"),
-    Provider("mistral", stream_usage_option=False),
+    Provider("groq", {**COMPATIBLE, **_SPEECH, **_HEARING}),
+    Provider(
+        "mistral",
+        {**COMPATIBLE, endpoints.TRANSCRIPTIONS: _HEARING[endpoints.TRANSCRIPTIONS]},
+        stream_usage_option=False,
+    ),
     Provider("deepseek"),
-    Provider("xai", cancel_stops_billing=True),
+    Provider(
+        "xai", {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES, endpoints.IMAGES: _IMAGES[endpoints.IMAGES]},
+        cancel_stops_billing=True,
+    ),
     Provider("openrouter"),
-    Provider("together", cancel_stops_billing=True),
+    Provider("together", {**COMPATIBLE, **_IMAGES, **_SPEECH, **_HEARING}, cancel_stops_billing=True),
     Provider("fireworks", cancel_stops_billing=True),
     Provider("perplexity", stream_usage_option=False),
     # Its compatible API refuses stream_options (strandsagents.com/docs/user-guide/concepts/model-providers/cohere)

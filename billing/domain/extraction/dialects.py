@@ -98,6 +98,8 @@ def _by_shape(body: Event, call: Call, *, streamed: bool = False) -> Dialect:
         return MESSAGES
     if kind.startswith("response"):
         return RESPONSES
+    if isinstance(body.get("data"), list) and "created" in body:
+        return IMAGES
     if "prompt_eval_count" in body or "eval_count" in body:
         return OLLAMA
     if isinstance(usage, Mapping) and "billed_units" in usage:

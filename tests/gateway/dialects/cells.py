@@ -17,6 +17,7 @@ from gateway import endpoints
 from gateway.providers.registry import PROVIDERS, Family, Provider
 
 STREAMED = frozenset({endpoints.CHAT, endpoints.COMPLETIONS, endpoints.RESPONSES, endpoints.MESSAGES})
+STREAMED |= {endpoints.IMAGES, endpoints.IMAGE_EDITS, endpoints.SPEECH, endpoints.TRANSCRIPTIONS}
 ALWAYS_STREAMED = frozenset({endpoints.STREAM_EVENTS, endpoints.STREAM_ARRAY})
 FREE = frozenset({endpoints.COUNT_TOKENS, endpoints.COUNT_GEMINI, endpoints.RESPONSES_COUNT, endpoints.MODERATIONS})
 
@@ -59,6 +60,8 @@ def cells() -> Iterable[Cell]:
 NAMES = {
     "OpenAIChat": "OpenAI completions",
     "OpenAIResponses": "OpenAI responses",
+    "OpenAIMedia": "OpenAI images and audio",
+    "OpenAISpeech": "OpenAI images and audio",
     "OpenAIEmbeddings": "OpenAI embeddings",
     "AnthropicMessages": "Anthropic messages",
     "GeminiGenerate": "Gemini generateContent",

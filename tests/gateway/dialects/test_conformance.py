@@ -47,6 +47,19 @@ RESPONSE_USAGE = {
     "output_tokens": 300,
     "total_tokens": 2306,
 }
+IMAGE_USAGE = {
+    "input_tokens": 50,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+    "output_tokens": 1056,
+    "total_tokens": 1106,
+}
+HEARD_USAGE = {
+    "type": "tokens",
+    "input_tokens": 14,
+    "input_token_details": {"text_tokens": 4, "audio_tokens": 10},
+    "output_tokens": 5,
+    "total_tokens": 19,
+}
 WORDS = "Hello from the wire"
 
 
@@ -106,6 +119,8 @@ def wire(path: str, raw: bytes) -> tuple[str, bytes]:
     if path.endswith("/embeddings"):
         rows = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
         return whole({"object": "list", "data": rows, "model": "e", "usage": {"prompt_tokens": 9, "total_tokens": 9}})
+    if "/images/" in path or "/audio/" in path:
+        return _media(path, streamed, body)
     if path.endswith("/moderations"):
         return whole({"id": "modr", "model": "m", "results": []})
     if path.endswith("/input_tokens"):
@@ -125,6 +140,37 @@ def wire(path: str, raw: bytes) -> tuple[str, bytes]:
     if path.endswith("/messages"):
         return _message(streamed)
     return _gemini(path.rpartition(":")[2], streamed)
+
+
+def _media(path: str, streamed: bool, body: dict[str, Any]) -> tuple[str, bytes]:
+    if "/images/" in path:
+        return _pictures(streamed)
+    if path.endswith("/audio/speech"):
+        return _spoken(streamed or body.get("stream_format") == "sse")
+    return _heard(streamed)
+
+
+def _pictures(streamed: bool) -> tuple[str, bytes]:
+    done = {"type": "image_generation.completed", "b64_json": WORDS, "usage": IMAGE_USAGE}
+    partial = {"type": "image_generation.partial_image", "b64_json": WORDS, "partial_image_index": 0}
+    return (
+        sse([partial, done], named=True) if streamed else whole({"data": [{"b64_json": WORDS}], "usage": IMAGE_USAGE})
+    )
+
+
+def _spoken(streamed: bool) -> tuple[str, bytes]:
+    if not streamed:
+        return "audio/mpeg", WORDS.encode()
+    usage = {"input_tokens": 9, "output_tokens": 20, "total_tokens": 29}
+    delta = {"type": "speech.audio.delta", "audio": base64.b64encode(WORDS.encode()).decode(), "said": WORDS}
+    return sse([delta, {"type": "speech.audio.done", "usage": usage}])
+
+
+def _heard(streamed: bool) -> tuple[str, bytes]:
+    done = {"text": WORDS, "usage": HEARD_USAGE}
+    if not streamed:
+        return whole(done)
+    return sse([{"type": "transcript.text.delta", "delta": WORDS}, {"type": "transcript.text.done", **done}])
 
 
 def _chat(streamed: bool, name: str, told: Any, delta: Any) -> tuple[str, bytes]:
@@ -185,7 +231,10 @@ def played() -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            content_type, answer = wire(self.path, self.rfile.read(int(self.headers["content-length"])))
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers["content-type"].startswith("multipart/form-data; boundary="):
+                body = b'{"stream":true}' if b'name="stream"\r\n\r\ntrue' in body else b"{}"
+            content_type, answer = wire(self.path, body)
             self.send_response(200)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(answer)))
@@ -214,10 +263,22 @@ BODIES: dict[str, dict[str, Any]] = {
     endpoints.COMPLETIONS: {"prompt": "Hi"},
     endpoints.EMBEDDINGS: {"input": "Hi"},
     endpoints.MODERATIONS: {"input": "Hi"},
+    endpoints.IMAGES: {"prompt": "A cat"},
+    endpoints.IMAGE_EDITS: {"prompt": "A cat"},
+    endpoints.IMAGE_VARIATIONS: {},
+    endpoints.SPEECH: {"input": "Hi", "voice": "coral"},
+    endpoints.TRANSCRIPTIONS: {},
+    endpoints.TRANSLATIONS: {},
     endpoints.MESSAGES: {"messages": TEXT, "max_tokens": 500},
     endpoints.COUNT_TOKENS: {"messages": TEXT},
     endpoints.EMBED_GEMINI: {"content": PARTS},
     endpoints.EMBED_GEMINI_MANY: {"requests": [{"content": PARTS}]},
+}
+FILES = {
+    endpoints.IMAGE_EDITS: {"image": ("a.png", b"PNG", "image/png")},
+    endpoints.IMAGE_VARIATIONS: {"image": ("a.png", b"PNG", "image/png")},
+    endpoints.TRANSCRIPTIONS: {"file": ("a.wav", b"RIFF", "audio/wav")},
+    endpoints.TRANSLATIONS: {"file": ("a.wav", b"RIFF", "audio/wav")},
 }
 SPENT = {"input_uncached": 86, "cache_read": 1920, "output_text": 300}
 PRICED = {
@@ -234,6 +295,8 @@ SETTINGS: dict[str, dict[str, object]] = {"bedrock": {"region": "eu-central-1"},
 
 def model_of(cell: Cell) -> str:
     book = default_book()
+    if (cell.provider, cell.endpoint) == ("openai", endpoints.SPEECH):
+        return "gpt-4o-mini-tts"
     name = f"{cell.provider} {cell.family}".strip()
     if name in PRICED:
         return PRICED[name]
@@ -241,12 +304,30 @@ def model_of(cell: Cell) -> str:
     return next((name for name, meta in metas if meta is not None and meta.mode == "chat"), "any-model")
 
 
+def spent(cell: Cell) -> dict[str, int]:
+    if "/images/" in cell.endpoint:
+        return {"input_uncached": 10, "input_image": 40, "output_image": 1056}
+    if cell.endpoint == endpoints.SPEECH:
+        # Where OpenAI bills tokens the gateway asks for the events that state them
+        told = cell.streamed or cell.provider == "openai"
+        return {"input_uncached": 9, "output_audio": 20} if told else {"characters": 2}
+    if "/audio/" in cell.endpoint:
+        return {"input_audio": 10, "input_uncached": 4, "output_text": 5}
+    return {"input_uncached": 9} if "mbed" in cell.endpoint else SPENT
+
+
 def ask(gateway: GatewayProcess, shop: Shop, cell: Cell) -> httpx.Response:
     model = f"{cell.provider}/{model_of(cell)}"
     path = cell.endpoint.replace("{model}", model).replace(":embedContents", ":batchEmbedContents")
     body = {**BODIES.get(cell.endpoint, {"contents": [PARTS]})}
     if "{model}" not in cell.endpoint:
-        body |= {"model": model} | ({"stream": True} if cell.streamed else {})
+        manner = {"stream_format": "sse"} if cell.endpoint == endpoints.SPEECH else {"stream": True}
+        body |= {"model": model} | (manner if cell.streamed else {})
+    if cell.endpoint in FILES:
+        fields = {name: "true" if value is True else value for name, value in body.items()}
+        files = FILES[cell.endpoint]
+        head = {"authorization": f"Bearer {shop.key}"}
+        return httpx.post(f"{gateway.url}{path}", data=fields, files=files, headers=head, timeout=20)
     return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {shop.key}"}, timeout=20)
 
 
@@ -265,10 +346,11 @@ def test_a_call_is_answered_and_billed_bucket_by_bucket(
     if "mbed" not in cell.endpoint:
         assert WORDS in answer.text
     as_events = cell.streamed and cell.endpoint != endpoints.STREAM_ARRAY
-    assert answer.headers["content-type"].startswith("text/event-stream" if as_events else "application/json")
+    kind = "audio/mpeg" if cell.endpoint == endpoints.SPEECH else "application/json"
+    assert answer.headers["content-type"].startswith("text/event-stream" if as_events else kind)
     [entry] = shop.entries(1)
     assert (entry.basis, entry.streamed, entry.provider) == ("measured", cell.streamed, cell.provider)
-    assert entry.unpacked()["usage"] == (SPENT if "mbed" not in cell.endpoint else {"input_uncached": 9})
+    assert entry.unpacked()["usage"] == spent(cell)
     assert not [flag for flag in entry.flags if flag.startswith("schema_drift")]
 
 
