@@ -76,7 +76,7 @@ DRAIN_S = 20.0
 LOOK_BACK = timedelta(days=35)
 """Totals of periods that began earlier are of ended periods, but for those that never end"""
 ADOPT_LEASE_MS = LEASE_MS
-LISTEN_MS = 600
+LISTEN_MS = 400
 """Gateways look every 0.2 s whether a rebuild asks them"""
 LONGEST_WAIT_MS = 120_000
 """More than twice a lease: a gateway that lives and says nothing for so long is no reason to refuse everybody for ever"""
