@@ -12,6 +12,7 @@ from django.conf import settings
 
 from guardrails import actions
 from guardrails.admission import Admission, Admitted
+from guardrails.free_calls import FreeCalls
 from guardrails.limiter import store
 from guardrails.limiter.connection import async_store
 from guardrails.limiter.limiter import Limiter
@@ -32,6 +33,7 @@ class Gate:
     policies: PolicyStore
     limiter: Limiter
     recovery: Recovery
+    free_calls: FreeCalls
     presence: Presence
     _reader: asyncio.Task[None]
 
@@ -46,6 +48,7 @@ class Gate:
         await asyncio.gather(self._reader, return_exceptions=True)
         await self.recovery.close()
         await asyncio.to_thread(self.presence.stop)
+        await self.policies.close()
 
 
 def open_gate(redis: store.AsyncStore | None = None) -> Gate:
@@ -65,16 +68,15 @@ def open_gate(redis: store.AsyncStore | None = None) -> Gate:
         return limiter.seen(workspace_id).epoch
 
     recovery = Recovery(seen)
+    money = redis or async_store()
     presence = Presence()
     presence.start()
-    limiter = Limiter(
-        redis or async_store(), lost=recovery.lost, known_to_ledger=recovery.known_to_ledger, presence=presence
-    )
+    limiter = Limiter(money, lost=recovery.lost, known_to_ledger=recovery.known_to_ledger, presence=presence)
     limiter.start()
     policies = PolicyStore()
     admission = Admission(limiter, policies, heal=recovery.heal, over=over, public_url=settings.PUBLIC_URL)
     reader = asyncio.ensure_future(_read_how_far_the_books_are(limiter))
-    return Gate(admission, policies, limiter, recovery, presence, reader)
+    return Gate(admission, policies, limiter, recovery, FreeCalls(money, policies), presence, reader)
 
 
 async def _read_how_far_the_books_are(limiter: Limiter) -> None:
