@@ -148,10 +148,11 @@ def _attempt(workspace_id: int, seen_epoch: int | None) -> Rebuilt | None:
         _drain(workspace_id)
         if handed:
             _complete(store, workspace, epoch, seq, handed)
+        leases = control.deadlines(store, workspace_id)
         control.wipe(store, workspace_id, epoch)
         workspace.refresh_from_db()  # its version and state are read after the freeze: an older push cannot undo them
         with tenancy.entered(workspace):
-            counters, holds, book_seq = _books(workspace)
+            counters, holds, book_seq = _books(workspace, leases)
         control.seed(store, workspace_id, epoch, counters, holds)
         seq = control.commit_rebuild(
             store,
@@ -230,8 +231,9 @@ def _drain(workspace_id: int) -> None:
         time.sleep(0.02)
 
 
-def _books(workspace: Workspace) -> tuple[list[SeedCounter], list[SeedHold], int]:
-    """What the counters and open holds must be, and the highest event number the books have seen."""
+def _books(workspace: Workspace, leases: Mapping[str, int]) -> tuple[list[SeedCounter], list[SeedHold], int]:
+    """What the counters and open holds must be, and the highest event number the books have seen. `leases`: deadlines that Redis still
+    knew; holds of a batch run for a day and nobody renews them."""
     now = datetime.now(UTC)
     at_ms = int(now.timestamp() * 1000)
     rules = {} if workspace.state == WorkspaceState.DELETING else {rule.id: rule for rule in budget_rules(workspace)}
@@ -242,7 +244,8 @@ def _books(workspace: Workspace) -> tuple[list[SeedCounter], list[SeedHold], int
         for counter, _, amount in charges:
             held[counter] = held.get(counter, 0) + amount
         taken_ms = int(attempt.held_at.timestamp() * 1000)
-        holds.append(SeedHold(str(attempt.rid), attempt.hold_nano, charges, attempt.context, taken_ms, ADOPT_LEASE_MS))
+        lease_ms = max(ADOPT_LEASE_MS, leases.get(str(attempt.rid), 0) - at_ms)
+        holds.append(SeedHold(str(attempt.rid), attempt.hold_nano, charges, attempt.context, taken_ms, lease_ms))
     running = Q(period_start__gte=now - LOOK_BACK) | Q(period_start=NEVER_ENDS)
     totals = BudgetTotal.objects.filter(workspace_id=workspace.pk)
     totals = totals.filter((Q(budget_id__in=rules) & running) | Q(counter__in=list(held)))

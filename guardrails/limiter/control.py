@@ -246,9 +246,14 @@ def read_some(store: SyncStore, workspace_id: int, suffixes: Sequence[str]) -> l
 
 def open_holds(store: SyncStore, workspace_id: int) -> list[str]:
     """The rids of the workspace's open holds."""
+    return list(deadlines(store, workspace_id))
+
+
+def deadlines(store: SyncStore, workspace_id: int) -> dict[str, int]:
+    """rid -> when the lease of an open hold ends, in ms."""
     mine = f"w:{int(workspace_id)}:r:".encode()
-    members: Any = store.zrange(keys.open_key(keys.partition_of(workspace_id)), 0, -1)
-    return [member[len(mine) :].decode() for member in members if member.startswith(mine)]
+    members: Any = store.zrange(keys.open_key(keys.partition_of(workspace_id)), 0, -1, withscores=True)
+    return {member[len(mine) :].decode(): int(score) for member, score in members if member.startswith(mine)}
 
 
 def _control(store: SyncStore, verb: str, workspace_id: int, *arguments: Any) -> list[Any]:
