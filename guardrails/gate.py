@@ -13,6 +13,7 @@ from django.conf import settings
 from guardrails import actions
 from guardrails.admission import Admission, Admitted
 from guardrails.free_calls import FreeCalls
+from guardrails.full_budgets import FullBudgets
 from guardrails.limiter import store
 from guardrails.limiter.connection import async_store
 from guardrails.limiter.limiter import Limiter
@@ -34,6 +35,7 @@ class Gate:
     limiter: Limiter
     recovery: Recovery
     free_calls: FreeCalls
+    full: FullBudgets
     presence: Presence
     _reader: asyncio.Task[None]
 
@@ -44,6 +46,7 @@ class Gate:
     async def close(self, timeout_s: float = 5.0) -> None:
         """After the calls have ended: deliver what is left to finish."""
         await self.limiter.close(timeout_s)
+        await self.full.close()
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self.recovery.close()
@@ -74,9 +77,12 @@ def open_gate(redis: store.AsyncStore | None = None) -> Gate:
     limiter = Limiter(money, lost=recovery.lost, known_to_ledger=recovery.known_to_ledger, presence=presence)
     limiter.start()
     policies = PolicyStore()
-    admission = Admission(limiter, policies, heal=recovery.heal, over=over, public_url=settings.PUBLIC_URL)
+    full = FullBudgets()
+    admission = Admission(
+        limiter, policies, heal=recovery.heal, over=over, refused=full.refused, public_url=settings.PUBLIC_URL
+    )
     reader = asyncio.ensure_future(_read_how_far_the_books_are(limiter))
-    return Gate(admission, policies, limiter, recovery, FreeCalls(money, policies), presence, reader)
+    return Gate(admission, policies, limiter, recovery, FreeCalls(money, policies), full, presence, reader)
 
 
 async def _read_how_far_the_books_are(limiter: Limiter) -> None:
