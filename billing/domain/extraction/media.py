@@ -160,8 +160,8 @@ def _audio(usage: Any, body: Mapping[str, Any], call: Call, *, plain_output: str
         _seconds(tally, usage.get("seconds"), call)
     elif "prompt_audio_seconds" in usage:  # Mistral
         _seconds(tally, usage.get("prompt_audio_seconds"), call)
-        for key, bucket in (("prompt_tokens", "input_uncached"), ("completion_tokens", "output_text")):
-            tally.add(bucket, tally.count(usage, key))
+        for key in ("prompt_tokens", "completion_tokens"):
+            tally.count(usage, key)  # a transcription is billed by its length alone
     else:
         prompt = tokens_of(tally, usage, plain_output=plain_output)
     return tally.usage(_context(body, call, prompt), usage)
