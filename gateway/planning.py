@@ -109,6 +109,7 @@ def plan(call: Call, grant: Grant, book: PriceBook) -> Planned:
         ) from None
     environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
     route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
+    route = routing.kept_by(route, grant.policy, call.credential)
     sent = prepared(call, route)
     return Planned(call, grant, who, route, sent, _quote(sent, grant, route), book.version)
 

@@ -157,6 +157,7 @@ class _Attempt:
     rates: list[RateMatch] = field(default_factory=list)
     healed: bool = False
     lowered: int = 0
+    lease_ms: int | None = None
 
     @property
     def hold_nano(self) -> int:
@@ -203,16 +204,19 @@ class Admission:
         rid: str,
         exact: Callable[[], Quote] | None = None,
         now_ms: int | None = None,
+        lease_ms: int | None = None,
     ) -> Admitted:
         """Hold the worst case of one attempt on every budget it meets, or raise a `refusals.Refusal` that says why not, or PolicyChanged
         when the call must be planned again (its key or a credential was edited meanwhile).
 
         `dims` are the call's dimensions, model, provider and virtual_key among them. `exact` computes the quote by counting tokens; it is only
-        asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7.
+        asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7. `lease_ms`: of a hold that outlives its call (a
+        batch); it takes no slot of a limit on concurrent calls, and nobody renews it.
         """
         attempt = _Attempt(
             grant, dims, tags, quote, exact, context, time.time_ns() // 1_000_000 if now_ms is None else now_ms
         )
+        attempt.lease_ms = lease_ms
         await self._compile_surely(attempt)
         for _ in range(MOST_TRIES):
             request = self._request(attempt, rid)
@@ -283,6 +287,8 @@ class Admission:
         attempt.matches = policy.matcher.matches(attempt.dims, attempt.tags)
         attempt.bounds = [policy.bounds_of(match.budget, attempt.now_ms) for match in attempt.matches]
         attempt.rates = matching(policy.rates, attempt.dims, attempt.tags) if policy.rates else []
+        if attempt.lease_ms is not None:
+            attempt.rates = [match for match in attempt.rates if match.rate.metric is not Metric.CONCURRENCY]
         for match in attempt.matches:
             if match.budget.hard and match.budget.unit is not Unit.CALLS:
                 self._must_be_bounded(attempt, match)
@@ -306,7 +312,7 @@ class Admission:
             ver=policy.ver,
             min_seq=0,
             amount=attempt.hold_nano,
-            lease_ms=self.limiter.lease_ms,
+            lease_ms=attempt.lease_ms or self.limiter.lease_ms,
             ctx=encode_event(attempt.context).decode(),
             budgets=[
                 self._counter(attempt, match, bounds)

@@ -242,6 +242,10 @@ class PolicyStore:
         """The policy in memory, if there is one."""
         return self._policies.get(workspace_id)
 
+    async def of(self, workspace_id: int) -> Policy:
+        """The policy of a workspace, for work that no key asks for. Raises InvalidKey when it is gone, and PolicyUnavailable."""
+        return self._policies.get(workspace_id) or await self._load(workspace_id)
+
     # --- Loading ------------------------------------------------------------------------------------------------------
 
     async def _find(self, locator: str) -> tuple[Key | None, Policy | None]:
