@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -124,17 +124,30 @@ class Admitted(msgspec.Struct, frozen=True):
         return max((remaining.stage for remaining in self.budgets), key=order.index, default=Stage.NORMAL)
 
     def rate_headers(self) -> dict[str, str]:
-        """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
-        headers: dict[str, str] = {}
-        for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
-            tight = min(
-                (rate for rate in self.rates if rate.metric in metrics), key=lambda rate: rate.left, default=None
-            )
-            if tight is not None:
-                headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
-                headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
-                headers[f"x-ratelimit-reset-{word}"] = f"{tight.reset_ms}ms"
-        return headers
+        return rate_headers(self.rates)
+
+
+def rate_headers(rates: Sequence[RateLeft]) -> dict[str, str]:
+    """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
+    headers: dict[str, str] = {}
+    for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
+        tight = min((rate for rate in rates if rate.metric in metrics), key=lambda rate: rate.left, default=None)
+        if tight is not None:
+            headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
+            headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
+            headers[f"x-ratelimit-reset-{word}"] = f"{tight.reset_ms}ms"
+    return headers
+
+
+def rate_ask(match: RateMatch, tokens: int = 1) -> RateAsk:
+    """What is asked of one rate limit. `tokens`: what the call may need at once of a limit on tokens."""
+    rate = match.rate
+    suffix = keys.rate_suffix(rate.id, rate.metric.value, keys.value_digest(match.value) if match.value else "")
+    if rate.metric is Metric.CONCURRENCY:
+        return RateAsk(suffix, "c", rate.limit)
+    if rate.metric is Metric.TPM:
+        return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once, tokens, 1)
+    return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once)
 
 
 @dataclass(slots=True)
@@ -318,7 +331,7 @@ class Admission:
                 self._counter(attempt, match, bounds)
                 for match, bounds in zip(attempt.matches, attempt.bounds, strict=True)
             ],
-            rates=[self._rate(attempt, match) for match in attempt.rates],
+            rates=[rate_ask(match, self._tokens_at_once(attempt)) for match in attempt.rates],
         )
 
     def _counter(self, attempt: _Attempt, match: Match, bounds: Bounds) -> CounterAsk:
@@ -339,17 +352,6 @@ class Admission:
             label=value,
             most_values=MOST_VALUES if value and not overflows else 0,
         )
-
-    def _rate(self, attempt: _Attempt, match: RateMatch) -> RateAsk:
-        rate = match.rate
-        suffix = keys.rate_suffix(rate.id, rate.metric.value, keys.value_digest(match.value) if match.value else "")
-        if rate.metric is Metric.CONCURRENCY:
-            return RateAsk(suffix, "c", rate.limit)
-        if rate.metric is Metric.TPM:
-            return RateAsk(
-                suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once, self._tokens_at_once(attempt), 1
-            )
-        return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once)
 
     @staticmethod
     def _tokens_at_once(attempt: _Attempt) -> int:

@@ -28,7 +28,8 @@ class Script:
         return cls(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-ADMIT = Script.load("admit", "common", "admit", flags=NEEDS_MEMORY)
+ADMIT = Script.load("admit", "common", "rates", "admit", flags=NEEDS_MEMORY)
+PACE = Script.load("pace", "common", "rates", "pace", flags=NEEDS_MEMORY)
 FINISH = Script.load("finish", "common", "release", "finish")
 RENEW = Script.load("renew", "common", "renew")
 ADOPT = Script.load("adopt", "common", "adopt")
