@@ -179,7 +179,13 @@ def _seconds(tally: Tally, value: Any, call: Call) -> None:
 
 
 def moderation(body: Mapping[str, Any], call: Call) -> Usage:
-    """Free of charge."""
+    """Free of charge at OpenAI; Mistral's classifiers are billed by the token."""
+    usage = body.get("usage")
+    if call.provider == "mistral" and isinstance(usage, Mapping):
+        tally = Tally()
+        prompt = tally.count(usage, "prompt_tokens", required=True)
+        tally.add("input_uncached", prompt)
+        return tally.usage(_context(body, call, prompt), usage)
     return Usage(context=UsageContext(model_served=text_of(body, "model"), response_id=text_of(body, "id")))
 
 

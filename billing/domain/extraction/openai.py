@@ -141,6 +141,8 @@ def completions(body: Mapping[str, Any], call: Call) -> Usage:
     if quirks.fees is not None:
         quirks.fees(tally, usage, body, call)
     fees.chat_search_model(tally, body, call)
+    if str(call.account.get("deployment_type", "")).lower().startswith("provisioned"):
+        tally.unknowable.append("priority_tier")  # capacity that was paid for by the hour
     _by_model(tally, body, call, quirks)
     return tally.usage(_context(usage, body, call, quirks, prompt), usage)
 

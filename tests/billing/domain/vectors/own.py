@@ -401,6 +401,12 @@ CROWD = [
 ]  # fmt: skip
 
 LATER = [
+    Case("Mistral bills its classifiers", "mistral", "/v1/moderations", "mistral-moderation-latest", {"model": "mistral-moderation-2411", "results": [],
+         "usage": {"prompt_tokens": 1000, "total_tokens": 1000}}, million((1000, "0.1"))),
+    Case("Azure's provisioned capacity has no price a call", "azure", "/openai/v1/chat/completions", "gpt-4o", chat("gpt-4o-2024-11-20", 1000, 100), None,
+         context={"deployment_type": "ProvisionedManaged"}),
+    Case("a snapshot of a retired Claude", "anthropic", MESSAGES, "claude-3-5-haiku-latest", message("claude-3-5-haiku-20241022", 1000, 100), million((1000, "0.8"), (100, "4")), status="exact"),
+    Case("Voyage's reranker", "voyage", "/v1/rerank", "rerank-2.5", {"data": [], "model": "rerank-2.5", "usage": {"total_tokens": 1000}}, million((1000, "0.05"))),
     Case("deep research is no search model", "openai", CHAT, "o3-deep-research", chat("o3-deep-research-2025-06-26", 1000, 100), million((1000, "10"), (100, "40"))),
     Case("batch long context of 5.5 pro", "openai", "/v1/batches", "gpt-5.5-pro", {"custom_id": "1", "response": {"status_code": 200, "body": chat("gpt-5.5-pro", 300_000, 1000)}},
          million((300_000, "30"), (1000, "135"))),
