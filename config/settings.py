@@ -51,7 +51,7 @@ SHARED_APPS = [
     "guardrails.signals",
     "gateway",
 ]
-TENANT_APPS = ["workspaces.vault", "workspaces.directory", "guardrails"]
+TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "guardrails"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 
 TENANT_MODEL = "workspaces.Workspace"

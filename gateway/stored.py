@@ -85,9 +85,9 @@ class Asked:
         """Where something new is made that names no model."""
         environment = self.grant.key.pins.get("environment", "")
         for name in providers:
-            credential = self.grant.policy.credential_for(name, environment)
-            if credential is not None:
-                return Route(PROVIDERS[name], credential, "", None)
+            tiers = self.grant.policy.tiers(name, environment, self.grant.key.credentials.get(name))
+            if tiers:
+                return Route(PROVIDERS[name], tiers[0][0], "", None)
         raise UnknownModel(
             f"The workspace has no credential for a provider that offers {self.request.path}.",
             code="provider_not_configured",

@@ -164,6 +164,9 @@ class Provider:
     sends_attempt: bool = False
     """Gets the attempt id in `X-Sluice-Attempt`. Only the simulator does: our ids are no business of a real provider."""
 
+    timeouts: tuple[tuple[str, float], ...] = ()
+    """Time limits in place of the gateway's: names of `workspaces.domain.routes.TIMEOUTS` and seconds. A credential's own go before."""
+
     @property
     def access(self) -> providers.Access:
         return providers.PROVIDERS[self.name]
