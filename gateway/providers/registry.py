@@ -50,7 +50,13 @@ OPENAI: Mapping[str, Dialect] = {
     **_MEDIA,
     endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
 }
-AZURE: Mapping[str, Dialect] = {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES}
+AZURE: Mapping[str, Dialect] = {
+    **COMPATIBLE,
+    endpoints.RESPONSES: _RESPONSES,
+    **_IMAGES,
+    **_HEARING,
+    endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
+}
 ANTHROPIC: Mapping[str, Dialect] = {endpoints.MESSAGES: _MESSAGES, endpoints.COUNT_TOKENS: _MESSAGES}
 GEMINI: Mapping[str, Dialect] = {
     endpoints.GENERATE: _GENERATE,
