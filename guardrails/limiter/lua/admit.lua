@@ -2,18 +2,10 @@
 -- ARGV: gateway's now (ms), percent of maxmemory beyond which nothing new is admitted (0: not asked this time), then one packed request a call.
 local gateway_now, ceiling = tonumber(ARGV[1]), tonumber(ARGV[2])
 
--- Finishes must always pass, so admits stop while there is still room for them.
-local function memory_is_short()
-  if ceiling == 0 then return false end
-  local info = redis.call('INFO', 'memory')
-  local limit = tonumber(string.match(info, '\nmaxmemory:(%d+)'))
-  return limit and limit > 0 and tonumber(string.match(info, '\nused_memory:(%d+)')) * 100 >= limit * ceiling
-end
-
 -- Past its throttle threshold a scope's calls are spaced: at a set rate, or so that what is left lasts for what remains of the period.
 local function check_throttle(base, budget, used, plan)
   local key = 'rl:t:' .. budget[1]
-  local arrival = arrival_of(base .. key).at or 0
+  local arrival = tonumber(redis.call('GET', base .. key) or 0)
   local remaining = (budget[6] - now) * 1000
   arrival = math.min(arrival, now_us + remaining)
   if arrival > now_us then return math.ceil((arrival - now_us) / 1000) end
@@ -29,39 +21,27 @@ local function check_throttle(base, budget, used, plan)
   plan.throttles[#plan.throttles + 1] = { key, step, per_unit, budget[3], #plan.charges + 1 }
 end
 
--- The counters of a call, each with whether the index lists it.
-local function find_counters(base, budgets, plan)
-  local unknown = {}
-  for i, budget in ipairs(budgets) do
-    local counter = counter_of(base .. budget[1])
-    plan.counters[i] = counter
-    if counter.listed == nil then unknown[#unknown + 1] = i end
-  end
-  if #unknown == 0 then return end
-  local suffixes = {}
-  for n, i in ipairs(unknown) do suffixes[n] = budgets[i][1] end
-  for n, listed in ipairs(redis.call('HMGET', base .. 'idx', unpack(suffixes))) do plan.counters[unknown[n]].listed = listed and true or false end
-end
-
 local function check_budgets(base, budgets, plan)
+  local suffixes = {}
   for i, budget in ipairs(budgets) do
     if now < budget[5] or now >= budget[6] then return { 'PERIOD', i, now } end
+    suffixes[i] = budget[1]
   end
   if #budgets == 0 then return end
-  find_counters(base, budgets, plan)
+  local listed = redis.call('HMGET', base .. 'idx', unpack(suffixes))
   local settled, held, refused, throttled = {}, {}, nil, nil
   for i, budget in ipairs(budgets) do
-    local counter = plan.counters[i]
-    local s, h = counter.s, counter.h
+    local pair = redis.call('HMGET', base .. budget[1], 's', 'h')
+    local s, h = tonumber(pair[1] or nil), tonumber(pair[2] or nil)
     if not s or not h then
-      if counter.listed or s or h then return { 'NEED_REBUILD', budget[1] } end
+      if listed[i] or s or h then return { 'NEED_REBUILD', budget[1] } end
       if budget[11] > 0 then
         local family = 'c:' .. string.match(budget[1], '^b:([^:]+:%d+)')
         if tonumber(redis.call('GET', base .. family) or 0) >= budget[11] then return { 'CARDINALITY', i, now } end
         plan.families[i] = family
       end
       plan.fresh[i], s, h = true, 0, 0
-    elseif not counter.listed then
+    elseif not listed[i] then
       plan.unlisted[i] = true
     end
     settled[i], held[i] = s, h
@@ -78,30 +58,25 @@ local function check_budgets(base, budgets, plan)
   if throttled then return { 'THROTTLED', throttled[1], throttled[2], settled, held } end
 end
 
-local function write(item, base, plan)
+local function write(item, base, ver, plan)
   local prefix, workspace, rid, amount, lease, ctx = item[1], item[2], item[3], item[7], item[8], item[9]
-  local meta = meta_of(base)
-  if item[5] > meta.ver then meta.ver, meta.newer = item[5], true end
+  if item[5] > ver then redis.call('HSET', base .. 'meta', 'ver', int(item[5])) end
   for i, rate in ipairs(item[11]) do
     if rate[2] == 'c' then
-      put(opened, base .. rate[1], int(now + lease), rid)
-      freed[base .. rate[1]] = lease
-      running[base .. rate[1]] = running_of(base .. rate[1]) + 1
+      redis.call('ZREMRANGEBYSCORE', base .. rate[1], '-inf', int(now))
+      redis.call('ZADD', base .. rate[1], int(now + lease), rid)
+      redis.call('PEXPIRE', base .. rate[1], int(lease * 2))
     else
       take_rate(base, rate, plan.arrivals[i])
     end
   end
   for _, slow in ipairs(plan.throttles) do
-    local arrival = arrival_of(base .. slow[1])
-    arrival.at, arrival.px = now_us + slow[2], math.ceil(slow[2] / 1000) + 1000
+    redis.call('SET', base .. slow[1], exact(now_us + slow[2]), 'PX', int(math.ceil(slow[2] / 1000) + 1000))
     if slow[3] > 0 then plan.rates[#plan.rates + 1] = { slow[1], 'p', slow[3], slow[4], slow[5] } end
   end
   for i, budget in ipairs(item[10]) do
     if plan.fresh[i] then
       open_counter(prefix, workspace, budget[1], budget[3], budget[6], budget[10])
-      local counter = plan.counters[i]
-      counter.s, counter.h, counter.listed = 0, budget[3], true
-      meta.n, meta.idx = meta.n + 1, meta.idx + 1
       if plan.families[i] then
         redis.call('INCR', base .. plan.families[i])
         redis.call('PEXPIREAT', base .. plan.families[i], int(math.min(budget[6] + RETIRE_MS, 8000000000000)))
@@ -111,9 +86,8 @@ local function write(item, base, plan)
         redis.call('HSET', base .. 'idx', budget[1], int(budget[6]))
         redis.call('HINCRBY', base .. 'meta', 'n', 1)
         redis.call('ZADD', prefix .. 'due', int(budget[6] + RETIRE_MS), 'w:' .. workspace .. ':' .. budget[1])
-        plan.counters[i].listed, meta.n, meta.idx = true, meta.n + 1, meta.idx + 1
       end
-      add(plan.counters[i], 0, budget[3])
+      redis.call('HINCRBY', base .. budget[1], 'h', int(budget[3]))
     end
   end
   record_hold(prefix, workspace, rid, amount, plan.charges, plan.rates, now, lease, ctx)
@@ -123,24 +97,22 @@ end
 
 local function admit(item)
   local base = base_of(item[1], item[2])
-  local meta = meta_of(base)
-  if not (meta.state and meta.epoch and meta.seq and meta.ver and meta.n) then return { 'NEED_REBUILD', 'meta' } end
-  if meta.state ~= 'active' then return { 'STATE', meta.state } end
-  if meta.epoch > item[4] then return { 'STALE_EPOCH', meta.epoch, meta.seq, meta.ver } end
-  if meta.epoch < item[4] or meta.seq < item[6] then return { 'ROLLED_BACK', meta.epoch, meta.seq } end
-  if meta.until_ms and now < meta.until_ms then return { 'ADOPTING', meta.until_ms - now } end
-  if meta.ver > item[5] then return { 'STALE_POLICY', meta.ver } end
+  local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n', 'run')
+  if not (meta[1] and meta[2] and meta[3] and meta[4] and meta[5]) then return { 'NEED_REBUILD', 'meta' } end
+  if meta[1] ~= 'active' then return { 'STATE', meta[1] } end
+  if meta[6] ~= run then return { 'RESTARTED' } end  -- until it was compared with what everybody has seen
+  local epoch, seq, ver = tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
+  if epoch > item[4] then return { 'STALE_EPOCH', epoch, seq, ver } end
+  if epoch < item[4] or seq < item[6] then return { 'ROLLED_BACK', epoch, seq } end
+  if ver > item[5] then return { 'STALE_POLICY', ver } end
   if skewed(gateway_now) then return { 'CLOCK_SKEW', now } end
   if redis.call('EXISTS', base .. 'r:' .. item[3]) == 1 then return { 'DUPLICATE' } end
-  if not meta.idx then meta.idx = redis.call('HLEN', base .. 'idx') end
-  if meta.idx ~= meta.n then return { 'NEED_REBUILD', 'idx' } end
-  local plan = { rates = {}, arrivals = {}, rate_left = {}, throttles = {}, fresh = {}, unlisted = {}, families = {}, used = {}, charges = {}, counters = {} }
-  return check_rates(base, item[11], plan) or check_budgets(base, item[10], plan) or write(item, base, plan)
+  if redis.call('HLEN', base .. 'idx') ~= tonumber(meta[5]) then return { 'NEED_REBUILD', 'idx' } end
+  local plan = { rates = {}, arrivals = {}, rate_left = {}, throttles = {}, fresh = {}, unlisted = {}, families = {}, used = {}, charges = {} }
+  return check_rates(base, item[11], plan) or check_budgets(base, item[10], plan) or write(item, base, ver, plan)
 end
 
-local short = memory_is_short()
-return surely(function()
-  local replies = {}
-  for i = 3, #ARGV do replies[i - 2] = short and { 'FULL' } or admit(cmsgpack.unpack(ARGV[i])) end
-  return replies
-end)
+-- Finishes must always pass, so admits stop while there is still room for them.
+local replies, short = {}, memory_percent >= ceiling
+for i = 3, #ARGV do replies[i - 2] = short and { 'FULL' } or admit(cmsgpack.unpack(ARGV[i])) end
+return replies
