@@ -28,7 +28,6 @@ from guardrails.limiter.wire import (
     AdmitRequest,
     FinishKind,
     FinishRequest,
-    Full,
     Handed,
     Ok,
     RenewRequest,
@@ -47,8 +46,6 @@ RENEW_S = 10.0
 RESERVE_S = 0.25
 RENEW_BATCH = 256
 ADMIT_CEILING_PERCENT = 85
-MEMORY_MS = 100
-"""How often an admit asks for the memory in use: a gateway holds a few megabytes at most in that time, of the 15% that are kept"""
 
 KnownToLedger = Callable[[int, list[str]], Awaitable[set[str]]]
 """(workspace, rids) -> those that already have a row in the ledger. Raises LedgerUnavailable."""
@@ -114,8 +111,6 @@ class Limiter:
         self._lanes: dict[int, Lane] = {}
         self._outboxes: dict[int, Outbox] = {}
         self._fences: dict[int, Fence] = {}
-        self._memory_asked: dict[int, int] = {}
-        """By lane; empty while memory is short"""
         self._open: dict[str, tuple[int, AdmitRequest]] = {}
         self._unknown: dict[int, list[Parcel]] = {}
         self._in_doubt: dict[str, Parcel] = {}
@@ -148,9 +143,7 @@ class Limiter:
             if isinstance(reply, StaleEpoch):
                 await self._caught_up(workspace_id, reply.epoch, reply.seq)
                 continue
-            if isinstance(reply, Full):
-                self._memory_asked.clear()
-            elif isinstance(reply, Ok):
+            if isinstance(reply, Ok):
                 if (
                     fence.epoch != request.epoch
                 ):  # this process has told a rebuild meanwhile what it holds, without this call
@@ -540,12 +533,8 @@ class Limiter:
         return outbox
 
     def _start_admits(self, lane: int, payloads: list[bytes], answered: Answered) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        ceiling = b"0"
-        if not 0 <= now_ms - self._memory_asked.get(lane, 0) < MEMORY_MS:
-            self._memory_asked[lane] = now_ms
-            ceiling = b"%d" % ADMIT_CEILING_PERCENT
-        self._start(scripts.ADMIT, lane, [b"%d" % now_ms, ceiling, *payloads], answered)
+        now_ms = b"%d" % (time.time_ns() // 1_000_000)
+        self._start(scripts.ADMIT, lane, [now_ms, b"%d" % ADMIT_CEILING_PERCENT, *payloads], answered)
 
     def _start(self, script: scripts.Script, lane: int, arguments: list[bytes], answered: Answered) -> None:
         """Run a script and return at once; a cluster's goes through the library, which follows slots that move."""

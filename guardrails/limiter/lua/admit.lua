@@ -1,5 +1,5 @@
 -- admit: may these calls be made? All checks of a call first, then all its writes (a script is atomic but does not roll back).
--- ARGV: gateway's now (ms), percent of maxmemory beyond which nothing new is admitted (0: not asked this time), then one packed request a call.
+-- ARGV: gateway's now (ms), percent of maxmemory beyond which nothing new is admitted, then one packed request a call.
 local gateway_now, ceiling = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 -- Past its throttle threshold a scope's calls are spaced: at a set rate, or so that what is left lasts for what remains of the period.
