@@ -158,8 +158,9 @@ def _audio(usage: Any, body: Mapping[str, Any], call: Call, *, plain_output: str
     if usage.get("type") == "duration" or ("seconds" in usage and "input_tokens" not in usage):
         tally.expect(usage, KEYS)
         _seconds(tally, usage.get("seconds"), call)
-    elif "prompt_audio_seconds" in usage:  # Mistral
-        _seconds(tally, usage.get("prompt_audio_seconds"), call)
+    elif usage.get("prompt_audio_seconds"):  # Mistral transcribes by the minute; the tokens beside it are not billed
+        _seconds(tally, usage["prompt_audio_seconds"], call)
+    elif "prompt_audio_seconds" in usage:
         for key, bucket in (("prompt_tokens", "input_uncached"), ("completion_tokens", "output_text")):
             tally.add(bucket, tally.count(usage, key))
     else:
