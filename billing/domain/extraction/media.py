@@ -158,11 +158,10 @@ def _audio(usage: Any, body: Mapping[str, Any], call: Call, *, plain_output: str
     if usage.get("type") == "duration" or ("seconds" in usage and "input_tokens" not in usage):
         tally.expect(usage, KEYS)
         _seconds(tally, usage.get("seconds"), call)
-    elif usage.get("prompt_audio_seconds"):  # Mistral transcribes by the minute; the tokens beside it are not billed
-        _seconds(tally, usage["prompt_audio_seconds"], call)
-    elif "prompt_audio_seconds" in usage:
-        for key, bucket in (("prompt_tokens", "input_uncached"), ("completion_tokens", "output_text")):
-            tally.add(bucket, tally.count(usage, key))
+    elif "prompt_audio_seconds" in usage:  # Mistral
+        _seconds(tally, usage.get("prompt_audio_seconds"), call)
+        for key in ("prompt_tokens", "completion_tokens"):
+            tally.count(usage, key)  # a transcription is billed by its length alone
     else:
         prompt = tokens_of(tally, usage, plain_output=plain_output)
     return tally.usage(_context(body, call, prompt), usage)
@@ -180,7 +179,13 @@ def _seconds(tally: Tally, value: Any, call: Call) -> None:
 
 
 def moderation(body: Mapping[str, Any], call: Call) -> Usage:
-    """Free of charge."""
+    """Free of charge at OpenAI; Mistral's classifiers are billed by the token."""
+    usage = body.get("usage")
+    if call.provider == "mistral" and isinstance(usage, Mapping):
+        tally = Tally()
+        prompt = tally.count(usage, "prompt_tokens", required=True)
+        tally.add("input_uncached", prompt)
+        return tally.usage(_context(body, call, prompt), usage)
     return Usage(context=UsageContext(model_served=text_of(body, "model"), response_id=text_of(body, "id")))
 
 
