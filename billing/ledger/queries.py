@@ -39,6 +39,7 @@ from workspaces.models import Workspace
 TAG: Final = "tag:"
 MOST_DAYS: Final = 366 * 10
 MOST_DAYS_BY_HOUR: Final = 62
+MOST_TAGS_SHOWN: Final = 30
 
 
 class CannotAnswer(Invalid):
@@ -175,6 +176,13 @@ def totals(workspace: Workspace, days: Days, filters: Filters = NO_FILTERS) -> T
     return rows[0].totals if rows else Totals()
 
 
+RANKS: Final[Mapping[str, str]] = {
+    **{name: name for name in MEASURES},
+    "tokens": "input_tokens + cache_read_tokens + cache_write_tokens + output_tokens",
+}
+"""What groups can be ranked by -> the expression of its measure."""
+
+
 def by_value(
     workspace: Workspace,
     days: Days,
@@ -196,20 +204,28 @@ def grouped(
     filters: Filters = NO_FILTERS,
     limit: int = 100,
     rank_by: str = "cost_nano",
+    only: Sequence[tuple[str, ...]] | None = None,
 ) -> list[Row]:
-    """Sums by no, one or two dimensions, largest first.
+    """Sums by no, one or two dimensions, largest first; or of the groups `only`, in their order, those that are there.
 
     What concerns one dimension reads its own rollup (whole months from monthly rows); everything else the daily combinations.
     """
     _inside(workspace)
     _check(dimensions, filters)
-    if rank_by not in MEASURES:
-        raise CannotAnswer(f"cannot rank by {rank_by[:40]!r}: use one of {', '.join(MEASURES)}")
+    _check_rank(rank_by)
     single = _single(dimensions, filters)
     if single is None:
-        return _grouped_details(workspace, days, dimensions, filters, limit, rank_by)
+        shown = _ranked_details(workspace, days, dimensions, filters, limit, rank_by) if only is None else list(only)
+        return _grouped_details(workspace, days, dimensions, filters, shown)
     segments = list(_calendar(days, monthly=single not in NO_MONTHS))
-    values = _dearest(workspace, segments, single, filters, limit, rank_by) if dimensions else None
+    values = None
+    if dimensions:
+        dearest = only is None
+        values = (
+            _dearest(workspace, segments, single, filters, limit, rank_by)
+            if dearest
+            else [value for (value,) in only or ()]
+        )
     merged: dict[str, Totals] = {}
     for model, column, first, last in segments:
         rows = _values(model, column, workspace, single, first, last, filters)
@@ -220,7 +236,102 @@ def grouped(
             merged[group] = merged.get(group, Totals()) + _totals(numbers)
     if values is None:
         return [Row((), sums) for sums in merged.values()]
-    return [Row((value,), merged[value]) for value in values]
+    return [Row((value,), merged[value]) for value in values if value in merged]
+
+
+def ranked(
+    workspace: Workspace,
+    days: Days,
+    dimensions: Sequence[str],
+    *,
+    filters: Filters = NO_FILTERS,
+    limit: int,
+    rank_by: str = "cost_nano",
+) -> list[tuple[str, ...]]:
+    """The groups of one or two dimensions, largest first, without their sums: what an export then reads piece by piece (`grouped(only=)`)."""
+    _inside(workspace)
+    _check(dimensions, filters)
+    _check_rank(rank_by)
+    single = _single(dimensions, filters)
+    if single is None:
+        return [
+            tuple(v or "" for v in one) for one in _ranked_details(workspace, days, dimensions, filters, limit, rank_by)
+        ]
+    segments = list(_calendar(days, monthly=single not in NO_MONTHS))
+    return [(value,) for value in _dearest(workspace, segments, single, filters, limit, rank_by)]
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """A value whose spend changed, and by how much."""
+
+    dimension: str
+    value: str
+    now_nano: int
+    before_nano: int
+
+    @property
+    def change_nano(self) -> int:
+        return self.now_nano - self.before_nano
+
+
+def movers(workspace: Workspace, days: Days, dimensions: Sequence[str], *, limit: int = 8) -> list[Mover]:
+    """The values whose spend differs most from that of as many days before, of any of the dimensions. One read of the daily rollup."""
+    _inside(workspace)
+    _check((), dict.fromkeys(dimensions, ""))
+    before = days.before()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT dimension, value, sum(cost_nano) FILTER (WHERE day >= %(first)s), sum(cost_nano) FILTER (WHERE day < %(first)s)
+            FROM billing_rollup_day
+            WHERE workspace_id = %(workspace)s AND dimension = ANY(%(dimensions)s) AND day BETWEEN %(before)s AND %(last)s
+            GROUP BY dimension, value
+            ORDER BY abs(sum(CASE WHEN day >= %(first)s THEN cost_nano ELSE -cost_nano END)) DESC, dimension, value LIMIT %(limit)s
+            """,
+            {
+                "workspace": workspace.pk, "dimensions": list(dimensions), "first": days.first, "last": days.last,
+                "before": before.first, "limit": limit,
+            },
+        )  # fmt: skip
+        return [Mover(name, value, int(now or 0), int(was or 0)) for name, value, now, was in cursor.fetchall()]
+
+
+def hours_so_far(workspace: Workspace, now: datetime) -> tuple[Totals, Totals]:
+    """Today until now, and yesterday until the same time on the clock: a fair comparison for a day that is not over. Whole hours of
+    the rollup, so yesterday's running hour counts as far as it is a whole one."""
+    _inside(workspace)
+    clock = zone(workspace.time_zone)
+    local = now.astimezone(clock)
+    midnight = datetime.combine(local.date(), time(), clock)
+    day_before = datetime.combine(local.date() - timedelta(days=1), time(), clock)
+    until = datetime.combine(local.date() - timedelta(days=1), local.time(), clock)
+    rows = RollupHour.objects.filter(workspace_id=workspace.pk, dimension="", hour__gte=day_before, hour__lte=now)
+    today_sums, yesterday = Totals(), Totals()
+    for hour, *numbers in rows.values_list("hour", *MEASURES):
+        if hour >= midnight:
+            today_sums += Totals(*numbers)
+        elif hour < until.astimezone(UTC):
+            yesterday += Totals(*numbers)
+    return today_sums, yesterday
+
+
+def known_tags(workspace: Workspace, days: Days) -> list[str]:
+    """The tags that calls of the range had, as dimensions ("tag:plan"), by name."""
+    _inside(workspace)
+    rows = RollupMonth.objects.filter(
+        workspace_id=workspace.pk,
+        dimension__gt=TAG,
+        dimension__lt=TAG[:-1] + ";",
+        month__gte=days.first.replace(day=1),
+        month__lte=days.last,
+    )
+    return sorted(set(rows.order_by("dimension").values_list("dimension", flat=True).distinct()[:MOST_TAGS_SHOWN]))
+
+
+def _check_rank(rank_by: str) -> None:
+    if rank_by not in RANKS:
+        raise CannotAnswer(f"cannot rank by {rank_by[:40]!r}: use one of {', '.join(RANKS)}")
 
 
 Segment = tuple[type[RollupDay] | type[RollupMonth], str, date, date]
@@ -235,7 +346,7 @@ def _dearest(
     for model, column, first, last in segments:
         own = " AND value = %s" if dimension in filters else ""
         parts.append(
-            f"SELECT value, {rank_by} AS measure FROM {model._meta.db_table} "  # noqa: S608 - names of ours, checked by `grouped`
+            f"SELECT value, {RANKS[rank_by]} AS measure FROM {model._meta.db_table} "  # noqa: S608 - names of ours, checked by `grouped`
             f"WHERE workspace_id = %s AND dimension = %s AND {column} BETWEEN %s AND %s{own}"
         )
         params += [workspace.pk, dimension, first, last, *([filters[dimension]] if own else [])]
@@ -245,23 +356,36 @@ def _dearest(
         return [row[0] for row in cursor.fetchall()]
 
 
-def _grouped_details(
+def _ranked_details(
     workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, limit: int, rank_by: str
+) -> list[Any]:
+    rows, names = _details(workspace, days, dimensions, filters)
+    if not names:
+        return []
+    measure = sum((F(name) for name in RANKS[rank_by].split(" + ")[1:]), start=F(RANKS[rank_by].split(" + ")[0]))
+    found = rows.values(*names).annotate(measure=Sum(measure)).order_by(F("measure").desc(), *names)
+    return list(found.values_list(*names)[:limit])
+
+
+def _grouped_details(
+    workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, shown: Sequence[tuple[str, ...]]
 ) -> list[Row]:
     rows, names = _details(workspace, days, dimensions, filters)
     if not names:  # `values()` of nothing would group by everything
         whole = rows.aggregate(**_sums())
         return [Row((), _totals([whole[name] for name in _SUM_NAMES]))]
-    ranked = rows.values(*names).annotate(measure=Sum(rank_by)).order_by(F("measure").desc(), *names)
-    shown = list(ranked.values_list(*names)[:limit])
     for place, name in enumerate(names):
         wanted = {values[place] for values in shown}
         # A tag that a call does not have is NULL, which no list contains.
-        absent = Q(**{f"{name}__isnull": True}) if None in wanted else Q()
+        absent = Q(**{f"{name}__isnull": True}) if wanted & {None, ""} and name.startswith("tag_") else Q()
         rows = rows.filter(Q(**{f"{name}__in": wanted - {None}}) | absent)
     sums = rows.values(*names).annotate(**_sums()).values_list(*names, *_SUM_NAMES)
-    found = {row[: len(names)]: _totals(row[len(names) :]) for row in sums}
-    return [Row(tuple(value or "" for value in values), found[values]) for values in shown]
+    found: dict[tuple[str, ...], Totals] = {}
+    for row in sums:
+        key = tuple(value or "" for value in row[: len(names)])
+        found[key] = found.get(key, Totals()) + _totals(row[len(names) :])
+    plain = [tuple(value or "" for value in values) for values in shown]
+    return [Row(values, found[values]) for values in dict.fromkeys(plain) if values in found]
 
 
 def series(

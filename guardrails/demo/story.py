@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-SLUG: Final = "demo"
+SLUG: Final = "harbor-desk"
 NAME: Final = "Harbor Desk"
 TIME_ZONE: Final = "Europe/Berlin"
 OWNER: Final = "demo@sluice.example"
