@@ -37,5 +37,4 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["python", "-c", "import sys; from config.stack.part import answers_http; sys.exit(not answers_http(8000))"]
-CMD ["uvicorn", "config.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--loop", "uvloop", "--http", "httptools", \
-     "--no-access-log", "--no-server-header", "--no-proxy-headers", "--timeout-graceful-shutdown", "60"]
+CMD ["python", "-m", "config.stack.web", "--listen", "0.0.0.0:8000", "--drain", "60"]

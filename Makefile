@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# One more than cores: some tests wait for processes, deadlines and pages.
+WORKERS ?= $(shell expr $(CORES) + 1)
 SEED ?= 1
 ARGS ?=
 export PYTHON
@@ -32,7 +34,7 @@ env-dev: ## make .venv with what the tests and checks need as well
 
 test: env-dev ## run all tests: in parallel, in random order, on real servers of their own (ARGS="-k name")
 	@bin/browser
-	@$(PY) -m pytest -n $(CORES) --dist worksteal -m "not long" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
 
 check: env-dev ## lint, format, types, import contracts, deployment settings, migrations, templates
 	$(PY) -m ruff check .

@@ -6,10 +6,11 @@ before the view runs. Under `/api/v1/`: the REST API, with tokens instead of coo
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from billing import urls as billing
 from guardrails import urls as guardrails
+from workspaces import problems
 from workspaces import urls as workspaces
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -19,4 +20,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("billing.api_urls")),
     path("api/v1/", include("guardrails.api_urls")),
+    re_path(r"^api/", problems.nothing_here),  # last: what no API has is answered in the API's words, not with a page
 ]

@@ -3,13 +3,16 @@ the fields (`views.frame.refuse`)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 
-from workspaces.models import Role, Workspace
+from workspaces.actions.virtual_keys import PINNABLE
+from workspaces.models import Membership, Role, VirtualKey, Workspace
 
 _AREAS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 ENVIRONMENTS = ("production", "staging", "development", "test")
@@ -61,6 +64,9 @@ class ProfileForm(forms.Form):
 class VirtualKeyForm(forms.Form):
     name = forms.CharField(max_length=80, label="Name")
     environment = forms.ChoiceField(choices=[(name, name) for name in ENVIRONMENTS], initial="production")
+    member_id = forms.ChoiceField(
+        required=False, label="Owner", help_text="Every call with this key counts as this member’s."
+    )
     agent = forms.CharField(max_length=80, required=False, help_text="Every call with this key counts as this agent’s.")
     department = forms.CharField(max_length=80, required=False, help_text="And as this department’s.")
     allowed_models = forms.CharField(
@@ -83,9 +89,26 @@ class VirtualKeyForm(forms.Form):
         help_text="The key is refused after it.",
     )
 
-    def __init__(self, *arguments: Any, zone: str, **options: Any) -> None:
+    may_override = forms.MultipleChoiceField(
+        required=False,
+        choices=[(name, name) for name in PINNABLE],
+        label="A call may say otherwise about",
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
+        help_text="What is fixed here holds for every call, unless its headers may override it.",
+    )
+
+    def __init__(
+        self, *arguments: Any, zone: str, members: Sequence[Membership], key: VirtualKey | None = None, **options: Any
+    ) -> None:
+        """`key`: the one that is changed; its environment stays among the choices whatever it is called."""
+        if key is not None:
+            options["initial"] = _as_typed(key, ZoneInfo(zone))
         super().__init__(*arguments, **options)
         self._zone = ZoneInfo(zone)
+        named = [(str(one.id), one.user.name or one.user.email) for one in members]
+        self.fields["member_id"].choices = [("", "nobody in particular"), *named]  # type: ignore[attr-defined]
+        if key is not None and key.environment not in ENVIRONMENTS:
+            self.fields["environment"].choices += [(key.environment, key.environment)]  # type: ignore[attr-defined]
 
     def wanted(self) -> dict[str, Any]:
         """The keywords of `actions.create_virtual_key`."""
@@ -95,8 +118,10 @@ class VirtualKeyForm(forms.Form):
         return {
             "name": given["name"],
             "environment": given["environment"],
+            "member_id": given["member_id"],
             "agent": given["agent"],
             "department": given["department"],
+            "may_override": given["may_override"],
             "allowed_models": [name.strip() for name in given["allowed_models"].split(",") if name.strip()],
             "output_limit": given["output_limit"],
             "expires_at": ends,
@@ -105,8 +130,60 @@ class VirtualKeyForm(forms.Form):
     @property
     def is_detailed(self) -> bool:
         """Whether something beyond name and environment was typed or is wrong, so that the page shows it."""
-        more = ("agent", "department", "allowed_models", "output_limit", "expires_on")
+        more = ("member_id", "agent", "department", "may_override", "allowed_models", "output_limit", "expires_on")
         return self.is_bound and any(self.data.get(name) or name in self.errors for name in more)
+
+
+def _as_typed(key: VirtualKey, zone: ZoneInfo) -> dict[str, Any]:
+    """What a key is, as somebody would have typed it. A key that ends at a midnight has the day before as its last."""
+    ends = key.expires_at
+    return {
+        "name": key.name,
+        "environment": key.environment,
+        "member_id": str(key.member_id or ""),
+        "agent": key.agent,
+        "department": key.department,
+        "may_override": key.may_override,
+        "allowed_models": ", ".join(key.allowed_models),
+        "output_limit": key.output_limit,
+        "expires_on": None if ends is None else (ends.astimezone(zone) - timedelta(microseconds=1)).date(),
+    }
+
+
+class RotationForm(forms.Form):
+    """How long the old key works beside the new one."""
+
+    grace_hours = forms.TypedChoiceField(
+        label="The old key works for",
+        coerce=int,
+        choices=[(0, "not one more call"), (1, "an hour"), (24, "a day"), (168, "a week"), (720, "30 days")],
+        initial=24,
+    )
+
+
+class SecretForm(forms.Form):
+    """A provider key in place of another one."""
+
+    secret = forms.CharField(
+        max_length=4096,
+        label="New key",
+        strip=True,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "data-1p-ignore": "", "data-lpignore": "true"}),
+        help_text="Sealed at once, and used from the next call on.",
+    )
+
+
+class NameForm(forms.Form):
+    name = forms.CharField(max_length=80, label="Name")
+
+
+class AgentForm(NameForm):
+    department_id = forms.ChoiceField(required=False, label="Department")
+
+    def __init__(self, *arguments: Any, departments: Mapping[UUID, str], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        named = [(str(key), name) for key, name in departments.items()]
+        self.fields["department_id"].choices = [("", "none"), *named]  # type: ignore[attr-defined]
 
 
 class CredentialForm(forms.Form):

@@ -6,7 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.urls import resolve
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -16,7 +17,23 @@ from workspaces.errors import Refused
 PROBLEM_JSON = "application/problem+json"
 
 
+def nothing_here(request: HttpRequest) -> HttpResponse:
+    """The answer to an address below /api/ that nothing has. Where only the slash at its end is missing, the way there, method and body kept."""
+    if not request.path.endswith("/") and resolve(request.path + "/").func is not nothing_here:
+        query = request.META.get("QUERY_STRING", "")
+        return HttpResponse(status=308, headers={"Location": f"{request.path}/{'?' + query if query else ''}"})
+    hint = "GET /api/v1/schema/ lists every address. They end in a slash."
+    return JsonResponse(
+        document(404, "not_found", "There is nothing at this address.", hint), status=404, content_type=PROBLEM_JSON
+    )
+
+
 def problem(status: int, code: str, detail: str, *, hint: str = "", errors: Any = None) -> Response:
+    """The answer with a problem document."""
+    return Response(document(status, code, detail, hint, errors), status=status, content_type=PROBLEM_JSON)
+
+
+def document(status: int, code: str, detail: str, hint: str = "", errors: Any = None) -> dict[str, Any]:
     """One problem document (RFC 9457): type, title, status, detail, and our stable `code`, `hint`, `errors`."""
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -29,7 +46,7 @@ def problem(status: int, code: str, detail: str, *, hint: str = "", errors: Any 
         body["hint"] = hint
     if errors:
         body["errors"] = errors
-    return Response(body, status=status, content_type=PROBLEM_JSON)
+    return body
 
 
 def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:

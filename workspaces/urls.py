@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
+from workspaces.views import audit_log, directory, people, preferences, test_call, tokens, vault, virtual_keys
 from workspaces.views import entrance as outside
-from workspaces.views import people, preferences, test_call, tokens, vault, virtual_keys
 
 entrance: list[URLPattern] = [
     path("", outside.home, name="home"),
@@ -19,18 +19,29 @@ inside: list[URLPattern] = [
     path("test-call/", test_call.test_call, name="test_call"),
     path("keys/", virtual_keys.keys, name="keys"),
     path("keys/new/", virtual_keys.key_new, name="key_new"),
+    path("keys/<uuid:key_id>/", virtual_keys.key, name="key"),
+    path("keys/<uuid:key_id>/rotate/", virtual_keys.key_rotate, name="key_rotate"),
     path("keys/<uuid:key_id>/revoke/", virtual_keys.key_revoke, name="key_revoke"),
     path("vault/", vault.vault, name="vault"),
     path("vault/new/", vault.credential_new, name="credential_new"),
     path("vault/<uuid:credential_id>/check/", vault.credential_check, name="credential_check"),
+    path("vault/<uuid:credential_id>/rotate/", vault.credential_rotate, name="credential_rotate"),
     path("vault/<uuid:credential_id>/disable/", vault.credential_disable, name="credential_disable"),
     path("vault/<uuid:credential_id>/enable/", vault.credential_enable, name="credential_enable"),
     path("vault/<uuid:credential_id>/delete/", vault.credential_delete, name="credential_delete"),
     path("members/", people.members, name="members"),
     path("members/invite/", people.member_invite, name="member_invite"),
     path("members/<uuid:membership_id>/role/", people.member_role, name="member_role"),
+    path("members/<uuid:membership_id>/department/", people.member_department, name="member_department"),
     path("members/<uuid:membership_id>/remove/", people.member_remove, name="member_remove"),
     path("members/invitations/<uuid:invitation_id>/withdraw/", people.invitation_withdraw, name="invitation_withdraw"),
+    path("directory/", directory.directory, name="directory"),
+    path("directory/departments/new/", directory.department_new, name="department_new"),
+    path("directory/departments/<uuid:department_id>/remove/", directory.department_remove, name="department_remove"),
+    path("directory/agents/new/", directory.agent_new, name="agent_new"),
+    path("directory/agents/<uuid:agent_id>/remove/", directory.agent_remove, name="agent_remove"),
+    path("audit/", audit_log.audit, name="audit"),
+    path("audit/export/", audit_log.audit_export, name="audit_export"),
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/<uuid:token_id>/revoke/", tokens.token_revoke, name="token_revoke"),
     path("settings/", preferences.preferences, name="settings"),

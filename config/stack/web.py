@@ -1,7 +1,7 @@
-"""One web process of `make up`: uvicorn on a listening socket that the supervisor owns.
+"""One web process: uvicorn with our protocol in front. `python -m config.stack.web --fd N --drain SECONDS`, or `--listen HOST:PORT`.
 
-The socket outlives the process: while a process that died is started again, connections wait instead of being refused, and several
-processes share the port. `python -m config.stack.web --fd N --drain SECONDS`
+Under `make up` the socket is the supervisor's and outlives the process: while a process that died is started again, connections wait
+instead of being refused, and several processes share the port. An image listens by itself.
 """
 
 from __future__ import annotations
@@ -26,12 +26,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _listen_at(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return listen(host, int(port))
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="config.stack.web")
-    arguments.add_argument("--fd", type=int, required=True)
+    where = arguments.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=int)
+    where.add_argument("--listen", metavar="HOST:PORT")
     arguments.add_argument("--drain", type=int, default=30)
     options = arguments.parse_args()
-    listener = socket.socket(fileno=options.fd)
+    listener = socket.socket(fileno=options.fd) if options.fd is not None else _listen_at(options.listen)
     config = uvicorn.Config(
         "config.asgi:application",
         loop="uvloop",

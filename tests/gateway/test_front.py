@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -24,11 +25,17 @@ def exchange(gateway: GatewayProcess, raw: bytes, timeout_s: float = 8) -> bytes
         try:
             while chunk := connection.recv(65536):
                 answer += chunk
-                if b"\r\n\r\n" in answer and answer.rstrip().endswith(b"}"):
+                if is_whole(answer):
                     connection.settimeout(0.2)
         except (TimeoutError, ConnectionResetError):
             pass
         return answer
+
+
+def is_whole(answer: bytes) -> bool:
+    head, separator, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    return bool(separator) and (len(body) >= int(length[1]) if length else body.endswith((b"}", b"0\r\n\r\n")))
 
 
 def post(shop: Shop, *headers: bytes, body: bytes = BODY, length: bool = True) -> bytes:

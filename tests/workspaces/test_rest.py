@@ -323,3 +323,18 @@ def test_the_api_describes_itself(api: Api) -> None:
 def test_every_action_of_the_table_has_a_role_and_an_owner_may_all_of_them() -> None:
     assert set(TABLE) == set(Action)
     assert all(Role.OWNER in rule.roles for rule in TABLE.values())
+
+
+def test_an_address_that_the_api_does_not_have_is_answered_in_its_own_words(api: Api) -> None:
+    alice = api("alice")
+    for path in ("/api/", "/api/v2/x/", "/api/v1/nothing", ACME + "virtual-keyss/", "/api/v1/workspaces//x"):
+        for method in (alice.get, alice.post):
+            answer = method(path)
+            assert answer.status_code == 404, path
+            assert answer["Content-Type"] == "application/problem+json"
+            assert answer.json()["code"] == "not_found"
+
+
+def test_a_missing_slash_costs_neither_method_nor_body(api: Api) -> None:
+    answer = api("alice").post(ACME + "virtual-keys?x=1", {"name": "prod"}, format="json")
+    assert (answer.status_code, answer["Location"]) == (308, ACME + "virtual-keys/?x=1")

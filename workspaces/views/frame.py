@@ -101,6 +101,8 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
     )),
     ("Workspace", (
         _Entry("members", "Members", "users", Action.SEE_PEOPLE),
+        _Entry("directory", "Agents and departments", "robot", Action.SEE_PEOPLE),
+        _Entry("audit", "Audit log", "book", Action.SEE_AUDIT),
         _Entry("tokens", "API tokens", "terminal-2", Action.MANAGE_TOKENS),
         _Entry("settings", "Settings", "settings", Action.SEE_WORKSPACE),
     )),

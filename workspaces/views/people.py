@@ -65,6 +65,23 @@ def member_role(request: HttpRequest, membership_id: UUID) -> HttpResponse:
     return redirect(url(request, "members"))
 
 
+@workspace_page(Action.MANAGE_PEOPLE, methods=("POST",))
+def member_department(request: HttpRequest, membership_id: UUID) -> HttpResponse:
+    try:
+        member = actions.change_member(
+            workspace=workspace_of(request),
+            by=actor(request),
+            membership_id=membership_id,
+            department_id=request.POST.get("department", ""),
+        )
+    except Refused as error:
+        messages.error(request, f"{error} {error.hint}".strip())
+    else:
+        name = reads.departments().get(member.department_id, "") if member.department_id else ""
+        messages.success(request, f"{member.user.email} is {f'in {name}' if name else 'in no department'} now.")
+    return redirect(url(request, "members"))
+
+
 @workspace_page(Action.SEE_PEOPLE, methods=("POST",), confirmed_by="members")
 def member_remove(request: HttpRequest, membership_id: UUID) -> HttpResponse:
     """Remove somebody, which the action allows to those who manage people; or leave, which anybody may."""
@@ -86,6 +103,9 @@ def _page(request: HttpRequest, form: InvitationForm) -> HttpResponse:
         "form": form,
         "invite_url": url(request, "member_invite"),
         "members": [_shown(request, one, me, departments) for one in reads.members_of(workspace)],
+        "departments": [
+            {"id": str(key), "name": name} for key, name in sorted(departments.items(), key=lambda d: d[1])
+        ],
         "invitations": [
             {
                 "email": one.email,
@@ -113,6 +133,10 @@ def _shown(request: HttpRequest, one: Membership, me: Membership, departments: d
         "roles": [{"value": value, "label": label} for value, label in _givable(request)],
         "role_url": url(request, "member_role", one.id) if changeable else "",
         "department": departments.get(one.department_id, "") if one.department_id else "",
+        "department_id": str(one.department_id or ""),
+        "department_url": url(request, "member_department", one.id)
+        if departments and roles.may(me.role, Action.MANAGE_PEOPLE)
+        else "",
         "since": one.created_at,
         "remove_url": url(request, "member_remove", one.id) if changeable or is_me else "",
         "remove_label": "Leave" if is_me else "Remove",

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from workspaces.directory.models import Department
+from workspaces.directory.models import Agent, Department
 from workspaces.domain.providers import PROVIDERS
+from workspaces.errors import NotThere
 from workspaces.models import ApiToken, Invitation, Membership, User, VirtualKey, Workspace, WorkspaceState
 from workspaces.vault.models import CredentialState, ProviderCredential
 
@@ -33,6 +34,15 @@ def keys_of(workspace: Workspace) -> list[VirtualKey]:
     rows = rows.exclude(name=TEST_CALL_KEY, revoked_at__isnull=False)
     now = timezone.now()
     return sorted(rows.order_by("-created_at")[:1000], key=lambda key: not is_working(key, now))
+
+
+def key_of(workspace: Workspace, key_id: UUID) -> VirtualKey:
+    """Raises NotThere."""
+    found = VirtualKey.objects.select_related("member__user", "created_by").filter(workspace=workspace, pk=key_id)
+    key = found.first()
+    if key is None:
+        raise NotThere("There is no such key in this workspace.")
+    return key
 
 
 def is_working(key: VirtualKey, now: datetime) -> bool:
@@ -79,6 +89,10 @@ def members_of(workspace: Workspace) -> list[Membership]:
 
 def departments() -> dict[UUID, str]:
     return dict(Department.objects.values_list("id", "name"))
+
+
+def agents() -> list[Agent]:
+    return list(Agent.objects.select_related("department").order_by("name"))
 
 
 def open_invitations(workspace: Workspace) -> list[Invitation]:

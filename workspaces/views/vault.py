@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from workspaces import actions
 from workspaces.domain.providers import PROVIDERS
 from workspaces.errors import NotThere, Refused
-from workspaces.forms import CredentialForm
+from workspaces.forms import CredentialForm, SecretForm
 from workspaces.roles import Action
 from workspaces.vault.models import CredentialState, ProviderCredential
 from workspaces.views import reads
@@ -111,6 +111,30 @@ def credential_delete(request: HttpRequest, credential_id: UUID) -> HttpResponse
     return page(request, "workspaces/credential_delete.html", "vault", context)
 
 
+@workspace_page(Action.MANAGE_CREDENTIALS, methods=("GET", "POST"), confirmed_by="vault")
+def credential_rotate(request: HttpRequest, credential_id: UUID) -> HttpResponse:
+    """Another key in the place of one: the same name and environment, so nothing that points at it has to change."""
+    found = [one for one in reads.credentials() if one.id == credential_id]
+    if not found:
+        raise NotThere("There is no such credential in this workspace.")
+    form = SecretForm(request.POST or None)
+    if form.is_valid():
+        try:
+            credential = actions.rotate_credential(
+                workspace=workspace_of(request),
+                by=actor(request),
+                credential_id=credential_id,
+                secret=form.cleaned_data["secret"],
+            )
+        except Refused as error:
+            refuse(form, error)
+        else:
+            _tell(request, credential)
+            return redirect(url(request, "vault"))
+    context = {"credential": _shown(request, found[0]), "form": form, "vault_url": url(request, "vault")}
+    return page(request, "workspaces/credential_rotate.html", "vault", context, status=422 if form.errors else 200)
+
+
 def _tell(request: HttpRequest, credential: ProviderCredential) -> None:
     title = reads.title_of(credential.provider)
     if credential.state == CredentialState.VERIFIED:
@@ -168,6 +192,7 @@ def _shown(request: HttpRequest, credential: ProviderCredential) -> dict[str, An
         "checked_at": credential.checked_at,
         "is_off": is_off,
         "check_url": url(request, "credential_check", credential.id),
+        "rotate_url": url(request, "credential_rotate", credential.id) if has_secret else "",
         "disable_url": url(request, "credential_disable", credential.id),
         "enable_url": url(request, "credential_enable", credential.id),
         "delete_url": url(request, "credential_delete", credential.id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +11,11 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.http import urlencode
 
 from workspaces import actions
-from workspaces.errors import NotThere, Refused
-from workspaces.forms import VirtualKeyForm
+from workspaces.errors import Refused
+from workspaces.forms import RotationForm, VirtualKeyForm
 from workspaces.models import VirtualKey
 from workspaces.roles import Action, may
 from workspaces.views import reads, snippets, test_call
@@ -43,7 +44,7 @@ def keys(request: HttpRequest) -> HttpResponse:
 @workspace_page(Action.MANAGE_KEYS, methods=("GET", "POST"))
 def key_new(request: HttpRequest) -> HttpResponse:
     workspace = workspace_of(request)
-    form = VirtualKeyForm(request.POST or None, zone=workspace.time_zone)
+    form = VirtualKeyForm(request.POST or None, zone=workspace.time_zone, members=reads.members_of(workspace))
     if form.is_valid():
         try:
             minted = actions.create_virtual_key(workspace=workspace, by=actor(request), **form.wanted())
@@ -55,6 +56,61 @@ def key_new(request: HttpRequest) -> HttpResponse:
             return _made(request, minted.row, minted.text)
     context = {"form": form, "new_url": url(request, "key_new"), "keys_url": url(request, "keys")}
     return page(request, "workspaces/key_new.html", "keys", context, status=422 if form.errors else 200)
+
+
+@workspace_page(Action.SEE_KEYS, methods=("GET", "POST"))
+def key(request: HttpRequest, key_id: UUID) -> HttpResponse:
+    """One key: what it is, and for those who may, its settings, its successor and its end."""
+    workspace = workspace_of(request)
+    found = reads.key_of(workspace, key_id)
+    may_manage = may(membership_of(request).role, Action.MANAGE_KEYS)
+    sent = request.method == "POST" and may_manage
+    form = VirtualKeyForm(
+        request.POST if sent else None, zone=workspace.time_zone, members=reads.members_of(workspace), key=found
+    )
+    if form.is_valid():
+        try:
+            actions.change_virtual_key(workspace=workspace, by=actor(request), key_id=key_id, **_changes(form, found))
+        except Refused as error:
+            if error.field == "expires_at":
+                error.field = "expires_on"
+            refuse(form, error)
+        else:
+            messages.success(request, "Saved. The next call with this key knows it.")
+            return redirect(url(request, "key", key_id))
+    shown = _shown(request, found, timezone.now(), may_manage)
+    context = {
+        "key": shown | _details(request, found),
+        "form": form,
+        "rotation": RotationForm(),
+        "keys_url": url(request, "keys"),
+    }
+    return page(request, "workspaces/key.html", "keys", context, status=422 if form.errors else 200)
+
+
+def _changes(form: VirtualKeyForm, key: VirtualKey) -> dict[str, Any]:
+    """What the form asks for. The last day as it was shown leaves the moment of the end as it is."""
+    wanted = form.wanted()
+    if "expires_on" not in form.changed_data:
+        wanted["expires_at"] = key.expires_at
+    return wanted
+
+
+@workspace_page(Action.MANAGE_KEYS, methods=("POST",))
+def key_rotate(request: HttpRequest, key_id: UUID) -> HttpResponse:
+    form = RotationForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Choose how long the old key works beside the new one.")
+        return redirect(url(request, "key", key_id))
+    grace = timedelta(hours=form.cleaned_data["grace_hours"])
+    try:
+        minted = actions.rotate_virtual_key(
+            workspace=workspace_of(request), by=actor(request), key_id=key_id, grace=grace
+        )
+    except Refused as error:
+        messages.error(request, f"{error} {error.hint}".strip())
+        return redirect(url(request, "key", key_id))
+    return _made(request, minted.row, minted.text)
 
 
 def _made(request: HttpRequest, key: VirtualKey, text: str) -> HttpResponse:
@@ -76,10 +132,8 @@ def key_revoke(request: HttpRequest, key_id: UUID) -> HttpResponse:
         key = actions.revoke_virtual_key(workspace=workspace, by=actor(request), key_id=key_id)
         messages.success(request, f"“{key.name}” is revoked. Its next call is refused.")
         return redirect(url(request, "keys"))
-    found = [key for key in reads.keys_of(workspace) if key.id == key_id]
-    if not found:
-        raise NotThere("There is no such key in this workspace.")
-    context = {"key": _shown(request, found[0], timezone.now(), True), "keys_url": url(request, "keys")}
+    found = reads.key_of(workspace, key_id)
+    context = {"key": _shown(request, found, timezone.now(), True), "keys_url": url(request, "keys")}
     return page(request, "workspaces/key_revoke.html", "keys", context)
 
 
@@ -123,5 +177,21 @@ def _shown(request: HttpRequest, key: VirtualKey, now: datetime, may_manage: boo
         "is_off": not works,
         "state": "works" if works else ("revoked" if key.revoked_at else "expired"),
         "tone": "good" if works else "bad",
+        "url": url(request, "key", key.id),
         "revoke_url": url(request, "key_revoke", key.id) if works and may_manage else "",
+        "rotate_url": url(request, "key_rotate", key.id) if works and may_manage else "",
+    }
+
+
+def _details(request: HttpRequest, key: VirtualKey) -> dict[str, Any]:
+    return {
+        "member": (key.member.user.name or key.member.user.email) if key.member else "",
+        "agent": key.agent,
+        "department": key.department,
+        "may_override": ", ".join(key.may_override),
+        "allowed_models": key.allowed_models,
+        "output_limit": key.output_limit,
+        "expires_at": key.expires_at,
+        "calls_url": f"{url(request, 'calls')}?{urlencode({'virtual_key': str(key.id)})}",
+        "limits_url": f"{url(request, 'guardrails')}",
     }

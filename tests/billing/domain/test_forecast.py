@@ -1,0 +1,182 @@
+"""The forecast: what it says on plain histories, and how often its 80% interval holds on histories of many kinds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import date, timedelta
+from math import exp
+from statistics import median
+
+import pytest
+
+from billing.domain.forecast import Forecast, Maturity, forecast
+
+USD = 1_000_000_000
+JUNE = date(2026, 6, 1)
+END = date(2026, 6, 30)
+
+
+def days(first: date, amounts: list[float]) -> dict[date, int]:
+    return {first + timedelta(days=n): round(amount * USD) for n, amount in enumerate(amounts)}
+
+
+def at(history: dict[date, int], today: date, elapsed: float = 0.0, last: date = END) -> Forecast:
+    return forecast(history, first=today.replace(day=1), last=last, today=today, elapsed=elapsed)
+
+
+def test_a_steady_spend_ends_where_it_was_going() -> None:
+    steady = days(date(2026, 4, 20), [50.0] * 56)  # to June 14
+    seen = at(steady, date(2026, 6, 15))
+    assert seen.spent_nano == 14 * 50 * USD
+    assert abs(seen.expected_nano - 1500 * USD) < 5 * USD
+    assert seen.low_nano <= seen.expected_nano <= seen.high_nano
+    assert seen.maturity is Maturity.FAIR
+
+
+def test_it_says_on_which_day_a_line_is_crossed_and_when_it_is_not() -> None:
+    steady = days(date(2026, 4, 20), [80.0] * 52)  # to June 10
+    seen = at(steady, date(2026, 6, 11))
+    reach = seen.crossing(1500 * USD)
+    assert reach.expected == date(2026, 6, 19)  # 18 days of $80 are $1,440, nineteen $1,520
+    assert reach.earliest is not None
+    assert reach.earliest <= reach.expected
+    assert seen.crossing(5000 * USD).expected is None
+    assert seen.crossing(100 * USD).expected == seen.today
+
+
+def test_it_knows_weekdays() -> None:
+    def amount(day: date) -> float:
+        return 100.0 if day.weekday() < 5 else 4.0
+
+    start = date(2026, 4, 20)
+    history = {start + timedelta(days=n): round(amount(start + timedelta(days=n)) * USD) for n in range(54)}
+    friday = at(history, date(2026, 6, 13), last=date(2026, 6, 14))  # Saturday and Sunday remain
+    assert friday.expected_nano - friday.spent_nano < 40 * USD
+    monday = at({d: v for d, v in history.items() if d < date(2026, 6, 8)}, date(2026, 6, 8), last=date(2026, 6, 12))
+    assert abs(monday.expected_nano - monday.spent_nano - 500 * USD) < 60 * USD
+
+
+def test_one_spike_hardly_moves_it() -> None:
+    calm = [20.0] * 50
+    spiked = [*calm[:40], 2000.0, *calm[41:]]
+    start = date(2026, 4, 20)
+    without, with_spike = (at(days(start, amounts), date(2026, 6, 9)) for amounts in (calm, spiked))
+    ahead = without.expected_nano - without.spent_nano
+    assert with_spike.expected_nano - with_spike.spent_nano < 1.35 * ahead
+    assert with_spike.high_nano > without.high_nano
+
+
+def test_spikes_that_keep_coming_count() -> None:
+    amounts = [200.0 if n % 7 == 3 else 20.0 for n in range(50)]
+    seen = at(days(date(2026, 4, 20), amounts), date(2026, 6, 9))
+    mean = sum(amounts) / len(amounts)
+    assert (seen.expected_nano - seen.spent_nano) / USD > 0.75 * mean * 22
+
+
+def test_growth_carries_on_for_a_while() -> None:
+    growing = [20.0 * exp(0.02 * n) for n in range(50)]
+    seen = at(days(date(2026, 4, 20), growing), date(2026, 6, 9))
+    pace = growing[-1] * 22
+    assert (seen.expected_nano - seen.spent_nano) / USD > 1.05 * pace
+
+
+def test_young_data_says_so_and_gives_a_wide_interval() -> None:
+    young = at({date(2026, 6, 3): 5 * USD}, date(2026, 6, 3), elapsed=0.5)
+    assert young.maturity is Maturity.GUESS
+    assert young.high_nano > 2 * young.expected_nano
+    rough = at(days(date(2026, 6, 1), [5, 6, 5, 6, 5]), date(2026, 6, 6))
+    fair = at(days(date(2026, 4, 20), [5, 6] * 23), date(2026, 6, 5))
+    assert rough.maturity is Maturity.ROUGH
+    relative = [(seen.high_nano - seen.low_nano) / (seen.expected_nano - seen.spent_nano) for seen in (rough, fair)]
+    assert relative[0] > 1.5 * relative[1]
+
+
+def test_nothing_spent_is_no_forecast_and_no_error() -> None:
+    nothing = at({}, date(2026, 6, 3), elapsed=0.2)
+    assert (nothing.maturity, nothing.expected_nano, nothing.high_nano) == (Maturity.NONE, 0, 0)
+
+
+def test_the_last_minute_of_a_period_is_certain() -> None:
+    steady = days(date(2026, 4, 20), [50.0] * 72)
+    seen = at(steady, END, elapsed=1.0)
+    assert seen.spent_nano == seen.expected_nano == seen.low_nano == seen.high_nano == 1500 * USD
+
+
+def test_today_outside_the_period_is_a_mistake() -> None:
+    with pytest.raises(ValueError):
+        forecast({}, first=JUNE, last=END, today=date(2026, 7, 1), elapsed=0.0)
+
+
+# --- Backtest ---------------------------------------------------------------------------------------------------------
+Shape = Callable[[random.Random], Callable[[int, date], float]]
+
+
+def _steady(draw: random.Random) -> Callable[[int, date], float]:
+    return lambda n, day: 40 * draw.lognormvariate(0, 0.25)
+
+
+def _office(draw: random.Random) -> Callable[[int, date], float]:
+    return lambda n, day: (60 if day.weekday() < 5 else 12) * draw.lognormvariate(0, 0.3)
+
+
+def _growing(draw: random.Random) -> Callable[[int, date], float]:
+    rate = draw.uniform(0.0, 0.02)
+    return lambda n, day: 15 * exp(rate * n) * (1 if day.weekday() < 5 else 0.5) * draw.lognormvariate(0, 0.25)
+
+
+def _spiky(draw: random.Random) -> Callable[[int, date], float]:
+    return lambda n, day: 30 * draw.lognormvariate(0, 0.3) * (draw.uniform(3, 8) if draw.random() < 0.06 else 1)
+
+
+def _bursty(draw: random.Random) -> Callable[[int, date], float]:
+    return lambda n, day: draw.lognormvariate(3, 1.0) if draw.random() < 0.6 else 0.0
+
+
+def _wandering(draw: random.Random) -> Callable[[int, date], float]:
+    level = [30.0]
+
+    def amount(n: int, day: date) -> float:
+        level[0] *= draw.lognormvariate(0, 0.05)
+        return level[0] * (1 if day.weekday() < 5 else 0.6) * draw.lognormvariate(0, 0.2)
+
+    return amount
+
+
+SHAPES: dict[str, Shape] = {
+    "steady": _steady, "office": _office, "growing": _growing, "spiky": _spiky, "bursty": _bursty, "wandering": _wandering,
+}  # fmt: skip
+
+
+def test_the_interval_holds_four_times_in_five() -> None:
+    """Histories of 5 to 56 days, seen on days 4 to 26 of a 30-day month: coverage and the middle's bias, by shape."""
+    draw = random.Random(20260601)
+    covered: dict[str, list[tuple[bool, float, float]]] = {}
+    for name, shape in SHAPES.items():
+        for _ in range(60):
+            amount = shape(draw)
+            start = date(2026, 6, draw.randint(4, 26)) - timedelta(days=draw.randint(5, 56))
+            calendar = [start + timedelta(days=n) for n in range((END - start).days + 1)]
+            history = {day: round(amount(n, day) * USD) for n, day in enumerate(calendar)}
+            today = max(start + timedelta(days=5), date(2026, 6, draw.randint(4, 26)))
+            seen = at({day: value for day, value in history.items() if day < today}, today)
+            end = sum(value for day, value in history.items() if JUNE <= day <= END)
+            left = max(1, end - seen.spent_nano)
+            covered.setdefault(name, []).append(
+                (
+                    seen.low_nano <= end <= seen.high_nano,
+                    (seen.expected_nano - end) / left,
+                    (seen.high_nano - seen.low_nano) / left,
+                )
+            )
+    rates = {}
+    for name, results in covered.items():
+        rates[name] = sum(held for held, _, _ in results) / len(results)
+        bias, width = (median(column) for column in list(zip(*results, strict=True))[1:])
+        print(
+            f"{name:10} coverage {rates[name]:.0%}, median error of what was left {bias:+.0%}, median width {width:.0%}"
+        )
+    overall = sum(rates.values()) / len(rates)
+    print(f"overall    coverage {overall:.0%} of an 80% interval")
+    assert 0.74 <= overall <= 0.9
+    assert min(rates.values()) > 0.6

@@ -1,0 +1,123 @@
+"""The audit log: searched, read newest first, exported whole. Nobody can change it, here or anywhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils.http import urlencode
+
+from workspaces import audit as chain
+from workspaces.domain.plain_csv import inert
+from workspaces.models import AuditRecord
+from workspaces.roles import Action
+from workspaces.views.frame import page, url, workspace_of, workspace_page
+
+PAGE = 50
+MOST_EXPORTED = 100_000
+LONGEST_SEARCH = 80
+COLUMNS = ("number", "at", "actor", "address", "action", "target", "before", "after", "hash")
+
+
+class _Line:
+    """A file for the csv module that gives back what is written to it."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+@workspace_page(Action.SEE_AUDIT)
+def audit(request: HttpRequest) -> HttpResponse:
+    asked = {name: request.GET.get(name, "").strip()[:LONGEST_SEARCH] for name in ("q", "action")}
+    rows = _matching(request, **asked)
+    before = request.GET.get("before", "")
+    if before.isascii() and before.isdigit() and len(before) < 18:
+        rows = rows.filter(number__lt=int(before))
+    found = list(rows[: PAGE + 1])
+    kinds = AuditRecord.objects.filter(workspace_id=workspace_of(request).id).order_by("action")
+    context = {
+        "records": [_shown(row) for row in found[:PAGE]],
+        "asked": asked,
+        "searched": any(asked.values()),
+        "kinds": list(kinds.values_list("action", flat=True).distinct()),
+        "audit_url": url(request, "audit"),
+        "older_url": f"?{urlencode({**asked, 'before': str(found[PAGE - 1].number)})}" if len(found) > PAGE else "",
+        "newest_url": f"?{urlencode(asked)}" if before else "",
+        "export_url": url(request, "audit_export"),
+    }
+    return page(request, "workspaces/audit.html", "audit", context)
+
+
+@workspace_page(Action.SEE_AUDIT, methods=("POST",))
+def audit_export(request: HttpRequest) -> HttpResponse:
+    """The records that match, oldest first, as CSV. A POST, because taking the log away is itself on the record."""
+    asked = {name: request.POST.get(name, "").strip()[:LONGEST_SEARCH] for name in ("q", "action")}
+    workspace = workspace_of(request)
+    rows = list(_matching(request, **asked).order_by("number")[:MOST_EXPORTED])
+    chain.record(
+        workspace=workspace,
+        by=chain.Actor.of(request),
+        action="audit.export",
+        target=f"{len(rows)} records",
+        after={name: value for name, value in asked.items() if value},
+    )
+    answer = StreamingHttpResponse(_lines(rows), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="sluice-{workspace.slug}-audit.csv"'
+    return answer  # type: ignore[return-value]
+
+
+def _lines(rows: list[AuditRecord]) -> Iterator[str]:
+    writer = csv.writer(_Line())
+    yield writer.writerow(COLUMNS)
+    for row in rows:
+        yield writer.writerow(
+            [
+                row.number,
+                row.at.isoformat(),
+                inert(row.actor),
+                inert(row.address),
+                inert(row.action),
+                inert(row.target),
+                inert(json.dumps(row.before, ensure_ascii=False, sort_keys=True)),
+                inert(json.dumps(row.after, ensure_ascii=False, sort_keys=True)),
+                bytes(row.hash).hex(),
+            ]
+        )
+
+
+def _matching(request: HttpRequest, *, q: str, action: str) -> QuerySet[AuditRecord]:
+    """Newest first. `q` is looked for as it stands, in who, what and where; it is no pattern."""
+    rows = AuditRecord.objects.filter(workspace_id=workspace_of(request).id).order_by("-number")
+    if action:
+        rows = rows.filter(action=action)
+    if q:
+        rows = rows.filter(
+            Q(actor__icontains=q) | Q(target__icontains=q) | Q(action__icontains=q) | Q(address__icontains=q)
+        )
+    return rows
+
+
+def _shown(row: AuditRecord) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "at": row.at,
+        "actor": row.actor,
+        "address": row.address,
+        "action": row.action,
+        "target": row.target,
+        "changes": [
+            {"name": name, "before": _said(row.before.get(name)), "after": _said(row.after.get(name))}
+            for name in sorted({*row.before, *row.after})
+        ],
+        "hash": bytes(row.hash).hex()[:12],
+    }
+
+
+def _said(value: Any) -> str:
+    if value is None or value == "":
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
