@@ -50,7 +50,7 @@ SHARED_APPS = [
     "django_htmx",
     "gateway",
 ]
-TENANT_APPS = ["workspaces.vault", "workspaces.directory", "guardrails"]
+TENANT_APPS = ["workspaces.vault", "workspaces.directory", "billing.saved", "guardrails"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 
 TENANT_MODEL = "workspaces.Workspace"

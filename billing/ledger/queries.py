@@ -646,6 +646,36 @@ def _with_corrections(workspace: Workspace, charges: list[Entry]) -> list[Logged
     return [LoggedCall(charge, tuple(corrections.get(charge.rid, ()))) for charge in charges]
 
 
+def call_of(workspace: Workspace, given: UUID) -> UUID | None:
+    """The call that an id names: its own, or one of its attempts'. None where the books have neither."""
+    _inside(workspace)
+    try:
+        made = datetime.fromtimestamp(made_at_ms(given) / 1000, UTC)
+    except ValueError:
+        return None
+    window = (made - timedelta(seconds=10), made + timedelta(hours=1))
+    rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, leg=0)
+    return rows.filter(Q(call_id=given) | Q(rid=given)).values_list("call_id", flat=True).first()
+
+
+def dimensions_with(workspace: Workspace, value: str) -> list[str]:
+    """The dimensions that a call ever had this value in, as far as the months' rollup knows (sessions: the days')."""
+    _inside(workspace)
+    names = [name for name in _DIMENSIONS if name not in NO_MONTHS]
+    rows = RollupMonth.objects.filter(workspace_id=workspace.pk, dimension__in=names, value=value)
+    found = set(rows.values_list("dimension", flat=True).distinct())
+    if not found:
+        kept = RollupDay.objects.filter(workspace_id=workspace.pk, dimension__in=list(NO_MONTHS), value=value)
+        found = set(kept.values_list("dimension", flat=True)[:1])
+    return [name for name in _SEARCHED if name in found]
+
+
+_SEARCHED: Final = (
+    "customer", "feature", "agent", "model", "user", "session", "member", "department", "virtual_key", "environment", "provider",
+)  # fmt: skip
+"""Where a word that fits several dimensions is meant first."""
+
+
 def open_attempts(workspace: Workspace) -> int:
     """Calls that are held and not ended, as far as the books know."""
     _inside(workspace)

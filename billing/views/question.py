@@ -114,6 +114,17 @@ def read(pairs: Iterable[tuple[str, str]], today: date) -> Question:
     )  # fmt: skip
 
 
+def read_narrowing(
+    pairs: Iterable[tuple[str, str]], today: date, controls: Iterable[str]
+) -> tuple[dict[str, str], Days | None, tuple[str, ...]]:
+    """Filters and a range alone, as the call log has them: (filters, days or None for all, problems). `controls`: names of other fields."""
+    others = set(controls)
+    reader = _Reader([(name, value) for name, value in pairs if name not in others], today)
+    days = reader.range()[0] if any(reader.one(name) for name in ("range", "from", "to")) else None
+    filters = reader.filters()
+    return filters, days, tuple(dict.fromkeys(reader.problems))
+
+
 class _Reader:
     def __init__(self, pairs: Iterable[tuple[str, str]], today: date) -> None:
         self.problems: list[str] = []

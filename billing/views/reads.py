@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.db.models import Exists, OuterRef
 
+from billing.ledger.queries import Days
 from billing.models import RollupMonth, SequenceMark
 
 
@@ -21,3 +22,9 @@ def mark(workspace_id: int) -> Mark:
     ended = RollupMonth.objects.filter(workspace_id=OuterRef("workspace_id"), dimension="")
     row = SequenceMark.objects.filter(workspace_id=workspace_id).values_list("seq", Exists(ended)).first()
     return Mark(*row) if row else Mark()
+
+
+def has_values(workspace_id: int, dimension: str, days: Days) -> bool:
+    """Whether any call of the months of a range had this dimension."""
+    rows = RollupMonth.objects.filter(workspace_id=workspace_id, dimension=dimension)
+    return rows.filter(month__gte=days.first.replace(day=1), month__lte=days.last).exists()

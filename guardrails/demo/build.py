@@ -85,8 +85,7 @@ def make(*, now: datetime, size: float = 1.0, slug: str = story.SLUG, say: Say) 
     calls = 0
     for month in traffic.months(local):
         planned = traffic.planned(month, local, size=size, chance=Random(SEED + month.number))
-        if month.target_usd is not None:
-            _scale(planned, month.target_usd * size, book)
+        _scale(planned, month.target_usd * size, book)
         _book(workspace, written.events(planned))
         calls += len(planned)
         say(f"{month.first:%B %Y}: {len(planned):,} calls are on the books ({time.monotonic() - began:.0f} s)")
@@ -175,10 +174,10 @@ def _budgets(workspace: Workspace) -> dict[str, Budget]:
     made = {
         "month": guardrail_actions.monthly_control(workspace=workspace, by=OPERATOR, cap_usd=TOTAL_MONTHLY_USD),
         "day": guardrail_actions.daily_hard_stop(workspace=workspace, by=OPERATOR, cap_usd=DAILY_STOP_USD),
-        "members": guardrail_actions.member_caps(workspace=workspace, by=OPERATOR, cap_usd="60"),
+        "members": guardrail_actions.member_caps(workspace=workspace, by=OPERATOR, cap_usd="150"),
         "summary": create_budget(
-            workspace=workspace, by=OPERATOR, cap="1200", period="month", scope=Dimension.FEATURE, value="ticket-summary",
-            name="Ticket summaries", strategy=Strategy.THROTTLE, alert_percent=60, throttle_percent=85,
+            workspace=workspace, by=OPERATOR, cap="1400", period="month", scope=Dimension.FEATURE, value="ticket-summary",
+            name="Ticket summaries", strategy=Strategy.THROTTLE, alert_percent=60, throttle_percent=90,
         ),
         "agents": create_budget(
             workspace=workspace, by=OPERATOR, cap="40", period="day", scope=Dimension.AGENT, value=None, name="Each agent a day",

@@ -15,6 +15,7 @@ TIME_ZONE: Final = "Europe/Berlin"
 OWNER: Final = "demo@sluice.example"
 PASSWORD: Final = "let the river run"  # noqa: S105 - printed on purpose; `build` refuses to run in production
 MONTH_ONE_USD: Final = 42
+MONTH_TWO_USD: Final = 640
 MONTH_THREE_USD: Final = 2417
 WHOLE_AFTER_DAYS: Final = 10
 """From this day of a month on, the month to date has come to the story's sum; before, to its share."""

@@ -43,7 +43,7 @@ _OFFICE: Final = (
 _ALWAYS: Final = (
     0.25, 0.18, 0.14, 0.12, 0.14, 0.2, 0.4, 0.8, 1.4, 1.9, 2.0, 1.9, 1.7, 1.8, 1.9, 1.8, 1.6, 1.4, 1.3, 1.2, 1.0, 0.8, 0.6, 0.4,
 )  # fmt: skip
-_GROWTH: Final = (1.045, 1.035, 1.012)
+_GROWTH: Final = (1.045, 1.055, 1.02)
 """A day over the day before, in each month."""
 _LAST_WEEK_FACTOR: Final = 2.1
 """How much more the largest customer calls in its last seven days."""
@@ -78,8 +78,8 @@ class Month:
     number: int
     """0, 1 or 2"""
     first: date
-    target_usd: float | None
-    """What its calls shall come to; None: whatever they cost."""
+    target_usd: float
+    """What its calls shall come to."""
     share: float
     """Of the story's calls."""
 
@@ -92,7 +92,7 @@ def months(now: datetime) -> list[Month]:
     share = min(1.0, now.day / story.WHOLE_AFTER_DAYS)
     return [
         Month(0, first, story.MONTH_ONE_USD, 1.0),
-        Month(1, second, None, 1.0),
+        Month(1, second, story.MONTH_TWO_USD, 1.0),
         Month(2, third, story.MONTH_THREE_USD * share, share),
     ]
 
