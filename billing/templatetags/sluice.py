@@ -35,7 +35,7 @@ def usd_round(nano: int | None) -> str:
 @register.filter
 def usd_exact(nano: int | None) -> str:
     """Nano-dollars to the last digit, for titles and price lines."""
-    return "" if nano is None else f"${money.usd_text(nano)}"
+    return "" if nano is None else f"{'-' if nano < 0 else ''}${money.usd_text(abs(nano))}"
 
 
 @register.filter

@@ -53,6 +53,8 @@ class Chart:
     labels: list[dict[str, Any]]
     legend: list[dict[str, Any]]
     lines: list[dict[str, Any]] = field(default_factory=list)
+    twin: dict[str, Any] = field(default_factory=dict)
+    """The same numbers as a table: {"head": [...], "rows": [{"title", "url", "values"}]}."""
     height: int = HEIGHT
     base: int = HEIGHT - _BOTTOM
     axis_width: int = 56
@@ -104,6 +106,7 @@ def stacked(
         legend=[{"name": one.name, "tone": one.tone} for one in series]
         + ([{"name": before_name, "tone": "before"}] if lines else []),
         lines=lines,
+        twin=_twin(buckets, [*series, *([Series("Total", totals, 0)] if len(series) != 1 else [])], shown),
     )
 
 
@@ -136,15 +139,22 @@ def lined(
             {"tone": one.tone, "segments": _segments(one.values, width, scale), "dots": _dots(one.values, width, scale)}
             for one in series
         ],
+        twin=_twin(buckets, series, shown),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """One horizontal bar of a list: a share of the largest, in percent."""
-
-    share: str
-    before: str = ""
+def _twin(buckets: Sequence[Bucket], series: Sequence[Series], shown: Shown) -> dict[str, Any]:
+    rows = []
+    for place, bucket in enumerate(buckets):
+        values = [one.values[place] for one in series]
+        rows.append(
+            {
+                "title": bucket.title,
+                "url": bucket.url,
+                "values": ["–" if value is None else shown(value) for value in values],
+            }
+        )
+    return {"head": [one.name for one in series], "rows": rows}
 
 
 def _column(

@@ -72,7 +72,7 @@ def call(request: HttpRequest, call_id: UUID) -> HttpResponse:
             "call_id": str(call_id),
             "hold_nano": sum(attempt.charge.hold_nano for attempt in attempts),
             "first_byte_ms": last.told.first_byte_ms,
-            "overhead_ms": _milliseconds(last.charge.overhead_us),
+            "overhead_ms": _milliseconds(last.told.overhead_us),
             "basis_said": BASIS[Basis(last.basis)][0],
             "basis_help": BASIS[Basis(last.basis)][1],
         },
@@ -93,7 +93,7 @@ def _timeline(attempts: list[LoggedCall]) -> dict[str, Any]:
     whole_ms = 1.0
     for one in attempts:
         start_ms = (one.charge.at - began).total_seconds() * 1000
-        overhead_ms = max(0, one.charge.overhead_us or 0) / 1000
+        overhead_ms = max(0, one.told.overhead_us or 0) / 1000
         duration_ms = one.told.duration_ms or 0
         rows.append((one, start_ms, overhead_ms, one.told.first_byte_ms, duration_ms))
         whole_ms = max(whole_ms, start_ms + overhead_ms + duration_ms)
@@ -109,15 +109,24 @@ def _timeline(attempts: list[LoggedCall]) -> dict[str, Any]:
             {"at": one.charge.at, "said": "Admitted: its worst case was held on every budget", "after": _ms(start_ms)}
         ]
         if duration_ms:
-            events.append(
-                {"at": None, "said": f"Sent to {workspace_reads.title_of(one.charge.provider)}", "after": _ms(sent_ms)}
-            )
+            sent_to = workspace_reads.title_of(one.charge.provider)
+            events.append({"at": None, "said": f"Sent to {sent_to}", "after": _ms(sent_ms)})
             if first_byte_ms is not None:
                 events.append({"at": None, "said": "First byte of the answer", "after": _ms(sent_ms + first_byte_ms)})
             events.append({"at": None, "said": _end_said(one), "after": _ms(sent_ms + duration_ms)})
-        else:
+        if one.charge.state == EntryState.EXPIRED:
+            said = "Nobody had come back by the deadline: charged at the hold"
+            events.append({"at": one.charge.ended_at, "said": said, "after": ""})
+        elif not duration_ms:
             events.append({"at": one.charge.ended_at, "said": _end_said(one), "after": ""})
-        events += [{"at": line.ended_at, "said": "Corrected", "after": ""} for line in one.corrections]
+        events += [
+            {
+                "at": line.ended_at,
+                "said": "Corrected by the truth" if line.leg == 1 else "Corrected by a price",
+                "after": "",
+            }
+            for line in one.corrections
+        ]
         shown.append(
             {
                 "number": one.charge.attempt,
@@ -137,7 +146,7 @@ def _timeline(attempts: list[LoggedCall]) -> dict[str, Any]:
 
 def _end_said(one: LoggedCall) -> str:
     if one.charge.state == EntryState.EXPIRED:
-        return "Nobody came back by the deadline: charged at the hold"
+        return "Done, as was learned later"
     if one.charge.state == EntryState.VOID:
         return "Ended without a charge: the hold was given back"
     return (

@@ -81,7 +81,7 @@ class Past:
         """Holds and what ended them, in order of the calls."""
         for call in calls:
             call_id = str(uuid7(call.at_ms))
-            if call.fate == "fallback":
+            if call.fate == "fallback" and call.model != _FALLBACK[1]:
                 yield from self._attempt(replace(call, fate="refused"), call_id, 1)
                 provider, model = _FALLBACK
                 again = replace(call, fate="ok", provider=provider, model=model, at_ms=call.at_ms + 900)

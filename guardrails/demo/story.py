@@ -106,7 +106,8 @@ _SECOND: Final = (
 
 
 def tail_customer(number: int) -> str:
-    return f"{_FIRST[number // len(_SECOND) % len(_FIRST)]} {_SECOND[number % len(_SECOND)]}"
+    """Of 400, all different: each first name meets each second one once."""
+    return f"{_FIRST[(number * 7 + number // len(_SECOND)) % len(_FIRST)]} {_SECOND[number % len(_SECOND)]}"
 
 
 PLANS: Final = ("enterprise", "pro", "starter")
