@@ -31,7 +31,7 @@ def _parameter(name: str, text: str, **options: Any) -> OpenApiParameter:
     return OpenApiParameter(name, options.pop("type", OpenApiTypes.STR), description=text, **options)
 
 
-_RANGE = [
+RANGE = [
     _parameter(
         "from", "First day, of the workspace's calendar. Default: the first of this month.", type=OpenApiTypes.DATE
     ),
@@ -51,7 +51,7 @@ class Usage(WorkspaceAPIView):
     @extend_schema(
         operation_id="usage",
         parameters=[
-            *_RANGE,
+            *RANGE,
             _parameter(
                 "group_by", "One or two dimensions, separated by a comma: `customer`, `model,feature`, `tag:team`."
             ),
@@ -64,8 +64,8 @@ class Usage(WorkspaceAPIView):
         responses=shapes.UsageAnswer,
     )
     def get(self, request: Request, slug: str) -> Response:
-        asked = _asked(request, "from", "to", "group_by", "granularity", "limit")
-        days = _days(asked, self.workspace)
+        asked = asked_in(request, "from", "to", "group_by", "granularity", "limit")
+        days = days_of(asked, self.workspace)
         filters = _filters(asked)
         dimensions = [name.strip() for name in asked.get("group_by", "").split(",") if name.strip()]
         limit = _whole(asked, "limit", 100, MOST_GROUPS)
@@ -116,7 +116,7 @@ class Calls(WorkspaceAPIView):
     @extend_schema(
         operation_id="calls_list",
         parameters=[
-            *_RANGE,
+            *RANGE,
             _parameter("failed", "true: only failed ones; false: only the others.", type=OpenApiTypes.BOOL),
             _parameter("limit", f"1 to {MOST_CALLS} (50).", type=OpenApiTypes.INT),
             _parameter("cursor", "From the `next` of the page before."),
@@ -125,9 +125,9 @@ class Calls(WorkspaceAPIView):
         responses=listed(shapes.CallShown),
     )
     def get(self, request: Request, slug: str) -> Response:
-        asked = _asked(request, "from", "to", "failed", "limit", "cursor")
+        asked = asked_in(request, "from", "to", "failed", "limit", "cursor")
         limit = _whole(asked, "limit", 50, MOST_CALLS)
-        days = _days(asked, self.workspace) if "from" in asked or "to" in asked else None
+        days = days_of(asked, self.workspace) if "from" in asked or "to" in asked else None
         found = queries.recent_calls(
             self.workspace,
             limit=limit + 1,
@@ -160,11 +160,11 @@ class OneCall(WorkspaceAPIView):
 _NAMES = frozenset(dimension.value for dimension in Dimension)
 
 
-def _asked(request: Request, *known: str) -> dict[str, str]:
-    """The query's parameters; a misspelt one is told, because an ignored filter answers another question."""
+def asked_in(request: Request, *known: str, filters: bool = True) -> dict[str, str]:
+    """The query's parameters, dimensions among them where they filter; a misspelt one is told, because an ignored filter answers another question."""
     asked: dict[str, str] = {}
     for name, values in request.query_params.lists():
-        if name not in known and name not in _NAMES and not name.startswith(TAG):
+        if name not in known and not (filters and (name in _NAMES or name.startswith(TAG))):
             raise CannotAnswer(f"There is no parameter {name[:40]!r}.", field=name[:40])
         if len(values) > 1:
             raise CannotAnswer("Give each parameter once.", field=name)
@@ -183,7 +183,7 @@ def _filters(asked: Mapping[str, str]) -> dict[str, str]:
     return filters
 
 
-def _days(asked: Mapping[str, str], workspace: Workspace) -> Days:
+def days_of(asked: Mapping[str, str], workspace: Workspace) -> Days:
     month = queries.month_to_date(workspace, datetime.now(UTC))
     last = _date(asked, "to") or month.last
     return Days(_date(asked, "from") or min(month.first, last), last)

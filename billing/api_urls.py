@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing import api, price_api
+from billing import api, export_api, price_api
 
 _W = "workspaces/<slug:slug>/"
 
@@ -12,6 +12,7 @@ urlpatterns = [
     path(_W + "usage/", api.Usage.as_view()),
     path(_W + "calls/", api.Calls.as_view()),
     path(_W + "calls/<uuid:call_id>/", api.OneCall.as_view()),
+    path(_W + "ledger/export/", export_api.LedgerExport.as_view()),
     path(_W + "prices/", price_api.Prices.as_view()),
     path(_W + "prices/lookup/", price_api.PriceNow.as_view()),
     path(_W + "prices/unpriced/", price_api.Unpriced.as_view()),

@@ -77,7 +77,14 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry("SLUICE_SIMULATOR_URL", "", "base URL of the simulator provider; empty: the provider is not offered"),
     Entry("SLUICE_INBOX_URL", "", "page of the development inbox; empty: none"),
+    Entry("SLUICE_API_REQUESTS_A_MINUTE", "600", "how often one API token may ask the REST API; 0: any number"),
     Entry("SLUICE_MAX_BODY_BYTES", "10485760", "largest request body the gateway reads"),
+    Entry(
+        "SLUICE_MAX_UPLOAD_BYTES", "27262976", "largest form with files (audio, images, batch input) the gateway reads"
+    ),
+    Entry(
+        "SLUICE_UPLOAD_MEMORY_BYTES", "268435456", "what the forms of one gateway process may hold in memory together"
+    ),
     Entry("SLUICE_MAX_CONCURRENT_CALLS", "2000", "calls one gateway process carries before it answers 503"),
     Entry("SLUICE_FIRST_BYTE_SECONDS", "600", "how long a provider may take until its answer begins"),
     Entry("SLUICE_IDLE_SECONDS", "60", "how long a provider may be silent in the middle of an answer"),

@@ -218,6 +218,7 @@ else:
     raise BadEnvironment("EMAIL_URL: write smtp://user:password@host:port (or smtps://)")
 
 # --- REST API ---------------------------------------------------------------------------------------------------------
+API_REQUESTS_A_MINUTE = env.number("SLUICE_API_REQUESTS_A_MINUTE", low=0)
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["workspaces.parsers.BoundedJSONParser"],
@@ -232,6 +233,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "workspaces.openapi.manners"],
     "ENUM_NAME_OVERRIDES": {"RaiseState": "guardrails.models.RaiseState", "CallState": ["settled", "void", "expired"]},
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }
@@ -241,6 +243,8 @@ ALLOW_PRIVATE_UPSTREAMS = env.flag("SLUICE_ALLOW_PRIVATE_UPSTREAMS")
 SIMULATOR_URL = env.text("SLUICE_SIMULATOR_URL").rstrip("/")
 INBOX_URL = env.text("SLUICE_INBOX_URL")
 MAX_BODY_BYTES = env.number("SLUICE_MAX_BODY_BYTES", low=1024)
+MAX_UPLOAD_BYTES = env.number("SLUICE_MAX_UPLOAD_BYTES", low=1024)
+UPLOAD_MEMORY_BYTES = env.number("SLUICE_UPLOAD_MEMORY_BYTES", low=1024)
 MAX_CONCURRENT_CALLS = env.number("SLUICE_MAX_CONCURRENT_CALLS", low=1)
 UPSTREAM_FIRST_BYTE_S = env.number("SLUICE_FIRST_BYTE_SECONDS", low=1, high=86_400)
 UPSTREAM_IDLE_S = env.number("SLUICE_IDLE_SECONDS", low=1, high=86_400)

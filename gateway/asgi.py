@@ -15,7 +15,7 @@ from gateway import edge, endpoints, model_lists, pipeline
 from gateway.answers import refuse_body, send_error, send_whole
 from gateway.edge import ClientGone, Message, Receive, Scope, Send
 from gateway.endpoints import Endpoint
-from gateway.errors import EndpointNotPriced, GatewayError, TooLarge, TooSlow, Unavailable, UnknownRoute
+from gateway.errors import EndpointNotPriced, GatewayError, NoRoom, TooLarge, TooSlow, Unavailable, UnknownRoute
 from gateway.runtime import Runtime, settle_memory
 from gateway.surfaces import Surface, surface_of
 from guardrails.domain.refusals import Refusal
@@ -111,7 +111,7 @@ class _Outgoing:
 async def _answer(error: GatewayError, send: _Outgoing, receive: Receive, call_id: str, surface: Surface) -> None:
     if send.begun:
         log.error("call %s ended with %s after its answer had begun", call_id, error.code)
-    elif isinstance(error, TooLarge | TooSlow):
+    elif isinstance(error, TooLarge | TooSlow | NoRoom):
         await refuse_body(send, receive, error, call_id, surface)
     else:
         await send_error(send, error, call_id, surface)
@@ -170,7 +170,8 @@ def _route(scope: Scope) -> Route:
 
 async def _call(endpoint: Endpoint, runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
     edge.require_method(scope, "POST")
-    await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
+    with runtime.uploads.for_one(scope) if endpoint.form else contextlib.nullcontext():
+        await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
 
 
 _PROBES: dict[str, Route] = {"/healthz": _healthz, "/readyz": _readyz}

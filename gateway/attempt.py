@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from billing.domain import quote as quoting
+from billing.domain import sound
 from billing.domain.events import Basis, Outcome, PriceStatus
 from billing.domain.pricing import Priced, Rates, price
 from billing.domain.quote import Quote
@@ -70,6 +71,10 @@ class Terms(msgspec.Struct, frozen=True):
         """The most output tokens that can have been generated."""
         limit = self.quote.output_tokens_cap if self.output_limit is None else self.output_limit
         return limit * self.quote.outputs
+
+
+def _says_something(usage: Usage) -> bool:
+    return bool(usage.all_buckets or usage.all_fees) or usage.context.stated_cost_usd is not None
 
 
 _DECIMALS = msgspec.json.Decoder(float_hook=Decimal)
@@ -131,7 +136,7 @@ class Attempt:
         basis = Basis.MEASURED
         # Usage in the middle of a stream that broke off is what it had come to, not what it came to.
         settled = usage is not None and usage.measured and reading.ended
-        if usage is None or not settled or (usage.total_tokens == 0 and reading.output_bytes > 0):
+        if usage is None or not settled or (reading.output_bytes > 0 and not _says_something(usage)):
             if usage is not None:
                 self.flags.extend(usage.flags or ("zero_usage",))
             if not reading.ended:
@@ -166,18 +171,20 @@ class Attempt:
 
     def _usage(self, reading: Reading) -> Usage | None:
         """What the answer itself says it consumed, or None when it says nothing usable."""
-        if not reading.raw_usage:
+        payload: dict[str, Any] | None = {**reading.said}
+        if reading.raw_usage:
+            try:
+                stated = _DECIMALS.decode(reading.raw_usage)
+            except (msgspec.DecodeError, ArithmeticError):
+                return None
+            payload = {**reading.said, reading.usage_key: stated}
+        elif not reading.by_request:
             return None
-        try:
-            stated = _DECIMALS.decode(reading.raw_usage)
-        except (msgspec.DecodeError, ArithmeticError):
-            return None
-        payload = {**reading.said, reading.usage_key: stated}
         terms = self.terms
         return extract(
             terms.provider,
             terms.endpoint,
-            payload,
+            payload or None,
             request=terms.fields,
             streamed=terms.streamed,
             base_url=terms.base_url,
@@ -189,6 +196,9 @@ class Attempt:
         A model that thinks unseen may have generated up to its limit, hence the limit is what counts for it.
         """
         terms = self.terms
+        heard = sound.counted(terms.endpoint, terms.fields, terms.rates, reading.output_bytes)
+        if heard is not None:
+            return heard
         quote = terms.quote
         most = terms.most_output
         output = reading.output_bytes + 8 * quote.outputs

@@ -12,9 +12,11 @@ __all__ = [
     "read_completion",
     "read_embedding",
     "read_gemini",
+    "read_images",
     "read_messages",
     "read_moderation",
     "read_responses",
+    "read_speech",
 ]
 
 MODERATION_MODEL = "omni-moderation-latest"
@@ -112,6 +114,27 @@ def read_embedding(request: Request, body: bytes) -> Call:
 def read_moderation(request: Request, body: bytes) -> Call:
     fields = read_object(body)
     return Call(request, body, fields, check_model(fields.get("model") or MODERATION_MODEL), False)
+
+
+def read_images(request: Request, body: bytes) -> Call:
+    fields = read_object(body)
+    model = check_model(fields.get("model"))
+    if not isinstance(fields.get("prompt"), str):
+        raise BadRequest("'prompt' must be a string.", param="prompt", code="invalid_type")
+    check_choices(fields)
+    return Call(request, body, fields, model, read_streamed(fields))
+
+
+def read_speech(request: Request, body: bytes) -> Call:
+    """Text to speech. The answer is sound, or events where `stream_format` says so."""
+    fields = read_object(body)
+    model = check_model(fields.get("model"))
+    if not isinstance(fields.get("input"), str):
+        raise BadRequest("'input' must be a string.", param="input", code="invalid_type")
+    manner = fields.get("stream_format")
+    if manner not in (None, "audio", "sse"):
+        raise BadRequest("'stream_format' must be audio or sse.", param="stream_format", code="invalid_value")
+    return Call(request, body, fields, model, manner == "sse" or read_streamed(fields))
 
 
 def _check_list(value: Any, name: str, *, least: int = 1) -> None:

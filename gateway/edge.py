@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from gateway import jsonbody
 from gateway.errors import BadRequest, HeadersTooLarge, InvalidKey, MethodNotAllowed, TooLarge, TooSlow, Unsupported
+from gateway.multipart import boundary_of
 from workspaces.ids import uuid7_text
 
 Scope = MutableMapping[str, Any]
@@ -29,6 +30,9 @@ MAX_MESSAGES = 2000
 MAX_MODEL_CHARS = 200
 MAX_CHOICES = 128
 BODY_DEADLINE_S = 30.0
+FORM_DEADLINE_S = 300.0
+"""A form carries files: 25 MB in five minutes is a slow line, not an attack, and what it may hold in memory is bounded (`gateway.uploads`)."""
+JSON = b"application/json"
 BODY_ARRIVED = "sluice.body_arrived"
 """In a scope: the server has the whole body, so that waiting for it needs no deadline."""
 
@@ -36,7 +40,7 @@ _KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 _FORWARDED = frozenset({b"openai-beta", b"anthropic-beta", b"idempotency-key"})
 """Client headers that may reach the provider; every other one stays here (SECURITY.md S33)."""
 _KEY_PARAMETERS = frozenset({"api_key", "api-key", "apikey", "key", "token", "access_token", "authorization"})
-_FORBIDDEN_FIELDS = (
+FORBIDDEN_FIELDS = (
     "api_base",
     "base_url",
     "api_key",
@@ -70,6 +74,8 @@ class Request:
     """Sluice-* headers, names in lower case."""
     forwarded: list[tuple[bytes, bytes]]
     content_length: int | None
+    content_type: bytes = JSON
+    """Of the body, for the provider. A form's names its boundary."""
 
 
 @dataclass(slots=True)
@@ -140,7 +146,27 @@ def check_media_type(scope: Scope) -> None:
             raise Unsupported("the request body must be application/json in UTF-8")
 
 
-async def read_body(request: Request, scope: Scope, receive: Receive, limit: int) -> bytes:
+def check_form(scope: Scope) -> bytes:
+    """The Content-Type of a body that must be a form. Raises Unsupported."""
+    found = b""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise Unsupported("a compressed request body is not accepted", code="unsupported_content_encoding")
+        if name == b"content-type":
+            if found:
+                raise Unsupported("the request has two Content-Type headers")
+            found = value
+    if boundary_of(found) is None:
+        raise Unsupported(
+            "the request body must be multipart/form-data with a boundary",
+            hint="Send the file as a form, as the SDKs do.",
+        )
+    return found
+
+
+async def read_body(
+    request: Request, scope: Scope, receive: Receive, limit: int, deadline_s: float = BODY_DEADLINE_S
+) -> bytes:
     """The request's body. Raises TooLarge as soon as the limit is passed, TooSlow after the deadline, ClientGone."""
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge(f"the request body is larger than {limit:,} bytes")
@@ -152,7 +178,7 @@ async def read_body(request: Request, scope: Scope, receive: Receive, limit: int
         return body
     parts, size = [body], len(body)
     try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             while message.get("more_body", False):
                 message = await _next_message(receive)
                 part = message.get("body", b"")
@@ -161,7 +187,7 @@ async def read_body(request: Request, scope: Scope, receive: Receive, limit: int
                     raise TooLarge(f"the request body is larger than {limit:,} bytes")
                 parts.append(part)
     except TimeoutError:
-        raise TooSlow(f"the request body did not arrive within {BODY_DEADLINE_S:.0f} seconds") from None
+        raise TooSlow(f"the request body did not arrive within {deadline_s:.0f} seconds") from None
     return b"".join(parts)
 
 
@@ -183,7 +209,7 @@ def read_chat(request: Request, body: bytes) -> Call:
     return Call(request, body, fields, model, streamed)
 
 
-def read_object(body: bytes, *, refuse: Iterable[str] = _FORBIDDEN_FIELDS) -> dict[str, Any]:
+def read_object(body: bytes, *, refuse: Iterable[str] = FORBIDDEN_FIELDS) -> dict[str, Any]:
     """Any body -> its object, without the fields that could redirect a call."""
     try:
         fields = jsonbody.loads(body)

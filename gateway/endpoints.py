@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import parse_qs
 
-from gateway import bodies
+from gateway import bodies, forms
 from gateway.edge import Call, Request, Scope
 
 CHAT = "/v1/chat/completions"
@@ -23,6 +23,12 @@ RESPONSES_COUNT = "/v1/responses/input_tokens"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 MODERATIONS = "/v1/moderations"
+IMAGES = "/v1/images/generations"
+IMAGE_EDITS = "/v1/images/edits"
+IMAGE_VARIATIONS = "/v1/images/variations"
+SPEECH = "/v1/audio/speech"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+TRANSLATIONS = "/v1/audio/translations"
 _GEMINI = "/gemini/v1beta/models/"
 _GEMINI_V1 = "/gemini/v1/models/"
 """What newer SDKs ask by default: a part of v1beta, which is what the provider is asked."""
@@ -42,6 +48,8 @@ class Endpoint:
     read: Callable[[Request, bytes], Call]
     free: bool = False
     """The provider charges nothing: the key is checked, nothing is held and nothing is booked."""
+    form: bool = False
+    """Its body is a form with files."""
 
 
 _EXACT = {
@@ -53,6 +61,12 @@ _EXACT = {
         Endpoint(COMPLETIONS, bodies.read_completion),
         Endpoint(EMBEDDINGS, bodies.read_embedding),
         Endpoint(MODERATIONS, bodies.read_moderation, free=True),
+        Endpoint(IMAGES, bodies.read_images),
+        Endpoint(IMAGE_EDITS, forms.read_edit, form=True),
+        Endpoint(IMAGE_VARIATIONS, forms.read_variation, form=True),
+        Endpoint(SPEECH, bodies.read_speech),
+        Endpoint(TRANSCRIPTIONS, forms.read_audio, form=True),
+        Endpoint(TRANSLATIONS, forms.read_audio, form=True),
         Endpoint(MESSAGES, bodies.read_messages),
         Endpoint(COUNT_TOKENS, partial(bodies.read_messages, counting=True), free=True),
     )

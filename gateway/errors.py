@@ -126,7 +126,7 @@ class EndpointNotPriced(GatewayError):
     status = 404
     type = "invalid_request_error"
     code = "endpoint_not_priced"
-    hint = "Use chat completions, responses, completions, embeddings or moderations, Anthropic messages, or Gemini generateContent."
+    hint = "What is offered stands in docs/conformance.md: chat, responses, embeddings, images, audio, files, batches and more."
     retry = False
 
 
@@ -229,6 +229,12 @@ class Unavailable(GatewayError):
     code = "unavailable"
     hint = "Nothing was sent and nothing was charged; the call can be repeated after Retry-After."
     retry = True
+
+
+class NoRoom(Unavailable):
+    """Files of other calls fill the memory that is set aside for them."""
+
+    code = "overloaded"
 
 
 class Restarting(GatewayError):

@@ -10,11 +10,14 @@ from gateway.attempt import Attempt
 from gateway.edge import Call
 from gateway.errors import ProviderBadResponse, ProviderTimeout, ProviderUnreachable
 from gateway.planning import Planned, Sent
+from gateway.providers.clouds import ClaudeOnBedrock, with_betas
 from gateway.providers.dialect import Wanted
 from gateway.routing import Route
+from gateway.signing import Signer
 from gateway.upstream import Answer, Door, Limits, NotSent, Origin, Silent, UpstreamFailure
 from guardrails.admission import Admitted
 from guardrails.domain.budgets import Unit
+from workspaces.domain.providers import Auth
 
 MAX_HEADS = 4096
 
@@ -25,18 +28,20 @@ class Forwarder:
     def __init__(self, door: Door, limits: Limits) -> None:
         self._door = door
         self._limits = limits
-        self._heads: OrderedDict[tuple[str, int, str, str, bool, str], tuple[Origin, bytes]] = OrderedDict()
+        self._signer = Signer(door)
+        self._heads: OrderedDict[tuple[str, int, str, str, bool, str], tuple[Origin, bytes, str]] = OrderedDict()
 
     async def send(self, planned: Planned, admitted: Admitted, secret: str, attempt: Attempt) -> Answer:
         """The provider's answer, of whatever status. Raises GatewayError; the attempt is then finished."""
         call, route, sent = planned.call, planned.route, planned.sent
+        body = _body(planned, admitted)
         try:
-            origin, constant = self._head(route, sent, call.streamed, admitted.grant.policy.ver, secret)
+            origin, constant, target = self._head(route, sent, call.streamed, admitted.grant.policy.ver, secret)
+            signed = await self._signed(route, secret, origin, target, body)
         except ProviderUnreachable as refused:
             attempt.void(refused.code)
             raise
-        body = _body(planned, admitted)
-        head = [constant, *_forwarded(call, sent)]
+        head = [constant, _content_type(call), signed, *_forwarded(call, sent)]
         if route.provider.sends_attempt:
             head.append(b"x-sluice-attempt: " + admitted.rid.encode() + b"\r\n")
         head.append(b"content-length: %d\r\n\r\n" % len(body))
@@ -45,22 +50,44 @@ class Forwarder:
             answer = await self._door.exchange(origin, b"".join(head), body, self._limits)
         except UpstreamFailure as failure:
             raise failed(failure, route.provider.name, attempt) from failure
-        attempt.request_id = (answer.get(b"x-request-id") or answer.get(b"request-id") or b"").decode("latin-1")[:128]
+        attempt.request_id = _request_id(answer)
         crash.point("after_headers_sent")
         return answer
 
     async def ask(self, call: Call, route: Route, sent: Sent, policy_ver: int, secret: str) -> Answer:
         """The same for a call that costs nothing and so has no attempt. Raises GatewayError."""
-        origin, constant = self._head(route, sent, call.streamed, policy_ver, secret)
+        origin, constant, target = self._head(route, sent, call.streamed, policy_ver, secret)
         body = sent.dialect.body(sent.body, sent.fields, Wanted(model=_renamed(call, route, sent)), "")
-        head = [constant, *_forwarded(call, sent), b"content-length: %d\r\n\r\n" % len(body)]
+        signed = await self._signed(route, secret, origin, target, body)
+        head = [
+            constant,
+            _content_type(call),
+            signed,
+            *_forwarded(call, sent),
+            b"content-length: %d\r\n\r\n" % len(body),
+        ]
         try:
             return await self._door.exchange(origin, b"".join(head), body, self._limits)
         except UpstreamFailure as failure:
             raise unanswered(failure, route.provider.name) from failure
 
-    def _head(self, route: Route, sent: Sent, streamed: bool, policy_ver: int, secret: str) -> tuple[Origin, bytes]:
-        own_path = sent.dialect.path(sent.endpoint, route.model, streamed=streamed)
+    async def _signed(self, route: Route, secret: str, origin: Origin, target: str, body: bytes) -> bytes:
+        """The header lines that depend on these very bytes, or on the time; most providers have none."""
+        access = route.provider.access
+        if access.auth is Auth.HEADER:
+            return b""
+        return await self._signer.headers(access, route.credential.settings, secret, origin, target, body)
+
+    async def close(self) -> None:
+        await self._signer.close()
+
+    def _head(
+        self, route: Route, sent: Sent, streamed: bool, policy_ver: int, secret: str
+    ) -> tuple[Origin, bytes, str]:
+        """The origin, the constant part of the head, and the path and query in it."""
+        model = route.provider.wire_model(route.model, route.credential.settings)
+        own_path = sent.dialect.path(sent.endpoint, model, streamed=streamed)
+        own_path = route.provider.placed(own_path, model, route.credential.settings)
         name = (route.credential.id, policy_ver, route.provider.name, own_path, streamed, secret)
         known = self._heads.get(name)
         if known is not None:
@@ -69,8 +96,7 @@ class Forwarder:
         fields = {
             "host": origin.host_header,
             **route.provider.access.headers(secret),
-            "content-type": "application/json",
-            "accept": "text/event-stream" if streamed else "application/json",
+            "accept": sent.dialect.stream_type.decode() if streamed else "application/json",
             "accept-encoding": "identity",
             "user-agent": "sluice",
         }
@@ -83,10 +109,18 @@ class Forwarder:
                 code="bad_credential",
                 hint="An administrator should paste the provider key again.",
             )
-        self._heads[name] = origin, text.encode()
+        self._heads[name] = origin, text.encode(), prefix + own_path
         if len(self._heads) > MAX_HEADS:
             self._heads.popitem(last=False)
         return self._heads[name]
+
+
+_REQUEST_IDS = (b"x-request-id", b"request-id", b"x-amzn-requestid", b"apim-request-id")
+
+
+def _request_id(answer: Answer) -> str:
+    """The provider's own name for the call, to ask its support with."""
+    return next((value.decode("latin-1")[:128] for name in _REQUEST_IDS if (value := answer.get(name))), "")
 
 
 def failed(
@@ -122,8 +156,14 @@ def _forwarded(call: Call, sent: Sent) -> list[bytes]:
     return [name + b": " + value + b"\r\n" for name, value in call.request.forwarded if name in wanted]
 
 
+def _content_type(call: Call) -> bytes:
+    """Of the client's own body: a form's names its boundary. It was checked to be one line of ASCII."""
+    return b"content-type: " + call.request.content_type + b"\r\n"
+
+
 def _renamed(call: Call, route: Route, sent: Sent) -> str | None:
-    return route.model if route.model != sent.fields.get("model", call.model) else None
+    name = route.provider.wire_model(route.model, route.credential.settings)
+    return name if name != sent.fields.get("model", call.model) else None
 
 
 def _body(planned: Planned, admitted: Admitted) -> bytes:
@@ -135,7 +175,10 @@ def _body(planned: Planned, admitted: Admitted) -> bytes:
         report_usage=call.streamed and route.provider.stream_usage_option,
     )
     field = limit_field(route.provider.name, sent.endpoint, route.model) or ("max_tokens",)
-    return sent.dialect.body(sent.body, sent.fields, wanted, field[0])
+    body = sent.dialect.body(sent.body, sent.fields, wanted, field[0])
+    if isinstance(sent.dialect, ClaudeOnBedrock) and not sent.translated:
+        return with_betas(body, call.request.forwarded)
+    return body
 
 
 DEFAULT_LIMIT = 4_096

@@ -61,6 +61,41 @@ def with_value(body: bytes, name: str, value: Any) -> bytes:
     return b"".join((body[: span[0]], orjson.dumps(value), body[span[1] :]))
 
 
+def without(body: bytes, *names: str) -> bytes:
+    """The object without the top-level names given. Every other byte stays."""
+    for name in names:
+        span = _pair(body, name)
+        if span is not None:
+            body = body[: span[0]] + body[span[1] :]
+    return body
+
+
+def _pair(body: bytes, name: str) -> tuple[int, int] | None:
+    """Where a top-level pair stands, with the comma that must go with it."""
+    depth = 0
+    key: str | None = None
+    starts = comma_before = -1
+    expect_key = False
+    for token in _TOKEN.finditer(body):
+        sign = body[token.start()]
+        if sign in _OPEN:
+            depth += 1
+            if depth == 1:
+                expect_key, starts = True, token.end()
+        elif depth == 1:
+            if sign == 0x22 and expect_key:  # "
+                key, expect_key = orjson.loads(token.group()), False
+            elif sign in (0x2C, 0x7D):  # , }
+                if key == name:
+                    if sign == 0x2C:
+                        return starts, token.end()
+                    return (comma_before if comma_before >= 0 else starts), token.start()
+                key, expect_key, comma_before, starts = None, True, token.start(), token.end()
+        if sign in _CLOSE:
+            depth -= 1
+    return None
+
+
 def _span(body: bytes, name: str) -> tuple[int, int] | None:
     """Where the value of a top-level name stands. The body is known to be one valid object."""
     depth = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from gateway import crash, edge, free
+from gateway import crash, edge, free, uploads
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
 from gateway.edge import Call, Receive, Scope, Send
@@ -25,6 +25,7 @@ from gateway.errors import NotAllowed, ProviderBadResponse, UnknownModel
 from gateway.forward import failed
 from gateway.planning import Planned, plan
 from gateway.provider_errors import refusal, safe_headers
+from gateway.providers.dialect import StreamMeter, may_be_whole, meter_of
 from gateway.routing import Route
 from gateway.runtime import Runtime
 from gateway.streaming import Relay
@@ -42,8 +43,9 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     request = edge.read_head(scope, call_id)
     request.endpoint = endpoint.name
     grant = await runtime.gate.policies.recognise(request.secret)
-    edge.check_media_type(scope)
-    call = endpoint.read(request, await edge.read_body(request, scope, receive, runtime.max_body_bytes))
+    room = runtime.uploads if endpoint.form else None
+    body = await uploads.read(request, scope, receive, largest=runtime.max_body_bytes, room=room)
+    call = endpoint.read(request, body)
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
@@ -94,14 +96,14 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, A
 async def _forward(
     runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, receive: Receive, send: Send
 ) -> None:
-    call, route = planned.call, planned.route
+    route = planned.route
     secret = await runtime.gate.policies.secret(admitted.grant.policy, route.credential)
     async with await runtime.forwarder.send(planned, admitted, secret, attempt) as answer:
         try:
             if answer.status != 200:
                 await _refused(answer, route, secret, attempt)
-            elif call.streamed:
-                await _stream(runtime, planned, admitted, attempt, answer, receive, send)
+            elif (meter := _meter(planned, attempt, answer)) is not None:
+                await _stream(runtime, planned, admitted, attempt, answer, meter, receive, send)
             else:
                 await _whole(planned, admitted, attempt, answer, send)
         except UpstreamFailure as failure:
@@ -117,19 +119,26 @@ async def _refused(answer: Answer, route: Route, secret: str, attempt: Attempt) 
     raise error
 
 
+def _meter(planned: Planned, attempt: Attempt, answer: Answer) -> StreamMeter | None:
+    """Who reads along while the answer passes; None for one that is read whole."""
+    call, dialect = planned.call, planned.sent.dialect
+    meter = meter_of(dialect, call.fields, answer.get(b"content-type") or b"", streamed=call.streamed)
+    if meter is None and call.streamed and not may_be_whole(dialect):
+        raise _no_answer(planned, attempt)
+    return meter
+
+
 async def _stream(
     runtime: Runtime,
     planned: Planned,
     admitted: Admitted,
     attempt: Attempt,
     answer: Answer,
+    meter: StreamMeter,
     receive: Receive,
     send: Send,
 ) -> None:
     call = planned.call
-    if b"text/event-stream" not in (answer.get(b"content-type") or b""):
-        raise _no_answer(planned, attempt)
-    meter = planned.sent.dialect.stream_meter(call.fields)
     relay = Relay(call.id, answer, meter, attempt, runtime.drains, send, receive, surface_of(call.request.path))
     first = await relay.first()
     attempt.first_byte_at = time.perf_counter()

@@ -123,10 +123,10 @@ def plan_free(call: Call, grant: Grant, book: PriceBook) -> tuple[Route, Sent]:
 def prepared(call: Call, route: Route) -> Sent:
     """The call in its provider's own words. Raises BadRequest for what they have no word for."""
     endpoint = call.request.endpoint
-    dialect = route.provider.dialects.get(endpoint)
+    dialect = route.provider.dialect(endpoint, route.model)
     if dialect is not None:
         return Sent(endpoint, call.body, call.fields, dialect)
-    translation = route.provider.translations[endpoint]
+    translation = route.provider.translation(endpoint, route.model)
     try:
         fields = translation.request(call.fields, route.model)
     except Untranslatable as error:

@@ -53,7 +53,7 @@ def plan(
     provider_name, _, rest = model.partition("/")
     if rest and provider_name in PROVIDERS:
         named = PROVIDERS[provider_name]
-        if not named.serves(endpoint):
+        if not named.serves(endpoint, rest):
             raise _elsewhere(model, provider_name, endpoint)
         route = _to(policy, named, rest, environment, book, now_s)
         if route is None:
@@ -68,7 +68,7 @@ def plan(
             policy, model, environment, book, now_s, endpoint
         )
     if route is None and free:
-        serving = (provider for provider in PROVIDERS.values() if provider.serves(endpoint))
+        serving = (provider for provider in PROVIDERS.values() if provider.serves(endpoint, model))
         routes = (_to(policy, provider, model, environment, book, now_s) for provider in serving)
         route = next((found for found in routes if found is not None), None)
     if route is None:
@@ -91,7 +91,7 @@ def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
     found: dict[str, Offer] = {}
     environment = grant.key.pins.get("environment", "")
     for name, provider in PROVIDERS.items():
-        if not provider.serves(endpoint) or grant.policy.credential_for(name, environment) is None:
+        if not provider.serves_any(endpoint) or grant.policy.credential_for(name, environment) is None:
             continue
         for model in book.models(name):
             meta = book.meta(name, model)
@@ -99,6 +99,7 @@ def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
                 model not in found
                 and meta is not None
                 and model.startswith(provider.models)
+                and provider.serves(endpoint, model)
                 and meta.mode in ("", "chat")
                 and _allowed(grant, name, model, model)
             ):
@@ -120,14 +121,13 @@ def target(route: Route) -> tuple[Origin, str]:
 
 
 def base_url_of(route: Route) -> str:
-    if route.credential.base_url:
-        return route.credential.base_url
-    return str(settings.SIMULATOR_URL) if route.provider.name == "simulator" else route.provider.access.base_url
+    own = route.credential.base_url or (str(settings.SIMULATOR_URL) if route.provider.name == "simulator" else "")
+    return route.provider.access.address(route.credential.settings, own)
 
 
 def _listed(policy: Policy, model: str, environment: str, book: PriceBook, now_s: int, endpoint: str) -> Route | None:
     for name, provider in PROVIDERS.items():
-        if name in policy.credentials and provider.serves(endpoint) and _knows(provider, model, book, now_s):
+        if name in policy.credentials and provider.serves(endpoint, model) and _knows(provider, model, book, now_s):
             return _to(policy, provider, model, environment, book, now_s)
     return None
 
@@ -142,7 +142,7 @@ def _unlisted(policy: Policy, model: str, environment: str, book: PriceBook, now
     own = [
         name
         for name in UNLISTED
-        if policy.credential_for(name, environment) is not None and PROVIDERS[name].serves(endpoint)
+        if policy.credential_for(name, environment) is not None and PROVIDERS[name].serves(endpoint, model)
     ]
     return _to(policy, PROVIDERS[own[0]], model, environment, book, now_s) if len(own) == 1 else None
 

@@ -14,6 +14,7 @@ from billing.domain.pricing import PriceBook
 from billing.prices import default_book
 from gateway.forward import Forwarder
 from gateway.streaming import Drains
+from gateway.uploads import Room
 from gateway.upstream import Door, Limits
 from guardrails.gate import Gate, open_gate
 from guardrails.threads import DATABASE_AWAY, in_thread
@@ -34,6 +35,7 @@ class Runtime:
     book: PriceBook
     max_body_bytes: int
     max_calls: int
+    uploads: Room
     drains: Drains = field(default_factory=Drains)
     running: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,6 +58,7 @@ class Runtime:
             book=default_book(),
             max_body_bytes=settings.MAX_BODY_BYTES,
             max_calls=settings.MAX_CONCURRENT_CALLS,
+            uploads=Room(settings.MAX_UPLOAD_BYTES, settings.UPLOAD_MEMORY_BYTES),
         )
 
     def enter(self) -> None:
@@ -75,6 +78,7 @@ class Runtime:
     async def close(self) -> None:
         """After the last call ended: hand every finish to the budget store, then let go of connections."""
         await self.gate.close()
+        await self.forwarder.close()
         await self.door.close()
 
     async def not_ready(self) -> str:

@@ -83,6 +83,9 @@ def _parted(statuses: list[BudgetStatus]) -> tuple[list[BudgetStatus], list[Budg
 
 
 class OneBudget(_BudgetsView):
+    moving: ClassVar = frozenset(
+        {"starts_at", "resets_at", "limit", "settled", "held", "left", "over", "percent", "stage", "live"}
+    )
     needs: ClassVar = {
         "GET": Action.SEE_BUDGETS,
         "PATCH": Action.MANAGE_BUDGETS,

@@ -88,6 +88,8 @@ class Credential:
     base_url: str
     environment: str
     """Empty: for every environment"""
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What the provider needs beside the key: region, resource, project"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,7 +431,7 @@ def _key(row: VirtualKey, departments: Mapping[UUID, str]) -> Key:
 def _credentials() -> dict[str, tuple[Credential, ...]]:
     found: dict[str, tuple[Credential, ...]] = {}
     for row in ProviderCredential.objects.filter(disabled_at=None).order_by("created_at", "id"):
-        credential = Credential(str(row.id), row.provider, row.name, row.base_url, row.environment)
+        credential = Credential(str(row.id), row.provider, row.name, row.base_url, row.environment, row.settings)
         found[row.provider] = (*found.get(row.provider, ()), credential)
     return found
 

@@ -72,27 +72,45 @@ class VirtualKeyRotation(Strict):
     )
 
 
+_SETTINGS = (
+    "What a provider needs beside the key. azure: `resource`, `deployments`, `api_version`; bedrock: `region`; "
+    "vertex: `project`, `location`."
+)
+
+
 class CredentialShown(serializers.ModelSerializer[ProviderCredential]):
     class Meta:
         model = ProviderCredential
         fields = [
-            "id", "provider", "name", "base_url", "environment", "last_four", "state", "check_message", "checked_at", "disabled_at",
-            "created_at",
+            "id", "provider", "name", "base_url", "settings", "environment", "last_four", "state", "check_message", "checked_at",
+            "disabled_at", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
 
 
 class CredentialWanted(Strict):
     provider = serializers.CharField(max_length=32)
-    secret = serializers.CharField(max_length=4096, allow_blank=True, write_only=True, required=False)
+    secret = serializers.CharField(max_length=8192, allow_blank=True, write_only=True, required=False)
     name = serializers.CharField(max_length=80, required=False)
     base_url = serializers.CharField(max_length=300, required=False, allow_blank=True)
     environment = serializers.CharField(max_length=32, required=False, allow_blank=True)
+    settings = serializers.DictField(
+        child=serializers.CharField(max_length=2000, allow_blank=True),
+        required=False,
+        source="access_settings",
+        help_text=_SETTINGS,
+    )
     verify = serializers.BooleanField(required=False)
 
 
 class CredentialRotation(Strict):
-    secret = serializers.CharField(max_length=4096, write_only=True)
+    secret = serializers.CharField(max_length=8192, write_only=True)
+    settings = serializers.DictField(
+        child=serializers.CharField(max_length=2000, allow_blank=True),
+        required=False,
+        source="access_settings",
+        help_text=f"{_SETTINGS} Absent: as they were.",
+    )
     verify = serializers.BooleanField(required=False)
 
 

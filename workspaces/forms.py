@@ -12,9 +12,12 @@ from zoneinfo import ZoneInfo, available_timezones
 from django import forms
 
 from workspaces.actions.virtual_keys import PINNABLE
+from workspaces.domain.providers import PROVIDERS
 from workspaces.models import Membership, Role, VirtualKey, Workspace
 
 _AREAS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+SETTINGS = {setting.name: setting for access in PROVIDERS.values() for setting in access.settings}
+"""What some providers need beside the key, by name: no two providers mean different things by one."""
 ENVIRONMENTS = ("production", "staging", "development", "test")
 
 
@@ -165,7 +168,7 @@ class SecretForm(forms.Form):
     """A provider key in place of another one."""
 
     secret = forms.CharField(
-        max_length=4096,
+        max_length=8192,
         label="New key",
         strip=True,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "data-1p-ignore": "", "data-lpignore": "true"}),
@@ -190,7 +193,7 @@ class CredentialForm(forms.Form):
     provider = forms.CharField(max_length=32)
     secret = forms.CharField(
         required=False,
-        max_length=4096,
+        max_length=8192,
         label="Key",
         strip=True,
         # A password field that never sends its value back: a refused form asks for the key again.
@@ -206,6 +209,18 @@ class CredentialForm(forms.Form):
     environment = forms.ChoiceField(
         required=False, choices=[("", "every environment"), *((name, name) for name in ENVIRONMENTS)]
     )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for setting in SETTINGS.values():
+            self.fields[setting.name] = forms.CharField(
+                required=False, max_length=2000, label=setting.title, help_text=setting.hint, initial=setting.default
+            )
+
+    def settings_of(self, provider: str) -> dict[str, str]:
+        """What was typed of the settings that a provider has."""
+        access = PROVIDERS.get(provider)
+        return {setting.name: self.cleaned_data[setting.name] for setting in access.settings} if access else {}
 
 
 class InvitationForm(forms.Form):

@@ -219,6 +219,28 @@ class ApiToken(models.Model):
         return f"{self.name} (…{self.last_four})"
 
 
+class IdempotentAnswer(models.Model):
+    """What a POST with an Idempotency-Key was answered, for a day (`workspaces.idempotency`). The answer may hold a secret that is shown
+    once, so it is sealed under a key that only the caller's own Idempotency-Key and the pepper give."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace_id = models.BigIntegerField()
+    token = models.ForeignKey(ApiToken, on_delete=models.CASCADE, related_name="+")
+    key = models.BinaryField(max_length=32)
+    request = models.BinaryField(max_length=32)
+    """Digest of method, address and body: the same key for something else is a mistake."""
+    status = models.SmallIntegerField(default=0)
+    sealed = models.BinaryField(default=b"")
+    made_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["made_at"], name="idempotent_answer_age")]
+        constraints = [models.UniqueConstraint(fields=["token", "key"], name="idempotent_answer_once")]
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.status}"
+
+
 class AuditRecord(models.Model):
     """One act of somebody in a workspace. Append-only (triggers), chained by hash per workspace."""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from http import HTTPStatus
 from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import urlencode
 
+import orjson
 from django.conf import settings
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import transaction
 from django.db.models import Field, Model, QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -17,8 +21,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from workspaces import tenancy
+from workspaces import idempotency, tenancy, throttles
+from workspaces.actions.base import changing
 from workspaces.audit import Actor
+from workspaces.errors import Refused
 from workspaces.models import ApiToken, Membership, Workspace
 from workspaces.permissions import RoleAllows
 from workspaces.roles import Action
@@ -56,7 +62,10 @@ class WorkspaceAPIView(APIView):
     permission_classes: ClassVar[list[type[BasePermission]]] = [RoleAllows]  # type: ignore[misc]
     http_method_names: ClassVar[list[str]] = [*METHODS, "head"]  # type: ignore[misc]
     needs: ClassVar[dict[str, Action]] = {}
+    moving: ClassVar[frozenset[str]] = frozenset({"last_used_at"})
+    """Fields that change by use, not by an edit: an ETag leaves them out."""
     membership: Membership
+    _once: idempotency.Once | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -83,8 +92,68 @@ class WorkspaceAPIView(APIView):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self._rate: dict[str, str] = throttles.count(request)
         super().initial(request, *args, **kwargs)
         self._inside.enter_context(tenancy.entered(self.workspace))
+        if request.method == "POST" and idempotency.HEADER in request.headers:
+            self._do_once(request)
+        if request.method in ("PATCH", "PUT", "DELETE") and "If-Match" in request.headers:
+            self._must_match(request, *args, **kwargs)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._once is not None:
+            if 200 <= response.status_code < 300:
+                self._once.remember(response.status_code, response.data)
+            else:
+                transaction.set_rollback(True)
+        if request.method in ("GET", "PATCH", "PUT") and response.status_code == 200 and hasattr(self, "patch"):
+            response["ETag"] = self._etag(response.data)
+        for name, value in getattr(self, "_rate", {}).items():
+            response[name] = value
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def handle_exception(self, error: Exception) -> Response:
+        if isinstance(error, _Replayed):
+            return Response(error.answer.data, status=error.answer.status, headers={"Idempotency-Replayed": "true"})
+        return super().handle_exception(error)
+
+    def _do_once(self, request: Request) -> None:
+        """From here on one transaction, in which the act and its remembered answer become true together."""
+        key = request.headers[idempotency.HEADER]
+        once = idempotency.Once(self.token, key, "POST", request.get_full_path(), request.body)
+        self._inside.enter_context(transaction.atomic())
+        answer = once.begin()
+        if answer is not None:
+            raise _Replayed(answer)
+        self._once = once
+
+    def _must_match(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Hold the workspace's lock from the comparison to the edit, so that nobody edits in between."""
+        show = getattr(self, "get", None)
+        if show is None:
+            raise ValidationError({"If-Match": ["This address has no ETag."]})
+        self._inside.enter_context(changing(self.workspace))
+        wanted = {tag.strip() for tag in request.headers["If-Match"].split(",")}
+        if "*" not in wanted and self._etag(show(request, *args, **kwargs).data) not in wanted:
+            raise Changed("It has changed since you read it.", hint="Read it again, and send its new ETag in If-Match.")
+
+    def _etag(self, data: Any) -> str:
+        """Of what an edit can change of one object."""
+        lasting = {name: value for name, value in dict(data).items() if name not in self.moving}
+        return f'"{hashlib.sha256(orjson.dumps(lasting, default=str, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]}"'
+
+
+class Changed(Refused):
+    status = HTTPStatus.PRECONDITION_FAILED
+    code = "changed_meanwhile"
+
+
+class _Replayed(Exception):
+    """Not an error: the answer is known already."""
+
+    def __init__(self, answer: idempotency.Answer) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 def paged(request: Request, rows: QuerySet[Row], shown: Callable[[Row], Any], *, key: str = "id") -> Response:

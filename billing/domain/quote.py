@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from billing.domain import tokens
+from billing.domain import pictures, sound, tokens
 from billing.domain.counting import counted_usage
 from billing.domain.extraction.common import Call
 from billing.domain.limits import BadLimit, choices, client_limit, limit_field, shape_of
@@ -104,14 +104,19 @@ def quote(
         model = body.get("model")
         return Quote(None, outputs=outputs, client_limit=asked, refusal=f"model_not_priced: {str(model)[:80]}")
     meta = model_meta or rates.meta
-    contents = survey(body, provider, rates.model, meta.image_tokens_cap, texts=exact)
-    tools = bound_tools(provider, rates.model, body, contents)
+    if sound.hears(endpoint) or pictures.draws(
+        endpoint
+    ):  # bodies of another kind: nothing in them is a message or a tool
+        contents, tools = Contents(), ToolBound()
+    else:
+        contents = survey(body, provider, rates.model, meta.image_tokens_cap, texts=exact)
+        tools = bound_tools(provider, rates.model, body, contents)
     parts = _input(provider, endpoint, body, body_bytes, meta, contents, tools, exact)
     limit, source = _output(endpoint, body, meta, asked, default_limit, provider, rates)
     if source == "model":
         limit = _beside_the_prompt(limit, meta, parts)
     if source == "unbounded":
-        parts.refusals.append("output_unbounded: the model's maximum is not known, send an output limit")
+        parts.refusals.append(_unbounded(endpoint, body, rates))
     compiled = _rates(provider, body, rates, parts, contents, meta, base_url, endpoint)
     if compiled is None:
         parts.refusals.append(f"unpriced: service tier {str(body.get('service_tier'))[:40]!r}")
@@ -136,6 +141,8 @@ def quote(
     extra = _prediction_tokens(body, meta)
     per_answers = per_output * outputs
     fixed += extra * per_output
+    if source == "none":  # nobody can lower what the API takes no limit for
+        fixed, per_answers = fixed + limit * per_answers, 0
     return Quote(
         ceil_ratio(fixed + limit * per_answers, compiled.denominator),
         input_tokens_bound=input_bound,
@@ -163,8 +170,13 @@ def _input(
     parts = _Parts()
     family = meta.tokenizer
     path = endpoint.lower()
-    if "/audio/" in path:
-        _audio(path, body, meta, parts)
+    if sound.hears(path):
+        _audio(path, body, parts)
+        return parts
+    if pictures.draws(path):
+        parts.text = tokens.bound(str(body.get("prompt") or ""), family) + HIDDEN_PROMPT_TOKENS.get(provider, 64)
+        files = body.get("image_files")
+        parts.image = pictures.INPUT_TOKENS * files if type(files) is int else 0
         return parts
     if "/realtime" in path:
         parts.refusals.append("input_unbounded: a realtime session has no end")
@@ -203,9 +215,12 @@ def _input(
     return parts
 
 
-def _audio(path: str, body: Mapping[str, Any], meta: ModelMeta, parts: _Parts) -> None:
+def _audio(path: str, body: Mapping[str, Any], parts: _Parts) -> None:
     """Speech is bounded by its text, transcription by the length of its file (`file_bytes`, which the gateway adds to a form's fields)."""
     spoken = body.get("input")
+    odd = sound.odd_field(body)
+    if odd:
+        parts.refusals.append(f"unpriced: the field {odd!r}")
     if "/speech" in path:
         if not isinstance(spoken, str):
             parts.refusals.append("input_unbounded: input must be text")
@@ -217,10 +232,9 @@ def _audio(path: str, body: Mapping[str, Any], meta: ModelMeta, parts: _Parts) -
     if type(size) is not int or size < 0:
         parts.refusals.append("input_unbounded: the length of the audio is not known")
         return
-    seconds = size // 500 + 1
-    parts.audio_ms = max(seconds, 10) * 1000
-    parts.audio = 25 * seconds
-    parts.text = tokens.bound(str(body.get("prompt") or ""), "bytes") + 64
+    parts.audio_ms = sound.most_ms(size)
+    parts.audio = sound.MOST_AUDIO_TOKENS_PER_S * parts.audio_ms // 1000
+    parts.text = tokens.bound(str(body.get("prompt") or "") + str(body.get("keywords[]") or ""), "bytes") + 64
 
 
 def _output(
@@ -239,10 +253,11 @@ def _output(
     if "/audio/speech" in path:
         spoken = body.get("input")
         return 25 * len(spoken) + 1_000 if isinstance(spoken, str) else 0, "none"
-    if "/images/" in path:
-        return _image_output(body, rates), "none" if _image_output(body, rates) else "unbounded"
-    if "/audio/" in path:
-        return meta.max_output_tokens or 16_384, "model"
+    if pictures.draws(path):
+        most, why = pictures.output_tokens(body, rates)
+        return most, "unbounded" if why else "none"
+    if sound.hears(path):
+        return meta.max_output_tokens or 16_384, "none"
     most = meta.max_output_tokens or meta.context_window
     if asked is not None:
         return (min(asked, most) if most else asked), "client"
@@ -259,14 +274,12 @@ def _beside_the_prompt(limit: int, meta: ModelMeta, parts: _Parts) -> int:
 
 
 SMALLEST_ROOM = 4_096
-_IMAGE_TOKENS = {"low": 408, "medium": 1_584, "high": 6_240}
 
 
-def _image_output(body: Mapping[str, Any], rates: Rates) -> int:
-    """Output tokens of one GPT image at a fixed size; 0 where no bound is published."""
-    if not rates.model.lower().startswith(("gpt-image-1", "simulator", "sim-")):
-        return 0
-    return _IMAGE_TOKENS.get(str(body.get("quality")), _IMAGE_TOKENS["high"]) + 2_000
+def _unbounded(endpoint: str, body: Mapping[str, Any], rates: Rates) -> str:
+    if pictures.draws(endpoint):
+        return f"output_unbounded: {pictures.output_tokens(body, rates)[1]}"
+    return "output_unbounded: the model's maximum is not known, send an output limit"
 
 
 def _rates(
@@ -323,12 +336,21 @@ def _amounts(
             return 0, 0, f"the fee {fee} has no rate"
         fixed += quantity * compiled.numerators[fee]
     fixed += max((rate for unit, rate in compiled.numerators.items() if unit.startswith("request")), default=0)
+    if pictures.draws(endpoint) and pictures.by_the_piece(compiled.numerators):
+        unit = pictures.piece_unit(body, compiled.numerators)
+        if not unit:
+            return 0, 0, "a picture of this quality and size has no rate"
+        fixed += compiled.numerators[unit] * choices(rates.provider, endpoint, body)
     per_output, hole = _output_rate(compiled.numerators, rates, body, endpoint)
     return fixed, per_output, hole
 
 
 BY_UNIT = frozenset({"characters", "audio_milliseconds"})
-"""Units that price a whole call, so that a model need not have a token rate."""
+
+
+def _by_unit(numerators: Mapping[str, int]) -> bool:
+    """A unit prices the whole call, so that the model need not have a token rate."""
+    return bool(BY_UNIT & numerators.keys()) or pictures.by_the_piece(numerators)
 
 
 def _input_cost(
@@ -349,7 +371,7 @@ def _input_cost(
         usable = [numerators[unit] for unit in units if unit in numerators]
         if usable:
             cost += quantity * max(usable)
-        elif units and not set(units) <= BY_UNIT and not BY_UNIT & numerators.keys():
+        elif units and not set(units) <= BY_UNIT and not _by_unit(numerators):
             return 0, f"{units[0]} has no rate"
     return cost, ""
 
@@ -380,7 +402,7 @@ def _output_rate(
     elif _wants(body, "audio"):
         return 0, "output_audio has no rate"
     usable = [numerators[unit] for unit in units if unit in numerators]
-    if not usable and shape_of(rates.provider, endpoint).has_output and not BY_UNIT & numerators.keys():
+    if not usable and shape_of(rates.provider, endpoint).has_output and not _by_unit(numerators):
         return 0, "output_text has no rate"
     return max(usable, default=0), ""
 

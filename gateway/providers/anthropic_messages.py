@@ -14,7 +14,7 @@ import orjson
 
 from billing.domain.extraction.anthropic import merged
 from gateway.jsonbody import with_value
-from gateway.providers.dialect import EVENT_STREAM, Reading, Wanted, stated
+from gateway.providers.dialect import EVENT_STREAM, STREAM_TYPE, Reading, Wanted, stated
 from gateway.sse import Splitter, data_of, event_of
 
 _PATHS = {"/anthropic/v1/messages": "/messages", "/anthropic/v1/messages/count_tokens": "/messages/count_tokens"}
@@ -67,6 +67,7 @@ _MESSAGES = msgspec.json.Decoder(_Message)
 class AnthropicMessages:
     """Implements `Dialect`."""
 
+    stream_type = STREAM_TYPE
     client_headers = frozenset({b"anthropic-beta", b"idempotency-key"})
 
     def path(self, endpoint: str, model: str, *, streamed: bool) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 JSON = b"application/json"
+STREAM_TYPE = b"text/event-stream"
 OPENAI_HEADERS = frozenset({b"openai-beta", b"idempotency-key"})
 
 
@@ -36,6 +37,8 @@ class Reading:
     """The usage object as the provider wrote it; empty when it stated none."""
     usage_key: str = "usage"
     """The name under which the provider states its usage."""
+    by_request: bool = False
+    """The answer states no usage; what it costs follows from what was asked (characters, pictures, the length of a file)."""
     ended: bool = False
     """The answer came to its proper end, so nothing more can have been generated."""
     output_bytes: int = 0
@@ -78,6 +81,9 @@ class StreamMeter(Protocol):
 class Dialect(Protocol):
     """One family of APIs."""
 
+    stream_type: bytes
+    """The media type that a provider streams in."""
+
     @property
     def client_headers(self) -> frozenset[bytes]:
         """The client's headers that pass on (SECURITY.md S33)."""
@@ -100,6 +106,29 @@ class Dialect(Protocol):
     def for_client(self, body: bytes) -> bytes:
         """The answer that was read, as the client gets it."""
         ...
+
+
+@runtime_checkable
+class PassesBytes(Protocol):
+    """A dialect whose answers can be something else than text, and can come whole although a stream was asked for."""
+
+    whole_when_streamed: bool
+
+    def bytes_meter(self, fields: Mapping[str, Any], content_type: bytes) -> StreamMeter | None:
+        """For an answer of this type that passes as it comes; None when it is to be read whole."""
+        ...
+
+
+def meter_of(dialect: Dialect, fields: Mapping[str, Any], content_type: bytes, *, streamed: bool) -> StreamMeter | None:
+    """Who reads along with an answer of this type; None when it is to be read whole."""
+    if streamed and dialect.stream_type in content_type:
+        return dialect.stream_meter(fields)
+    return dialect.bytes_meter(fields, content_type) if isinstance(dialect, PassesBytes) else None
+
+
+def may_be_whole(dialect: Dialect) -> bool:
+    """Whether a whole answer is one of this dialect although a stream was asked for."""
+    return isinstance(dialect, PassesBytes) and dialect.whole_when_streamed
 
 
 def stated(raw: msgspec.Raw) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import orjson
@@ -15,7 +16,7 @@ import orjson
 from billing.domain.extraction.gemini import filled_up
 from billing.domain.limits import choices
 from gateway.jsonbody import with_value
-from gateway.providers.dialect import EVENT_STREAM, JSON, Reading, Wanted, stated
+from gateway.providers.dialect import EVENT_STREAM, JSON, STREAM_TYPE, Reading, Wanted, stated
 from gateway.sse import Splitter, data_of, event_of
 
 _VERBS = {"embedContents": "batchEmbedContents"}
@@ -59,6 +60,7 @@ _ANSWERS = msgspec.json.Decoder(_Answer)
 class GeminiGenerate:
     """Implements `Dialect`."""
 
+    stream_type = STREAM_TYPE
     client_headers: frozenset[bytes] = frozenset()
 
     def __init__(self, *, as_array: bool = False) -> None:
@@ -68,7 +70,7 @@ class GeminiGenerate:
     def path(self, endpoint: str, model: str, *, streamed: bool) -> str:
         verb = endpoint.rpartition(":")[2].partition("?")[0]
         verb = _VERBS.get(verb, verb)
-        return f"/models/{model.removeprefix('models/')}:{verb}" + ("?alt=sse" if streamed else "")
+        return f"/models/{path_name(model.removeprefix('models/'))}:{verb}" + ("?alt=sse" if streamed else "")
 
     def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
         if wanted.output_limit is not None:
@@ -99,6 +101,12 @@ class GeminiGenerate:
 
     def for_client(self, body: bytes) -> bytes:
         return body
+
+
+def path_name(model: str) -> str:
+    """A model's name as part of a path. Names come from clients: none of them may become another path, or a query."""
+    plain = all(part.strip(".") for part in model.split("/"))
+    return quote(model, safe="/@=,:" if plain else "")
 
 
 class GenerateMeter:

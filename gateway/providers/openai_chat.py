@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from gateway.jsonbody import with_first, with_value
-from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, Reading, Wanted, stated
+from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, STREAM_TYPE, Reading, Wanted, stated
 from gateway.sse import Splitter, data_of, event_of
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -67,6 +67,7 @@ _DECODER = msgspec.json.Decoder(_Answer)
 class OpenAIChat:
     """Implements `Dialect`."""
 
+    stream_type = STREAM_TYPE
     client_headers = OPENAI_HEADERS
 
     def path(self, endpoint: str, model: str, *, streamed: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from gateway.jsonbody import with_value
-from gateway.providers.dialect import OPENAI_HEADERS, Reading, Wanted, stated
+from gateway.providers.dialect import OPENAI_HEADERS, STREAM_TYPE, Reading, Wanted, stated
 
 _PATHS = {"/v1/embeddings": "/embeddings", "/v1/moderations": "/moderations"}
 
@@ -27,6 +27,7 @@ _ANSWERS = msgspec.json.Decoder(_Answer)
 class OpenAIEmbeddings:
     """Implements `Dialect`."""
 
+    stream_type = STREAM_TYPE
     client_headers = OPENAI_HEADERS
 
     def path(self, endpoint: str, model: str, *, streamed: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from gateway.jsonbody import with_value
-from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, Reading, Wanted
+from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, STREAM_TYPE, Reading, Wanted
 from gateway.sse import Splitter, data_of, event_of
 
 FINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
@@ -21,6 +21,7 @@ MAX_ITEMS = 2_000
 class OpenAIResponses:
     """Implements `Dialect`."""
 
+    stream_type = STREAM_TYPE
     client_headers = OPENAI_HEADERS
 
     def path(self, endpoint: str, model: str, *, streamed: bool) -> str:

@@ -7,15 +7,19 @@ silent, a cancel does not stop the bill.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway import endpoints
 from gateway.providers.anthropic_messages import AnthropicMessages
+from gateway.providers.azure import azure_path
+from gateway.providers.clouds import ClaudeOnBedrock, ClaudeOnVertex, CountOnVertex, GeminiOnVertex
 from gateway.providers.dialect import Dialect
 from gateway.providers.gemini_generate import GeminiGenerate
 from gateway.providers.openai_chat import OpenAIChat
 from gateway.providers.openai_embeddings import OpenAIEmbeddings
+from gateway.providers.openai_media import OpenAIMedia, OpenAISpeech
 from gateway.providers.openai_responses import OpenAIResponses
 from gateway.providers.translation import Translation
 from gateway.translation import dialects, to_anthropic, to_gemini
@@ -27,6 +31,12 @@ _EMBEDDINGS = OpenAIEmbeddings()
 _MESSAGES = AnthropicMessages()
 _GENERATE = GeminiGenerate()
 
+_IMAGES = {name: OpenAIMedia(name, holds="data") for name in (endpoints.IMAGES, endpoints.IMAGE_EDITS)}
+_VARIATIONS = {endpoints.IMAGE_VARIATIONS: OpenAIMedia(endpoints.IMAGE_VARIATIONS, holds="data")}
+_SPEECH = {endpoints.SPEECH: OpenAIMedia(endpoints.SPEECH, holds="text", binary=True)}
+_HEARING = {name: OpenAIMedia(name, holds="text") for name in (endpoints.TRANSCRIPTIONS, endpoints.TRANSLATIONS)}
+_MEDIA: Mapping[str, Dialect] = {**_IMAGES, **_VARIATIONS, **_SPEECH, **_HEARING}
+
 COMPATIBLE: Mapping[str, Dialect] = {
     endpoints.CHAT: _CHAT,
     endpoints.COMPLETIONS: _CHAT,
@@ -37,7 +47,10 @@ OPENAI: Mapping[str, Dialect] = {
     endpoints.RESPONSES: _RESPONSES,
     endpoints.RESPONSES_COUNT: _RESPONSES,
     endpoints.MODERATIONS: _EMBEDDINGS,
+    **_MEDIA,
+    endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
 }
+AZURE: Mapping[str, Dialect] = {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES}
 ANTHROPIC: Mapping[str, Dialect] = {endpoints.MESSAGES: _MESSAGES, endpoints.COUNT_TOKENS: _MESSAGES}
 GEMINI: Mapping[str, Dialect] = {
     endpoints.GENERATE: _GENERATE,
@@ -48,16 +61,73 @@ GEMINI: Mapping[str, Dialect] = {
     endpoints.EMBED_GEMINI_MANY: _GENERATE,
 }
 
-CLAUDE: Mapping[str, Translation] = {
-    endpoints.CHAT: Translation(
-        endpoints.MESSAGES, endpoints.MESSAGES, to_anthropic.request, dialects.anthropic(_MESSAGES), needs_limit=True
-    )
-}
-GOOGLE: Mapping[str, Translation] = {
-    endpoints.CHAT: Translation(
-        endpoints.GENERATE, endpoints.STREAM_EVENTS, to_gemini.request, dialects.gemini(_GENERATE)
-    )
-}
+
+def claude(
+    door: Callable[[Dialect], Dialect] = lambda dialect: dialect,
+) -> Mapping[str, Translation]:
+    """OpenAI's APIs asked of Claude, wherever it is sold: `door` puts a dialect behind a cloud's paths."""
+    chat = door(dialects.anthropic(_MESSAGES))
+    return {
+        endpoints.CHAT: Translation(
+            endpoints.MESSAGES, endpoints.MESSAGES, to_anthropic.request, chat, needs_limit=True
+        )
+    }
+
+
+def google(
+    door: Callable[[Dialect], Dialect] = lambda dialect: dialect,
+) -> Mapping[str, Translation]:
+    """OpenAI's APIs asked of Gemini."""
+    chat = door(dialects.gemini(_GENERATE))
+    return {endpoints.CHAT: Translation(endpoints.GENERATE, endpoints.STREAM_EVENTS, to_gemini.request, chat)}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a cloud speaks to one family of the models it sells."""
+
+    name: str
+    """For people."""
+    models: re.Pattern[str]
+    """Of their names, from the start."""
+    dialects: Mapping[str, Dialect]
+    translations: Mapping[str, Translation]
+
+
+BEDROCK = (
+    Family(
+        "claude",
+        re.compile(r"(?:[a-z-]+\.)?anthropic\.claude"),
+        {endpoints.MESSAGES: ClaudeOnBedrock(_MESSAGES)},
+        claude(ClaudeOnBedrock),
+    ),
+)
+VERTEX = (
+    Family(
+        "claude",
+        re.compile(r"claude"),
+        {endpoints.MESSAGES: ClaudeOnVertex(_MESSAGES), endpoints.COUNT_TOKENS: CountOnVertex(_MESSAGES)},
+        claude(ClaudeOnVertex),
+    ),
+    Family(
+        "gemini",
+        re.compile(r"gemini|gemma"),
+        {
+            name: GeminiOnVertex(GEMINI[name])
+            for name in (endpoints.GENERATE, endpoints.STREAM_EVENTS, endpoints.STREAM_ARRAY, endpoints.COUNT_GEMINI)
+        },
+        google(GeminiOnVertex),
+    ),
+)
+_NONE = Family("", re.compile(r"(?!)"), {}, {})
+
+
+def _as_it_is(path: str, model: str, settings: providers.Settings) -> str:
+    return path
+
+
+def _same_name(model: str, settings: providers.Settings) -> str:
+    return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +137,18 @@ class Provider:
     """What it speaks, by our endpoint."""
     translations: Mapping[str, Translation] = field(default_factory=dict)
     """What it does not speak but can be asked all the same, by our endpoint."""
+    families: tuple[Family, ...] = ()
+    """Where what it speaks depends on the model. Then `dialects` and `translations` are empty."""
     models: tuple[str, ...] = ("",)
     """How the names of its models start."""
     stream_usage_option: bool = True
     """Understands `stream_options.include_usage`. False: it states usage in streams unasked, and refuses or ignores the option."""
     cancel_stops_billing: bool = False
     bills_errors: bool = False
+    wire_model: Callable[[str, providers.Settings], str] = _same_name
+    """A model, and the credential's settings -> the name that the provider knows it by."""
+    placed: Callable[[str, str, providers.Settings], str] = _as_it_is
+    """A dialect's path, the model's name and the settings -> the path to ask."""
     sends_attempt: bool = False
     """Gets the attempt id in `X-Sluice-Attempt`. Only the simulator does: our ids are no business of a real provider."""
 
@@ -80,26 +156,58 @@ class Provider:
     def access(self) -> providers.Access:
         return providers.PROVIDERS[self.name]
 
-    def serves(self, endpoint: str) -> bool:
-        return endpoint in self.dialects or endpoint in self.translations
+    def dialect(self, endpoint: str, model: str) -> Dialect | None:
+        """What it speaks to this model; None: it must be translated to, or is not reached through the endpoint."""
+        return self._home(model).dialects.get(endpoint)
+
+    def translation(self, endpoint: str, model: str) -> Translation:
+        """For an endpoint that it `serves` without speaking it."""
+        return self._home(model).translations[endpoint]
+
+    def serves(self, endpoint: str, model: str) -> bool:
+        home = self._home(model)
+        return endpoint in home.dialects or endpoint in home.translations
+
+    def serves_any(self, endpoint: str) -> bool:
+        """Whether any of its models is reached through an endpoint."""
+        homes: tuple[Provider | Family, ...] = self.families or (self,)
+        return any(endpoint in home.dialects or endpoint in home.translations for home in homes)
+
+    def _home(self, model: str) -> Provider | Family:
+        if not self.families:
+            return self
+        return next((family for family in self.families if family.models.match(model)), _NONE)
 
 
 _RECORDS = (
     Provider("openai", OPENAI, cancel_stops_billing=True),
-    Provider("anthropic", ANTHROPIC, CLAUDE, cancel_stops_billing=True),
+    Provider("anthropic", ANTHROPIC, claude(), cancel_stops_billing=True),
     # Google's price list has Vertex's Claude as well, which the Gemini API does not serve
-    Provider("gemini", GEMINI, GOOGLE, models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
+    Provider("gemini", GEMINI, google(), models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
     Provider("simulator", {**OPENAI, **ANTHROPIC, **GEMINI}, sends_attempt=True),
-    Provider("openai_compatible"),
-    Provider("groq"),
-    Provider("mistral", stream_usage_option=False),
+    Provider("openai_compatible", {**COMPATIBLE, **_MEDIA}),
+    # Its price list has what Foundry sells of others, too, which this API does not serve
+    Provider(
+        "azure", AZURE, models=("gpt", "o1", "o3", "o4", "codex", "text-embedding", "computer-use", "model-router"),
+        cancel_stops_billing=True, wire_model=providers.deployment_of, placed=azure_path,
+    ),
+    Provider("bedrock", {}, families=BEDROCK),
+    Provider("vertex", {}, families=VERTEX),
+    Provider("groq", {**COMPATIBLE, **_SPEECH, **_HEARING}),
+    Provider(
+        "mistral",
+        {**COMPATIBLE, endpoints.TRANSCRIPTIONS: _HEARING[endpoints.TRANSCRIPTIONS]},
+        stream_usage_option=False,
+    ),
     Provider("deepseek"),
-    Provider("xai", cancel_stops_billing=True),
+    Provider("xai", {**COMPATIBLE, endpoints.IMAGES: _IMAGES[endpoints.IMAGES]}, cancel_stops_billing=True),
     Provider("openrouter"),
-    Provider("together", cancel_stops_billing=True),
+    Provider("together", {**COMPATIBLE, **_IMAGES, **_SPEECH, **_HEARING}, cancel_stops_billing=True),
     Provider("fireworks", cancel_stops_billing=True),
     Provider("perplexity", stream_usage_option=False),
+    # Its compatible API refuses stream_options (strandsagents.com/docs/user-guide/concepts/model-providers/cohere)
+    Provider("cohere", stream_usage_option=False, cancel_stops_billing=True),
     Provider("ollama"),
-)
+)  # fmt: skip
 
 PROVIDERS: dict[str, Provider] = {record.name: record for record in _RECORDS}

@@ -10,7 +10,17 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from gateway.simulator import anthropic, completions, embeddings, gemini, moderations, openai, openai_ask, responses
+from gateway.simulator import (
+    anthropic,
+    completions,
+    embeddings,
+    gemini,
+    media,
+    moderations,
+    openai,
+    openai_ask,
+    responses,
+)
 from gateway.simulator.caching import PrefixCache
 from gateway.simulator.catalogue import MODELS, find
 from gateway.simulator.dialect import Dialect, Reading, Refused, known_model
@@ -126,6 +136,8 @@ class App:
         elif path == "/v1/messages/count_tokens":
             counted = anthropic.counted(anthropic.read(request.body, reading, needs_limit=False))
             exchange.respond(200, msgspec.json.encode(counted))
+        elif await media.answer(path, request, reading, exchange, self._book):
+            return
         elif path.startswith(("/v1beta/models/", "/v1/models/")):
             await self._gemini(path.split("/models/", 1)[1], request, reading, exchange)
         else:

@@ -17,6 +17,8 @@ class Model:
     output_rate: int
     hides_reasoning: bool = False
     embeds: bool = False
+    medium: str = ""
+    """image, speech or hearing for a model that is not asked in words. Its "input tokens" are then prompt tokens, characters or milliseconds."""
     context: int = 128_000
     max_output: int = 16_384
 
@@ -38,11 +40,18 @@ def _usd(dollars_per_million: str) -> int:
 
 
 def _model(
-    name: str, usd_in: str, usd_out: str, *, cached: str = "", hides_reasoning: bool = False, embeds: bool = False
+    name: str,
+    usd_in: str,
+    usd_out: str,
+    *,
+    cached: str = "",
+    hides_reasoning: bool = False,
+    embeds: bool = False,
+    medium: str = "",
 ) -> Model:
     rate = _usd(usd_in)
     cached_rate = _usd(cached) if cached else rate // 2
-    return Model(name, rate, cached_rate, _usd(usd_out), hides_reasoning=hides_reasoning, embeds=embeds)
+    return Model(name, rate, cached_rate, _usd(usd_out), hides_reasoning=hides_reasoning, embeds=embeds, medium=medium)
 
 
 def _guest(model: Model, max_output: int) -> Model:
@@ -57,6 +66,9 @@ MODELS = {
         _model("sim-reasoner", "1.25", "10.00", hides_reasoning=True),
         _model("sim-instant", "0.15", "0.60"),
         _model("sim-embed", "0.02", "0.00", embeds=True),
+        _model("sim-image", "5.00", "40.00", medium="image"),
+        _model("sim-tts", "15.00", "0.00", medium="speech"),
+        _model("sim-hear", "0.10", "0.00", medium="hearing"),
     )
 }
 
@@ -70,6 +82,11 @@ GUESTS = {
         _model("gpt-3.5-turbo-instruct", "1.50", "2.00"),
         _model("text-embedding-3-small", "0.02", "0.00", embeds=True),
         _model("gemini-embedding-001", "0.15", "0.00", embeds=True),
+        _model("gpt-image-1", "5.00", "40.00", medium="image"),
+        _model("tts-1", "15.00", "0.00", medium="speech"),
+        _model("gpt-4o-mini-tts", "0.60", "12.00", medium="speech"),
+        _model("whisper-1", "0.10", "0.00", medium="hearing"),
+        _model("gpt-4o-mini-transcribe", "1.25", "5.00", medium="hearing"),
     )
 }
 """Names of others that it answers to, at their makers' list prices: a provider's own surface can be tried before its key is at hand."""

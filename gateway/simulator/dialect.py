@@ -77,12 +77,12 @@ def body_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def known_model(name: object, *, embeds: bool = False) -> tuple[Model, str]:
+def known_model(name: object, *, embeds: bool = False, medium: str = "") -> tuple[Model, str]:
     """The model and its script text. Refuses an unknown name as providers do, 404."""
     if not isinstance(name, str) or not name:
         raise Refused(400, "you must provide a model parameter", param="model")
     found = catalogue.find(name)
-    if found is None or found[0].embeds != embeds:
+    if found is None or found[0].embeds != embeds or found[0].medium != medium:
         raise Refused(
             404,
             f"The model `{name}` does not exist or you do not have access to it.",

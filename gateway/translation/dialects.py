@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from gateway.providers.dialect import EVENT_STREAM, Dialect, Reading, StreamMeter, Wanted
+from gateway.providers.dialect import EVENT_STREAM, STREAM_TYPE, Dialect, Reading, StreamMeter, Wanted
 from gateway.sse import Splitter, data_of, event_of
 from gateway.translation import from_anthropic, from_gemini
 
@@ -32,6 +32,7 @@ class NotingMeter(StreamMeter, Protocol):
 class Translated:
     """Implements `Dialect`: `native` reads and is asked, the client sees chat completions."""
 
+    stream_type = STREAM_TYPE
     client_headers: frozenset[bytes] = frozenset()
 
     def __init__(

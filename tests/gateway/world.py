@@ -219,8 +219,9 @@ class World:
                 connection.settings_dict["NAME"], settings.MONEY_REDIS_URL, settings.SIMULATOR_URL = before
 
     def shop(
-        self, *, provider: str = "simulator", base_url: str = "", secret: str = "", credential: bool = True, **pins: Any
-    ) -> Shop:
+        self, *, provider: str = "simulator", base_url: str = "", secret: str = "", credential: bool = True,
+        access_settings: Mapping[str, object] | None = None, **pins: Any,
+    ) -> Shop:  # fmt: skip
         """A new workspace, with a credential and a key that pins what is given."""
         self._shops += 1
         with self.at_home():
@@ -235,6 +236,7 @@ class World:
                     provider=provider,
                     secret=secret,
                     base_url=base_url,
+                    access_settings=access_settings,
                     verify=False,
                 )
             minted = actions.create_virtual_key(workspace=workspace, by=Actor.person(owner), name="first", **pins)

@@ -8,6 +8,7 @@ from workspaces.actions.api_tokens import create_api_token, operators_token, rev
 from workspaces.actions.base import Minted
 from workspaces.actions.credentials import (
     add_credential,
+    base_url_of,
     delete_credential,
     disable_credential,
     enable_credential,
@@ -46,6 +47,7 @@ __all__ = [
     "add_credential",
     "add_department",
     "add_member",
+    "base_url_of",
     "change_member",
     "change_virtual_key",
     "change_workspace",

@@ -6,24 +6,27 @@ after the key was replaced is thrown away.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from workspaces import audit, outbound, policy_signal, tenancy
+from workspaces import audit, policy_signal, tenancy
+from workspaces.actions import credential_checks
 from workspaces.actions.base import changing, identity, words
 from workspaces.audit import Actor
-from workspaces.domain import addresses
-from workspaces.domain.providers import PROVIDERS, Access
+from workspaces.domain import addresses, google_keys, sigv4
+from workspaces.domain.providers import PROVIDERS, Access, Auth, BadSetting
 from workspaces.errors import Invalid, NotThere, Taken
 from workspaces.models import Workspace
 from workspaces.vault import door
 from workspaces.vault.models import CredentialState, ProviderCredential
 
-CHECK_TIMEOUT_S = 5.0
 LONGEST_SECRET = 4096
+LONGEST_DOCUMENT = 8192
+"""Of a service account's JSON, or an AWS session."""
 MOST_CREDENTIALS = 200
 
 
@@ -36,19 +39,24 @@ def add_credential(
     name: str = "default",
     base_url: str = "",
     environment: str = "",
+    access_settings: Mapping[str, object] | None = None,
     verify: bool = True,
 ) -> ProviderCredential:
     """Seal a provider key into the vault and, unless told otherwise, check it with the provider (at most 5 s).
+
+    `access_settings`: what the provider needs beside the key (`Access.settings`): region, resource, project. Kept in the clear.
 
     A key that the provider refuses is kept, marked `rejected`, with a message for people: they may fix it on the provider's side.
     """
     access = _access(provider)
     secret = _checked_secret(access, secret)
-    base_url = _checked_base_url(access, base_url)
+    chosen = _checked_settings(access, access_settings or {}, secret)
+    base_url = _checked_base_url(access, base_url, chosen)
     credential = ProviderCredential(
         provider=provider,
         name=words(name, field="name"),
         base_url=base_url,
+        settings=chosen,
         environment=words(environment, field="environment", longest=32, required=False),
     )
     with changing(workspace):
@@ -63,7 +71,9 @@ def add_credential(
         policy_signal.bump(workspace)
         audit.record(
             workspace=workspace, by=by, action="credential.add", target=str(credential.id),
-            after={"provider": provider, "name": credential.name, "base_url": base_url, "last_four": credential.last_four},
+            after={
+                "provider": provider, "name": credential.name, "base_url": base_url, "settings": chosen, "last_four": credential.last_four,
+            },
         )  # fmt: skip
     if verify:
         return verify_credential(workspace=workspace, by=by, credential_id=credential.id)
@@ -77,26 +87,29 @@ def rotate_credential(
     credential_id: UUID | str,
     secret: str,
     base_url: str | None = None,
+    access_settings: Mapping[str, object] | None = None,
     verify: bool = True,
 ) -> ProviderCredential:
     """Replace the provider key; calls use the new one from the next one on.
 
-    The base URL changes only together with the key: whoever could move it alone could have the old key sent to a place of their own.
+    The base URL and the settings change only together with the key: whoever could move them alone could have the old key sent to a place of
+    their own.
     """
     with changing(workspace):
         credential = _found(credential_id, lock=True)
         access = _access(credential.provider)
         secret = _checked_secret(access, secret)
-        before = {"last_four": credential.last_four, "base_url": credential.base_url}
-        if base_url is not None:
-            credential.base_url = _checked_base_url(access, base_url)
+        before = _where(credential)
+        chosen = _checked_settings(access, credential.settings if access_settings is None else access_settings, secret)
+        credential.base_url = _checked_base_url(access, credential.base_url if base_url is None else base_url, chosen)
+        credential.settings = chosen
         _put_secret(workspace, credential, secret)
         credential.state, credential.checked_at, credential.check_message = CredentialState.UNVERIFIED, None, ""
         credential.save()
         policy_signal.bump(workspace)
         audit.record(
             workspace=workspace, by=by, action="credential.rotate", target=str(credential.id),
-            before=before, after={"last_four": credential.last_four, "base_url": credential.base_url},
+            before=before, after=_where(credential),
         )  # fmt: skip
     if verify:
         return verify_credential(workspace=workspace, by=by, credential_id=credential.id)
@@ -109,7 +122,7 @@ def verify_credential(*, workspace: Workspace, by: Actor, credential_id: UUID | 
         credential = _found(credential_id)
         asked = (bytes(credential.sealed or b""), credential.data_key_id)
         secret = door.open_secret(workspace, credential)
-    state, message = _ask(credential, secret)
+    state, message = credential_checks.ask(credential, secret, base_url_of(credential))
     with changing(workspace):
         credential = _found(credential_id, lock=True)
         if (bytes(credential.sealed or b""), credential.data_key_id) != asked:
@@ -146,12 +159,14 @@ def delete_credential(*, workspace: Workspace, by: Actor, credential_id: UUID | 
 
 
 def base_url_of(credential: ProviderCredential) -> str:
-    """Where a credential's provider is: its own base URL, the provider's, or the simulator's of this installation."""
-    if credential.base_url:
-        return credential.base_url
-    if credential.provider == "simulator":
-        return settings.SIMULATOR_URL
-    return PROVIDERS[credential.provider].base_url
+    """Where a credential's provider is: its own base URL, what its settings say, the provider's, or the simulator's of this installation."""
+    own = credential.base_url or (settings.SIMULATOR_URL if credential.provider == "simulator" else "")
+    return PROVIDERS[credential.provider].address(credential.settings, own)
+
+
+def _where(credential: ProviderCredential) -> dict[str, object]:
+    """What the audit log keeps of a credential's key and address."""
+    return {"last_four": credential.last_four, "base_url": credential.base_url, "settings": credential.settings}
 
 
 def _switch(workspace: Workspace, by: Actor, credential_id: UUID | str, *, on: bool) -> ProviderCredential:
@@ -166,29 +181,6 @@ def _switch(workspace: Workspace, by: Actor, credential_id: UUID | str, *, on: b
         return credential
 
 
-def _ask(credential: ProviderCredential, secret: str) -> tuple[CredentialState, str]:
-    """The provider's answer as a state and a sentence. Nothing of the provider's own text: it may repeat the key (SECURITY.md S57)."""
-    access = PROVIDERS[credential.provider]
-    if not access.check_path:
-        return CredentialState.UNVERIFIED, f"{access.title} offers no way to check a key without a paid call."
-    try:
-        answer = outbound.get(
-            base_url_of(credential), access.check_path, headers=access.headers(secret), timeout_s=CHECK_TIMEOUT_S
-        )
-    except outbound.OutboundFailed as failure:
-        return CredentialState.UNVERIFIED, f"Could not be checked: {failure}"[:200]
-    if answer.status == 200:
-        return CredentialState.VERIFIED, ""
-    if answer.status in (401, 403):
-        return CredentialState.REJECTED, f"{access.title} refused this key (HTTP {answer.status})."
-    if 300 <= answer.status < 400:
-        return (
-            CredentialState.UNVERIFIED,
-            f"Answered with a redirect (HTTP {answer.status}), which is not followed. Check the base URL.",
-        )
-    return CredentialState.UNVERIFIED, f"Could not be checked: {access.title} answered HTTP {answer.status}."
-
-
 def _access(provider: str) -> Access:
     access = PROVIDERS.get(provider)
     if access is None or (provider == "simulator" and not settings.SIMULATOR_URL):
@@ -198,39 +190,80 @@ def _access(provider: str) -> Access:
 
 
 def _checked_secret(access: Access, secret: str) -> str:
-    """The key as pasted, without the white space around it. It becomes a header, so it is one printable ASCII word."""
+    """The key as pasted, without the white space around it. It becomes a header, so it is one printable ASCII word; a service account's
+    JSON is kept as one line of what is used of it."""
     if not isinstance(secret, str):
         raise Invalid("Paste the provider's key here.", field="secret")
     secret = secret.strip()
     if not secret and not access.key_optional:
         raise Invalid("Paste the provider's key here.", field="secret")
-    if len(secret) > LONGEST_SECRET or not all("!" <= sign <= "~" for sign in secret):
+    try:
+        if access.auth is Auth.GOOGLE:
+            secret = google_keys.compact(secret, own_token_url=settings.ALLOW_PRIVATE_UPSTREAMS)
+        elif access.auth is Auth.AWS:
+            sigv4.parse(secret)
+    except (google_keys.BadKey, sigv4.BadKey) as error:
+        raise Invalid(str(error), field="secret") from None
+    lowest = " " if access.auth is Auth.GOOGLE else "!"
+    longest = LONGEST_SECRET if access.auth is Auth.HEADER else LONGEST_DOCUMENT
+    if len(secret) > longest or not all(lowest <= sign <= "~" for sign in secret):
         raise Invalid("This does not look like a key: it has spaces, line breaks or foreign letters.", field="secret")
     if secret.startswith(("slk_", "slt_")):
         raise Invalid("This is a key of Sluice. Paste the provider's own key here.", field="secret")
     return secret
 
 
-def _checked_base_url(access: Access, base_url: str) -> str:
-    base_url = words(base_url, field="base_url", longest=addresses.LONGEST_URL, required=False).rstrip("/")
-    if not base_url:
-        if not access.base_url and access.name != "simulator":
-            raise Invalid(f"{access.title} needs a base URL, like https://api.example.com/v1.", field="base_url")
-        return ""
+def _checked_settings(access: Access, given: Mapping[str, object], secret: str) -> dict[str, str]:
+    """The settings to keep. A project that nobody named is the service account's own."""
+    if not isinstance(given, Mapping):
+        raise Invalid("The settings must be an object.", field="settings")
+    if access.auth is Auth.GOOGLE and not given.get("project"):
+        given = {**given, "project": google_keys.parse(secret).project}
     try:
-        addresses.parse_base_url(base_url, allow_private=settings.ALLOW_PRIVATE_UPSTREAMS)
-    except addresses.BadBaseUrl as error:
-        raise Invalid(str(error), field="base_url") from None
+        chosen = access.checked_settings(given)
+    except BadSetting as error:
+        raise Invalid(str(error), field=error.name) from None
+    if access.auth is Auth.GOOGLE and not chosen.get("project"):
+        raise Invalid("The service account's JSON names no project. Write its id here.", field="project")
+    return chosen
+
+
+def _checked_base_url(access: Access, base_url: str, chosen: Mapping[str, str]) -> str:
+    """The credential's own base URL, or empty where the provider's or the settings' holds. Either may be contacted."""
+    base_url = words(base_url, field="base_url", longest=addresses.LONGEST_URL, required=False).rstrip("/")
+    address = access.address(chosen, base_url)
+    if not address:
+        if access.name == "simulator":
+            return ""
+        if access.settings:
+            first = access.settings[0]
+            raise Invalid(f"{first.title} is missing. {first.hint}", field=first.name)
+        raise Invalid(f"{access.title} needs a base URL, like https://api.example.com/v1.", field="base_url")
+    if base_url or access.settings:
+        try:
+            addresses.parse_base_url(address, allow_private=settings.ALLOW_PRIVATE_UPSTREAMS)
+        except addresses.BadBaseUrl as error:
+            raise Invalid(str(error), field="base_url") from None
     return base_url
 
 
 def _put_secret(workspace: Workspace, credential: ProviderCredential, secret: str) -> None:
     """Seal; and keep the last four characters only where at least 20 stay hidden (SECURITY.md S6)."""
-    credential.last_four = secret[-4:] if len(secret) >= 24 else ""
+    credential.last_four = _last_four(PROVIDERS[credential.provider], secret)
     if secret:
         door.seal(workspace, credential, secret)
     else:
         credential.sealed, credential.data_key = None, None
+
+
+def _last_four(access: Access, secret: str) -> str:
+    """What a person tells two keys apart by: of a key with a name of its own (which is no secret), the end of that name."""
+    if access.auth is Auth.GOOGLE:
+        return google_keys.parse(secret).key_id[-4:]
+    pair = sigv4.parse(secret) if access.auth is Auth.AWS else None
+    if pair is not None:
+        return pair.access_key_id[-4:]
+    return secret[-4:] if len(secret) >= 24 else ""
 
 
 def _found(credential_id: UUID | str, *, lock: bool = False) -> ProviderCredential:

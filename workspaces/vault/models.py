@@ -35,6 +35,8 @@ class ProviderCredential(models.Model):
     name = models.CharField(max_length=80)
     base_url = models.CharField(max_length=300, blank=True)
     """Empty: the provider's own address from the registry."""
+    settings = models.JSONField(default=dict, blank=True)
+    """What the provider needs beside the key (region, resource, project), by name; nothing secret (`Access.settings`)."""
     environment = models.CharField(max_length=32, blank=True)
     """Empty: for every environment."""
     data_key = models.ForeignKey(DataKey, null=True, on_delete=models.PROTECT)

@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from workspaces import actions
 from workspaces.domain.providers import PROVIDERS
 from workspaces.errors import NotThere, Refused
-from workspaces.forms import CredentialForm, SecretForm
+from workspaces.forms import SETTINGS, CredentialForm, SecretForm
 from workspaces.roles import Action
 from workspaces.vault.models import CredentialState, ProviderCredential
 from workspaces.views import reads
@@ -26,6 +26,10 @@ _NOTES = {
     "openai_compatible": "vLLM, LiteLLM, your own: any base URL.",
     "ollama": "Models on your own machine.",
 }
+
+
+_DERIVED = ("simulator", "bedrock", "vertex")
+"""Their address is known, or follows from the settings; one of their own (a private endpoint) is for the REST API."""
 
 
 @workspace_page(Action.SEE_CREDENTIALS)
@@ -51,6 +55,7 @@ def credential_new(request: HttpRequest) -> HttpResponse:
                 name=given["name"],
                 base_url=given["base_url"] if own_address else "",
                 environment=given["environment"],
+                access_settings=form.settings_of(given["provider"]),
             )
         except Refused as error:
             refuse(form, error)
@@ -63,6 +68,13 @@ def credential_new(request: HttpRequest) -> HttpResponse:
         "providers": [_offered(name, chosen) for name in _names()],
         "with_key": " ".join(name for name in PROVIDERS if name != "simulator"),
         "with_base_url": " ".join(_with_base_url()),
+        "asked": [
+            {
+                "field": form[name],
+                "by": " ".join(who for who, access in PROVIDERS.items() if setting in access.settings),
+            }
+            for name, setting in SETTINGS.items()
+        ],
         "new_url": url(request, "credential_new"),
         "vault_url": url(request, "vault"),
     }
@@ -161,15 +173,17 @@ def _names() -> list[str]:
 
 
 def _with_base_url() -> list[str]:
-    """The providers whose address a person gives."""
+    """The providers whose address a person gives, or may give instead of the one that the settings say."""
     return [
-        name for name, access in PROVIDERS.items() if name == "ollama" or (not access.base_url and name != "simulator")
+        name
+        for name, access in PROVIDERS.items()
+        if name == "ollama" or (not access.base_url and access.name not in _DERIVED)
     ]
 
 
 def _offered(name: str, chosen: str) -> dict[str, Any]:
     access = PROVIDERS[name]
-    hint = f"Keys start with {access.key_hint}" if access.key_hint else "Paste its API key."
+    hint = f"Keys start with {access.key_hint}" if access.key_hint else access.key_help or "Paste its API key."
     return {"name": name, "title": access.title, "note": _NOTES.get(name, hint), "is_chosen": name == chosen}
 
 
@@ -183,7 +197,9 @@ def _shown(request: HttpRequest, credential: ProviderCredential) -> dict[str, An
         "id": str(credential.id),
         "provider": reads.title_of(credential.provider),
         "name": credential.name,
-        "base_url": credential.base_url,
+        "base_url": credential.base_url or actions.base_url_of(credential)
+        if credential.settings
+        else credential.base_url,
         "masked": f"••••••••{credential.last_four}" if has_secret else "no key needed",
         "environment": credential.environment,
         "state": "disabled" if is_off else credential.state,

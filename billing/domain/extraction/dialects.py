@@ -98,12 +98,14 @@ def _by_shape(body: Event, call: Call, *, streamed: bool = False) -> Dialect:
         return MESSAGES
     if kind.startswith("response"):
         return RESPONSES
+    if isinstance(body.get("data"), list) and "created" in body:
+        return IMAGES
     if "prompt_eval_count" in body or "eval_count" in body:
         return OLLAMA
     if isinstance(usage, Mapping) and "billed_units" in usage:
         return COHERE
-    if call.provider == "cohere":
-        return COHERE
+    if call.provider == "cohere" and not (isinstance(usage, Mapping) and "prompt_tokens" in usage):
+        return COHERE  # its compatible API states usage as OpenAI does
     if isinstance(usage, Mapping) and "inputTokens" in usage:
         return CONVERSE
     if "usage_info" in body:

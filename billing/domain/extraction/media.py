@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from billing.domain.extraction.common import Call, decimal, failed, unbilled, unreadable
 from billing.domain.extraction.record import MAX_COUNT, Tally, Usage, UsageContext, text_of
+from billing.domain.pictures import fee_of
 
 KEYS = frozenset({"input_tokens", "output_tokens", "total_tokens", "type", "seconds"})
 DETAILS = ("input_tokens_details", "input_token_details", "output_tokens_details", "output_token_details")
@@ -48,23 +50,56 @@ def tokens_of(tally: Tally, usage: Mapping[str, Any], *, plain_output: str = "ou
 
 
 def images(body: Mapping[str, Any], call: Call) -> Usage:
-    """Generations and edits: GPT-Image by tokens, older models by picture."""
+    """Generations and edits: GPT-Image by tokens, other models by picture."""
     usage = body.get("usage", body if "input_tokens" in body else None)
     if failed(body) and usage is None:
         return unbilled("provider_error")
     tally = Tally()
-    prompt = 0
-    if isinstance(usage, Mapping):
+    prompt, stated = 0, None
+    if isinstance(usage, Mapping) and "input_tokens" in usage:
         prompt = tokens_of(tally, usage, plain_output="output_image")
-    elif usage is not None:
+        _svg(tally, body)
+    elif usage is not None and not isinstance(usage, Mapping):
         return unreadable("bad_section:usage", usage)
-    elif isinstance(body.get("data"), list) and text_of(call.request, "model").startswith("dall-e"):
-        quality = text_of(call.request, "quality") or "standard"
-        size = text_of(call.request, "size") or "1024x1024"
-        tally.fee(f"image_{quality}_{size}", len(body["data"]))
+    elif isinstance(body.get("data"), list) and "gpt-image" not in text_of(call.request, "model"):
+        by_size = text_of(call.request, "model").rpartition("/")[2].startswith("dall-e")
+        if by_size:
+            tally.fee(fee_of({**call.request, **_made(body)}), len(body["data"]))
+        else:
+            tally.add("images", len(body["data"]))
+        stated = _stated(usage)
     else:
         return unreadable("usage_missing")
-    return tally.usage(_context(body, call, prompt), usage)
+    return tally.usage(_context(body, call, prompt, stated), usage)
+
+
+def _made(body: Mapping[str, Any]) -> dict[str, str]:
+    """What the answer says of the pictures that were made, which may be other than what was asked for."""
+    return {name: body[name] for name in ("size", "quality") if isinstance(body.get(name), str)}
+
+
+def _stated(usage: Any) -> Decimal | None:
+    ticks = usage.get("cost_in_usd_ticks") if isinstance(usage, Mapping) else None
+    return Decimal(ticks).scaleb(-10) if type(ticks) is int and 0 <= ticks <= 10**19 else None
+
+
+def _svg(tally: Tally, body: Mapping[str, Any]) -> None:
+    """An SVG is written by a model of its own, which is billed beside the picture it copies."""
+    usage = body.get("svg_usage")
+    if not isinstance(usage, Mapping):
+        return
+    part = Tally()
+    part.expect(
+        usage, frozenset({"input_tokens", "output_tokens", "reasoning_tokens", "total_tokens", "model"}), "svg."
+    )
+    prompt = part.count(usage, "input_tokens", required=True)
+    part.add("input_uncached", prompt)
+    part.add("output_text", part.count(usage, "output_tokens"))
+    context = UsageContext(prompt_total=prompt, model_served=text_of(usage, "model") or "svg model (not stated)")
+    tally.parts.append(part.usage(context, usage))
+    tally.measured &= part.measured
+    for flag in part.flags:
+        tally.flag(flag)
 
 
 def images_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
@@ -199,12 +234,13 @@ def _no_end(events: Sequence[Mapping[str, Any]]) -> Usage:
     return unbilled("provider_error") if errors and len(errors) == len(events) else unreadable("stream_without_usage")
 
 
-def _context(body: Mapping[str, Any], call: Call, prompt: int) -> UsageContext:
+def _context(body: Mapping[str, Any], call: Call, prompt: int, stated: Decimal | None = None) -> UsageContext:
     return UsageContext(
         tier=call.tier(body.get("service_tier")),
         batch=call.batch,
         regional=call.region,
         prompt_total=prompt,
+        stated_cost_usd=stated,
         model_served=text_of(body, "model"),
         response_id=text_of(body, "id"),
     )

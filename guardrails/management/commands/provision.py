@@ -44,6 +44,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--base-url", default="", metavar="URL", help="where the provider is, if not at its usual address"
         )
+        parser.add_argument(
+            "--setting",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="what the provider needs beside the key: region=us-east-1, resource=...; several times",
+        )
         parser.add_argument("--budget", metavar="USD", help="cap of the whole workspace, e.g. 50 or 0.25")
         parser.add_argument("--budget-period", default="month", choices=["day", "week", "month"])
         parser.add_argument("--rpm", metavar="N", help="calls a minute of each virtual key")
@@ -78,7 +85,9 @@ def provision(options: dict[str, Any]) -> dict[str, str]:
         workspace = _workspace(options["workspace"], user, options["plan"])
         membership = _membership(workspace, user)
         with tenancy.entered(workspace):
-            _credential(workspace, options["provider"], options["provider_key"], options["base_url"])
+            _credential(
+                workspace, options["provider"], options["provider_key"], options["base_url"], options["setting"]
+            )
             if options["budget"] is not None:
                 _budget(workspace, options["budget"], options["budget_period"])
             if options["rpm"] is not None:
@@ -131,17 +140,21 @@ def _membership(workspace: Workspace, user: User) -> Membership:
     )
 
 
-def _credential(workspace: Workspace, provider: str, secret: str, base_url: str) -> None:
+def _credential(workspace: Workspace, provider: str, secret: str, base_url: str, named: list[str]) -> None:
     """Without asking the provider: a command of automation makes no calls of its own."""
+    chosen: dict[str, object] = {name: value for name, _, value in (pair.partition("=") for pair in named)}
     found = ProviderCredential.objects.select_related("data_key").filter(provider=provider, name=CREDENTIAL).first()
     if found is None:
         actions.add_credential(
-            workspace=workspace, by=OPERATOR, provider=provider, secret=secret, name=CREDENTIAL, base_url=base_url, verify=False
+            workspace=workspace, by=OPERATOR, provider=provider, secret=secret, name=CREDENTIAL, base_url=base_url,
+            access_settings=chosen, verify=False,
         )  # fmt: skip
         return
-    if found.base_url != base_url.rstrip("/") or door.open_secret(workspace, found) != secret.strip():
+    same = found.base_url == base_url.rstrip("/") and found.settings == chosen
+    if not same or door.open_secret(workspace, found) != secret.strip():
         actions.rotate_credential(
-            workspace=workspace, by=OPERATOR, credential_id=found.id, secret=secret, base_url=base_url, verify=False
+            workspace=workspace, by=OPERATOR, credential_id=found.id, secret=secret, base_url=base_url,
+            access_settings=chosen, verify=False,
         )  # fmt: skip
     if found.disabled_at is not None:
         actions.enable_credential(workspace=workspace, by=OPERATOR, credential_id=found.id)

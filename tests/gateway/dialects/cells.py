@@ -14,9 +14,10 @@ os.environ.setdefault("SLUICE_MODE", "test")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from gateway import endpoints
-from gateway.providers.registry import PROVIDERS
+from gateway.providers.registry import PROVIDERS, Family, Provider
 
 STREAMED = frozenset({endpoints.CHAT, endpoints.COMPLETIONS, endpoints.RESPONSES, endpoints.MESSAGES})
+STREAMED |= {endpoints.IMAGES, endpoints.IMAGE_EDITS, endpoints.SPEECH, endpoints.TRANSCRIPTIONS}
 ALWAYS_STREAMED = frozenset({endpoints.STREAM_EVENTS, endpoints.STREAM_ARRAY})
 FREE = frozenset({endpoints.COUNT_TOKENS, endpoints.COUNT_GEMINI, endpoints.RESPONSES_COUNT, endpoints.MODERATIONS})
 
@@ -26,38 +27,60 @@ class Cell:
     endpoint: str
     provider: str
     streamed: bool
-    translated: bool
+    home: Provider | Family
+    """Who of the provider speaks: itself, or the family of models."""
+
+    @property
+    def translated(self) -> bool:
+        return self.endpoint not in self.home.dialects
+
+    @property
+    def family(self) -> str:
+        """How the names of the family's models start; empty where the provider has no families."""
+        return "" if isinstance(self.home, Provider) else self.home.name
 
     @property
     def id(self) -> str:
-        return f"{self.provider} {self.endpoint}{' streamed' if self.streamed else ''}"
+        return f"{self.provider} {self.family} {self.endpoint}{' streamed' if self.streamed else ''}"
 
 
 def cells() -> Iterable[Cell]:
     for provider in PROVIDERS.values():
+        homes: tuple[Provider | Family, ...] = provider.families or (provider,)
         for endpoint in endpoints.NAMES:
-            if not provider.serves(endpoint):
-                continue
-            translated = endpoint not in provider.dialects
-            if endpoint not in ALWAYS_STREAMED:
-                yield Cell(endpoint, provider.name, False, translated)
-            if endpoint in STREAMED | ALWAYS_STREAMED:
-                yield Cell(endpoint, provider.name, True, translated)
+            for home in homes:
+                if endpoint not in home.dialects and endpoint not in home.translations:
+                    continue
+                if endpoint not in ALWAYS_STREAMED:
+                    yield Cell(endpoint, provider.name, False, home)
+                if endpoint in STREAMED | ALWAYS_STREAMED:
+                    yield Cell(endpoint, provider.name, True, home)
+
+
+NAMES = {
+    "OpenAIChat": "OpenAI completions",
+    "OpenAIResponses": "OpenAI responses",
+    "OpenAIMedia": "OpenAI images and audio",
+    "OpenAISpeech": "OpenAI images and audio",
+    "OpenAIEmbeddings": "OpenAI embeddings",
+    "AnthropicMessages": "Anthropic messages",
+    "GeminiGenerate": "Gemini generateContent",
+    "ClaudeOnBedrock": "Bedrock InvokeModel",
+    "ClaudeOnVertex": "Vertex rawPredict",
+    "CountOnVertex": "Vertex rawPredict",
+    "GeminiOnVertex": "Vertex generateContent",
+    "Converse": "Bedrock Converse",
+}
 
 
 def dialect_of(cell: Cell) -> str:
-    provider = PROVIDERS[cell.provider]
-    if cell.translated:
-        native = provider.translations[cell.endpoint].endpoint
-        return "Anthropic messages" if native == endpoints.MESSAGES else "Gemini generateContent"
-    name = type(provider.dialects[cell.endpoint]).__name__
-    return {
-        "OpenAIChat": "OpenAI completions",
-        "OpenAIResponses": "OpenAI responses",
-        "OpenAIEmbeddings": "OpenAI embeddings",
-        "AnthropicMessages": "Anthropic messages",
-        "GeminiGenerate": "Gemini generateContent",
-    }[name]
+    if not cell.translated:
+        return NAMES[type(cell.home.dialects[cell.endpoint]).__name__]
+    translation = cell.home.translations[cell.endpoint]
+    outer = type(translation.dialect).__name__
+    if outer in NAMES:
+        return NAMES[outer]
+    return "Anthropic messages" if translation.endpoint == endpoints.MESSAGES else "Gemini generateContent"
 
 
 HEAD = """# What speaks to what
@@ -75,14 +98,19 @@ def table() -> str:
     lines = [HEAD]
     found = list(cells())
     lines += ["| endpoint | provider | dialect asked | answers |", "| --- | --- | --- | --- |"]
+    rows = {(cell.endpoint, cell.provider, cell.family): None for cell in found}
     for endpoint in endpoints.NAMES:
-        for provider in PROVIDERS:
-            own = [cell for cell in found if (cell.endpoint, cell.provider) == (endpoint, provider)]
+        for provider, family in [(by, of) for named, by, of in rows if named == endpoint]:
+            own = [
+                cell for cell in found if (cell.endpoint, cell.provider, cell.family) == (endpoint, provider, family)
+            ]
             if own:
                 kinds = " ".join("S" if cell.streamed else "W" for cell in own)
                 arrow = "→ " if own[0].translated else ""
                 free = " free" if endpoint in FREE else ""
-                lines.append(f"| `POST {endpoint}` | {provider} | {arrow}{dialect_of(own[0])} | {kinds}{free} |")
+                lines.append(
+                    f"| `POST {endpoint}` | {provider}{f' ({family})' if family else ''} | {arrow}{dialect_of(own[0])} | {kinds}{free} |"
+                )
     return "\n".join(lines) + f"\n\n{len(found)} cells.\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ import pytest
 
 from billing.prices import default_book
 from gateway import endpoints
+from gateway.providers.eventstream import encode
+from gateway.sse import Splitter, data_of
 from tests.gateway.dialects.cells import FREE, Cell, cells, table
+from tests.gateway.dialects.service_accounts import service_account
 from tests.gateway.world import GatewayProcess, Shop, World
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "conformance.md"
@@ -43,6 +47,19 @@ RESPONSE_USAGE = {
     "output_tokens": 300,
     "total_tokens": 2306,
 }
+IMAGE_USAGE = {
+    "input_tokens": 50,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+    "output_tokens": 1056,
+    "total_tokens": 1106,
+}
+HEARD_USAGE = {
+    "type": "tokens",
+    "input_tokens": 14,
+    "input_token_details": {"text_tokens": 4, "audio_tokens": 10},
+    "output_tokens": 5,
+    "total_tokens": 19,
+}
 WORDS = "Hello from the wire"
 
 
@@ -55,9 +72,45 @@ def whole(answer: dict[str, Any]) -> tuple[str, bytes]:
     return "application/json", json.dumps(answer).encode()
 
 
-def wire(path: str, body: dict[str, Any]) -> tuple[str, bytes]:
+def framed(answer: tuple[str, bytes]) -> tuple[str, bytes]:
+    """The events of a stream in the frames that Bedrock puts them in."""
+    events = [data_of(event) for event, _ in Splitter().feed(answer[1])]
+    frames = [
+        encode(
+            {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"},
+            json.dumps({"bytes": base64.b64encode(event).decode(), "p": "abc"}).encode(),
+        )
+        for event in events
+    ]
+    return "application/vnd.amazon.eventstream", b"".join(frames)
+
+
+def _cloud(path: str, raw: bytes) -> tuple[str, bytes] | None:
+    """What the clouds have of their own: access tokens, paths by model, versions in the body, frames."""
+    if path.endswith("/token"):
+        return whole({"access_token": "ya29.token", "expires_in": 3599, "token_type": "Bearer"})
+    if path.endswith("count-tokens:rawPredict"):
+        return whole({"input_tokens": 9})
+    if path.endswith(("/invoke", "/invoke-with-response-stream")):
+        body = json.loads(raw)
+        assert body["anthropic_version"] == "bedrock-2023-05-31"
+        assert body.keys().isdisjoint(("model", "stream"))
+        return _message(False) if path.endswith("/invoke") else framed(_message(True))
+    if path.endswith(("rawPredict", "RawPredict")):
+        body = json.loads(raw)
+        assert body["anthropic_version"] == "vertex-2023-10-16"
+        assert "model" not in body
+        return _message(path.endswith("streamRawPredict"))
+    return None
+
+
+def wire(path: str, raw: bytes) -> tuple[str, bytes]:
     """What a provider of each dialect answers: its own format, always the same usage."""
     path, _, query = path.partition("?")
+    clouds = _cloud(path, raw)
+    if clouds is not None:
+        return clouds
+    body = json.loads(raw)
     streamed = body.get("stream") is True or "alt=sse" in query
     if path.endswith("/chat/completions"):
         return _chat(streamed, "message", {"role": "assistant", "content": WORDS}, {"content": WORDS})
@@ -66,6 +119,8 @@ def wire(path: str, body: dict[str, Any]) -> tuple[str, bytes]:
     if path.endswith("/embeddings"):
         rows = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
         return whole({"object": "list", "data": rows, "model": "e", "usage": {"prompt_tokens": 9, "total_tokens": 9}})
+    if "/images/" in path or "/audio/" in path:
+        return _media(path, streamed, body)
     if path.endswith("/moderations"):
         return whole({"id": "modr", "model": "m", "results": []})
     if path.endswith("/input_tokens"):
@@ -85,6 +140,37 @@ def wire(path: str, body: dict[str, Any]) -> tuple[str, bytes]:
     if path.endswith("/messages"):
         return _message(streamed)
     return _gemini(path.rpartition(":")[2], streamed)
+
+
+def _media(path: str, streamed: bool, body: dict[str, Any]) -> tuple[str, bytes]:
+    if "/images/" in path:
+        return _pictures(streamed)
+    if path.endswith("/audio/speech"):
+        return _spoken(streamed or body.get("stream_format") == "sse")
+    return _heard(streamed)
+
+
+def _pictures(streamed: bool) -> tuple[str, bytes]:
+    done = {"type": "image_generation.completed", "b64_json": WORDS, "usage": IMAGE_USAGE}
+    partial = {"type": "image_generation.partial_image", "b64_json": WORDS, "partial_image_index": 0}
+    return (
+        sse([partial, done], named=True) if streamed else whole({"data": [{"b64_json": WORDS}], "usage": IMAGE_USAGE})
+    )
+
+
+def _spoken(streamed: bool) -> tuple[str, bytes]:
+    if not streamed:
+        return "audio/mpeg", WORDS.encode()
+    usage = {"input_tokens": 9, "output_tokens": 20, "total_tokens": 29}
+    delta = {"type": "speech.audio.delta", "audio": base64.b64encode(WORDS.encode()).decode(), "said": WORDS}
+    return sse([delta, {"type": "speech.audio.done", "usage": usage}])
+
+
+def _heard(streamed: bool) -> tuple[str, bytes]:
+    done = {"text": WORDS, "usage": HEARD_USAGE}
+    if not streamed:
+        return whole(done)
+    return sse([{"type": "transcript.text.delta", "delta": WORDS}, {"type": "transcript.text.done", **done}])
 
 
 def _chat(streamed: bool, name: str, told: Any, delta: Any) -> tuple[str, bytes]:
@@ -145,7 +231,10 @@ def played() -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            content_type, answer = wire(self.path, json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers["content-type"].startswith("multipart/form-data; boundary="):
+                body = b'{"stream":true}' if b'name="stream"\r\n\r\ntrue' in body else b"{}"
+            content_type, answer = wire(self.path, body)
             self.send_response(200)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(answer)))
@@ -174,10 +263,22 @@ BODIES: dict[str, dict[str, Any]] = {
     endpoints.COMPLETIONS: {"prompt": "Hi"},
     endpoints.EMBEDDINGS: {"input": "Hi"},
     endpoints.MODERATIONS: {"input": "Hi"},
+    endpoints.IMAGES: {"prompt": "A cat"},
+    endpoints.IMAGE_EDITS: {"prompt": "A cat"},
+    endpoints.IMAGE_VARIATIONS: {},
+    endpoints.SPEECH: {"input": "Hi", "voice": "coral"},
+    endpoints.TRANSCRIPTIONS: {},
+    endpoints.TRANSLATIONS: {},
     endpoints.MESSAGES: {"messages": TEXT, "max_tokens": 500},
     endpoints.COUNT_TOKENS: {"messages": TEXT},
     endpoints.EMBED_GEMINI: {"content": PARTS},
     endpoints.EMBED_GEMINI_MANY: {"requests": [{"content": PARTS}]},
+}
+FILES = {
+    endpoints.IMAGE_EDITS: {"image": ("a.png", b"PNG", "image/png")},
+    endpoints.IMAGE_VARIATIONS: {"image": ("a.png", b"PNG", "image/png")},
+    endpoints.TRANSCRIPTIONS: {"file": ("a.wav", b"RIFF", "audio/wav")},
+    endpoints.TRANSLATIONS: {"file": ("a.wav", b"RIFF", "audio/wav")},
 }
 SPENT = {"input_uncached": 86, "cache_read": 1920, "output_text": 300}
 PRICED = {
@@ -185,15 +286,34 @@ PRICED = {
     "anthropic": "claude-sonnet-4-5",
     "gemini": "gemini-2.5-flash",
     "simulator": "sim-small",
+    "bedrock claude": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "vertex claude": "claude-sonnet-4-5@20250929",
+    "vertex gemini": "gemini-2.5-flash",
 }
+SETTINGS: dict[str, dict[str, object]] = {"bedrock": {"region": "eu-central-1"}, "vertex": {"location": "europe-west1"}}
 
 
 def model_of(cell: Cell) -> str:
     book = default_book()
-    if cell.provider in PRICED:
-        return PRICED[cell.provider]
+    if (cell.provider, cell.endpoint) == ("openai", endpoints.SPEECH):
+        return "gpt-4o-mini-tts"
+    name = f"{cell.provider} {cell.family}".strip()
+    if name in PRICED:
+        return PRICED[name]
     metas = ((name, book.meta(cell.provider, name)) for name in book.models(cell.provider))
     return next((name for name, meta in metas if meta is not None and meta.mode == "chat"), "any-model")
+
+
+def spent(cell: Cell) -> dict[str, int]:
+    if "/images/" in cell.endpoint:
+        return {"input_uncached": 10, "input_image": 40, "output_image": 1056}
+    if cell.endpoint == endpoints.SPEECH:
+        # Where OpenAI bills tokens the gateway asks for the events that state them
+        told = cell.streamed or cell.provider == "openai"
+        return {"input_uncached": 9, "output_audio": 20} if told else {"characters": 2}
+    if "/audio/" in cell.endpoint:
+        return {"input_audio": 10, "input_uncached": 4, "output_text": 5}
+    return {"input_uncached": 9} if "mbed" in cell.endpoint else SPENT
 
 
 def ask(gateway: GatewayProcess, shop: Shop, cell: Cell) -> httpx.Response:
@@ -201,7 +321,13 @@ def ask(gateway: GatewayProcess, shop: Shop, cell: Cell) -> httpx.Response:
     path = cell.endpoint.replace("{model}", model).replace(":embedContents", ":batchEmbedContents")
     body = {**BODIES.get(cell.endpoint, {"contents": [PARTS]})}
     if "{model}" not in cell.endpoint:
-        body |= {"model": model} | ({"stream": True} if cell.streamed else {})
+        manner = {"stream_format": "sse"} if cell.endpoint == endpoints.SPEECH else {"stream": True}
+        body |= {"model": model} | (manner if cell.streamed else {})
+    if cell.endpoint in FILES:
+        fields = {name: "true" if value is True else value for name, value in body.items()}
+        files = FILES[cell.endpoint]
+        head = {"authorization": f"Bearer {shop.key}"}
+        return httpx.post(f"{gateway.url}{path}", data=fields, files=files, headers=head, timeout=20)
     return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {shop.key}"}, timeout=20)
 
 
@@ -209,7 +335,9 @@ def ask(gateway: GatewayProcess, shop: Shop, cell: Cell) -> httpx.Response:
 def test_a_call_is_answered_and_billed_bucket_by_bucket(
     gateway: GatewayProcess, world: World, played: str, cell: Cell
 ) -> None:
-    shop = world.shop(provider=cell.provider, base_url=played, secret="a-key")
+    secret = service_account(f"{played}/token") if cell.provider == "vertex" else "a-key"
+    settings = SETTINGS.get(cell.provider)
+    shop = world.shop(provider=cell.provider, base_url=played, secret=secret, access_settings=settings)
     answer = ask(gateway, shop, cell)
     assert answer.status_code == 200, answer.text
     if cell.endpoint in FREE:
@@ -218,10 +346,11 @@ def test_a_call_is_answered_and_billed_bucket_by_bucket(
     if "mbed" not in cell.endpoint:
         assert WORDS in answer.text
     as_events = cell.streamed and cell.endpoint != endpoints.STREAM_ARRAY
-    assert answer.headers["content-type"].startswith("text/event-stream" if as_events else "application/json")
+    kind = "audio/mpeg" if cell.endpoint == endpoints.SPEECH else "application/json"
+    assert answer.headers["content-type"].startswith("text/event-stream" if as_events else kind)
     [entry] = shop.entries(1)
     assert (entry.basis, entry.streamed, entry.provider) == ("measured", cell.streamed, cell.provider)
-    assert entry.unpacked()["usage"] == (SPENT if "mbed" not in cell.endpoint else {"input_uncached": 9})
+    assert entry.unpacked()["usage"] == spent(cell)
     assert not [flag for flag in entry.flags if flag.startswith("schema_drift")]
 
 
