@@ -21,6 +21,7 @@ from workspaces.views.frame import url, workspace_of
 
 MOST_SHOWN: Final = 7
 EACH_SHOWN: Final = 1
+_READ: Final = "sluice_budget_statuses"
 _TONES: Final = {Stage.NORMAL: "", Stage.ALERT: "warn", Stage.THROTTLE: "warn", Stage.KILL: "bad"}
 _SAID: Final = {Stage.NORMAL: "on track", Stage.ALERT: "alert", Stage.THROTTLE: "slowed down", Stage.KILL: "stopped"}
 _PERIODS: Final = {
@@ -37,10 +38,9 @@ def register() -> None:
 
 def budget_left(request: HttpRequest) -> Mapping[str, Any] | None:
     """What is left of the budget on the whole workspace whose period is the longest; nothing where there is none."""
-    now = timezone.now()
     found = [
         status
-        for status in queries.budgets(workspace_of(request), now, values=False)
+        for status in _statuses(request)
         if status.standing is not None and status.budget.unit is Unit.USD and not status.budget.scope.by
     ]
     order = list(Period)
@@ -65,7 +65,7 @@ def budget_left(request: HttpRequest) -> Mapping[str, Any] | None:
 def burn_downs(request: HttpRequest) -> Mapping[str, Any] | None:
     """Every budget, the tightest first; of each-value budgets the value that has used most."""
     now = timezone.now()
-    every = [one for one in queries.budgets(workspace_of(request), now) if one.budget.kind is not Kind.PLAN_QUOTA]
+    every = [one for one in _statuses(request) if one.budget.kind is not Kind.PLAN_QUOTA]
     lines = [line for status in every for line in _lines(status, now)]
     lines.sort(key=lambda line: -line["percent"])
     return {
@@ -75,6 +75,15 @@ def burn_downs(request: HttpRequest) -> Mapping[str, Any] | None:
         "more": max(0, len(lines) - MOST_SHOWN),
         "live": all(status.live for status in every),
     }
+
+
+def _statuses(request: HttpRequest) -> list[BudgetStatus]:
+    """Every budget, read once a request."""
+    known: list[BudgetStatus] | None = getattr(request, _READ, None)
+    if known is None:
+        known = queries.budgets(workspace_of(request), timezone.now())
+        setattr(request, _READ, known)
+    return known
 
 
 def _lines(status: BudgetStatus, now: datetime) -> list[dict[str, Any]]:

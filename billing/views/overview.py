@@ -7,6 +7,7 @@ The rest of the page (`overview_spend`) is asked for every 20 seconds in the sam
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from billing.views import calls as call_views
 from billing.views import panels, question, reads, spend
 from billing.views.naming import Names
 from billing.views.panels import Place
+from billing.views.reads import Mark
 from workspaces.roles import Action, may
 from workspaces.views import reads as workspace_reads
 from workspaces.views import test_call
@@ -43,44 +45,52 @@ _STARTING = "s"
 _RUNNING = "r"
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a page or fragment is made from: the stage, the books' mark, and before the first call the steps done."""
+
+    mark: Mark
+    done: int = 0
+
+    @property
+    def version(self) -> str:
+        return f"{_RUNNING}{self.mark.seq}" if self.mark.has_calls else f"{_STARTING}{self.done}"
+
+
 @workspace_page(Action.SEE_SPEND)
 def overview(request: HttpRequest) -> HttpResponse:
     request.session["last_workspace"] = workspace_of(request).slug
-    version = _version(request)
-    context = _context(request, version)
-    if version.startswith(_RUNNING):
-        context |= _spend(request, version)
+    look = _look(request)
+    context = _context(request, look)
+    if look.mark.has_calls:
+        context |= _spend(request, look, context["pulse"]["by_day"])
     return page(request, "billing/overview.html", "overview", context)
 
 
 @workspace_page(Action.SEE_SPEND)
 def overview_live(request: HttpRequest) -> HttpResponse:
     seen = request.GET.get("seen", "")
-    version = _version(request)
-    if seen == version:
+    look = _look(request)
+    if seen == look.version:
         return HttpResponse(status=204)
-    context = _context(request, version) | {"is_fragment": True}
-    if seen.startswith(_STARTING) and version.startswith(_RUNNING):  # the first call: the whole page comes into being
-        context |= _spend(request, version) | {"celebrates": True}
+    context = _context(request, look) | {"is_fragment": True}
+    if seen.startswith(_STARTING) and look.mark.has_calls:  # the first call: the whole page comes into being
+        context |= _spend(request, look, context["pulse"]["by_day"]) | {"celebrates": True}
     return render(request, "billing/overview_pulse.html", framed(request, "overview") | context)
 
 
 @workspace_page(Action.SEE_SPEND)
 def overview_spend(request: HttpRequest) -> HttpResponse:
-    version = _version(request)
-    if request.GET.get("seen", "") == version:
+    look = _look(request)
+    if request.GET.get("seen", "") == look.version:
         return HttpResponse(status=204)
-    context = _spend(request, version)
+    context = _spend(request, look, None)
     return render(request, "billing/overview_spend.html", framed(request, "overview") | context)
 
 
-def _version(request: HttpRequest) -> str:
-    """What a fragment was made from: the stage, the books' mark, and before the first call the steps done."""
-    workspace = workspace_of(request)
-    mark = reads.mark(workspace.pk)
-    if mark.has_calls:
-        return f"{_RUNNING}{mark.seq}"
-    return f"{_STARTING}{_done_before_calls(request)}"
+def _look(request: HttpRequest) -> _Look:
+    mark = reads.mark(workspace_of(request).pk)
+    return _Look(mark) if mark.has_calls else _Look(mark, _done_before_calls(request))
 
 
 def _done_before_calls(request: HttpRequest) -> int:
@@ -90,7 +100,8 @@ def _done_before_calls(request: HttpRequest) -> int:
     return has_credential + 2 * has_key
 
 
-def _context(request: HttpRequest, version: str) -> dict[str, Any]:
+def _context(request: HttpRequest, look: _Look) -> dict[str, Any]:
+    version = look.version
     pulse: dict[str, Any] = {"version": version, "url": f"{url(request, 'overview_live')}?seen={version}"}
     context: dict[str, Any] = {
         "pulse": pulse,
@@ -100,8 +111,8 @@ def _context(request: HttpRequest, version: str) -> dict[str, Any]:
         **test_call.offered(request),
     }
     pulse["can_call"] = context["can_call"]
-    if version.startswith(_STARTING):
-        pulse |= _onboarding(request, int(version[1:]))
+    if not look.mark.has_calls:
+        pulse |= _onboarding(request, look.done)
         context["snippets"] = snippet_tabs("start")
     else:
         pulse |= _figures(request)
@@ -149,6 +160,7 @@ def _figures(request: HttpRequest) -> dict[str, Any]:
     same_days = _added(by_day, question.period_before(month, "month"))
     shows_calls = may(membership_of(request).role, Action.SEE_CALLS)
     return {
+        "by_day": by_day,
         "today": _plain(so_far),
         "today_change": spend.change(so_far.cost_nano, yesterday.cost_nano),
         "month": _plain(this_month),
@@ -197,17 +209,18 @@ def _plain(totals: Totals) -> dict[str, int]:
 
 
 # --- Spend, movers, budgets, signals: every 20 seconds ----------------------------------------------------------------
-def _spend(request: HttpRequest, version: str) -> dict[str, Any]:
+def _spend(request: HttpRequest, look: _Look, by_day: dict[Any, Totals] | None) -> dict[str, Any]:
+    """`by_day`: the workspace's totals of the charted days, where they are known already."""
     workspace = workspace_of(request)
     today = queries.today(workspace, timezone.now())
     days = Days(today - timedelta(days=CHART_DAYS - 1), today)
     names = Names(request)
-    asked = question.Question(days=days, preset="30d", by=_stacked_by(request, days), compares=False)
-    found = spend.answer(workspace, asked, names, rows=BREAKDOWN_ROWS)
+    asked = question.Question(days=days, preset="30d", by=_stacked_by(request, look), compares=False)
+    found = spend.answer_by_day(workspace, asked, names, rows=BREAKDOWN_ROWS, by_day=by_day)
     changed = _movers(request, today, names)
     return {
         "spend": {
-            "url": f"{url(request, 'overview_spend')}?by={asked.by}&seen={version}",
+            "url": f"{url(request, 'overview_spend')}?by={asked.by}&seen={look.version}",
             "chart": spend.chart(request, asked, found, names, "Spend by day"),
             "rows": spend.rows(request, asked, found, names),
             "title": question.title_of(asked.by),
@@ -224,15 +237,14 @@ def _spend(request: HttpRequest, version: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _stacked_by(request: HttpRequest, days: Days) -> str:
+def _stacked_by(request: HttpRequest, look: _Look) -> str:
     asked = request.GET.get("by", "")
     try:
         if asked:
             return queries.check_dimension(asked)
     except CannotAnswer:
         pass  # an address somebody wrote by hand: the usual one is shown
-    has_features = reads.has_values(workspace_of(request).pk, Dimension.FEATURE, days)
-    return Dimension.FEATURE if has_features else Dimension.MODEL
+    return Dimension.FEATURE if look.mark.has_features else Dimension.MODEL
 
 
 def _movers(request: HttpRequest, today: date, names: Names) -> list[dict[str, Any]]:

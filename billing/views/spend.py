@@ -74,6 +74,27 @@ def answer(workspace: Workspace, asked: Question, names: Names, *, rows: int = R
     return Answer(whole, shown, rest, len(found) <= rows, whole_before, before, points, points_before)
 
 
+def answer_by_day(
+    workspace: Workspace, asked: Question, names: Names, *, rows: int, by_day: Mapping[Any, Totals] | None = None
+) -> Answer:
+    """`answer` for one dimension by the day and without a comparison, in two reads (three without `by_day`, the whole of each day)."""
+    if by_day is None:
+        by_day = {point.start: point.totals for point in queries.series(workspace, asked.days, Granularity.DAY)}
+    ranked = queries.ranked(workspace, asked.days, [asked.by], limit=rows + 1, rank_by=asked.metric.rank_by)
+    shown = [value for (value,) in ranked[:rows]]
+    points = {(day, ""): totals for day, totals in by_day.items() if asked.days.first <= day <= asked.days.last}
+    whole = sum(points.values(), Totals())
+    sums = dict.fromkeys(shown, Totals())
+    series = queries.series(workspace, asked.days, Granularity.DAY, dimension=asked.by, values=shown) if shown else []
+    for point in series:
+        points[point.start, point.value] = point.totals
+        sums[point.value] += point.totals
+    names.learn(asked.by, shown)
+    found = [Row((value,), sums[value]) for value in shown]
+    rest = whole - sum(sums.values(), Totals())
+    return Answer(whole, found, rest, len(ranked) <= rows, Totals(), {}, points, [])
+
+
 def _charted(asked: Question, rows: list[Row]) -> list[str]:
     """The values of the first dimension that the chart names, dearest first."""
     most = CHARTED if asked.metric.adds_up else CHARTED_LINES
