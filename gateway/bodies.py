@@ -34,7 +34,8 @@ BETAS = frozenset(
         "token-efficient-tools-2025-02-19", "web-fetch-2025-09-10",
     }
 )  # fmt: skip
-"""Anthropic betas that change no price, or whose price the bound and the answer's usage tell. The others (files, skills, compaction,
+"""Anthropic betas (`anthropic.types.AnthropicBetaParam`; `claude-code-20250219` and `effort-2025-11-24` are what Claude Code and the effort
+guide send, and older SDKs list) that change no price, or whose price the bound and the answer's usage tell. The others (files, skills, compaction,
 remote MCP, advisors, fallbacks, code execution) cost what nobody could bound before sending."""
 
 

@@ -164,7 +164,7 @@ async def _whole(planned: Planned, admitted: Admitted, attempt: Attempt, answer:
         send,
         200,
         [(b"content-type", content_type.encode()), *identity(planned.call.id), *safe_headers(answer), *shown],
-        planned.sent.dialect.for_client(body),
+        planned.sent.dialect.for_client(body, planned.call.fields),
     )
 
 

@@ -99,7 +99,7 @@ class AnthropicMessages:
         reading.raw_usage = stated(message.usage)
         return reading
 
-    def for_client(self, body: bytes) -> bytes:
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
         return body
 
 

@@ -40,8 +40,8 @@ class _Wrapped:
     def read_whole(self, body: bytes, content_type: str) -> Reading | None:
         return self.inner.read_whole(body, content_type)
 
-    def for_client(self, body: bytes) -> bytes:
-        return self.inner.for_client(body)
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
+        return self.inner.for_client(body, fields)
 
 
 class ClaudeOnBedrock(_Wrapped):

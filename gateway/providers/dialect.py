@@ -103,8 +103,8 @@ class Dialect(Protocol):
         """The reading of an answer that was not streamed; None when it is not an answer of this dialect (F8)."""
         ...
 
-    def for_client(self, body: bytes) -> bytes:
-        """The answer that was read, as the client gets it."""
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
+        """The answer that was read, as the client gets it who asked with `fields`."""
         ...
 
 

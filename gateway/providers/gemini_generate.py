@@ -99,7 +99,7 @@ class GeminiGenerate:
         reading.raw_usage = orjson.dumps(usage) if usage else b""
         return reading
 
-    def for_client(self, body: bytes) -> bytes:
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
         return body
 
 

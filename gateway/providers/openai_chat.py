@@ -105,7 +105,7 @@ class OpenAIChat:
         _note(answer, reading)
         return reading
 
-    def for_client(self, body: bytes) -> bytes:
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
         return body
 
 

@@ -54,5 +54,5 @@ class OpenAIEmbeddings:
                 reading.said[name] = value[:200]
         return reading
 
-    def for_client(self, body: bytes) -> bytes:
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
         return body

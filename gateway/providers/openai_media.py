@@ -100,7 +100,7 @@ class OpenAIMedia:
         reading.by_request = not reading.raw_usage
         return reading
 
-    def for_client(self, body: bytes) -> bytes:
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
         return body
 
 

@@ -47,7 +47,7 @@ class OpenAIResponses:
         _note_response(response, reading, texts=True)
         return reading
 
-    def for_client(self, body: bytes) -> bytes:
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
         return body
 
 
@@ -79,10 +79,7 @@ class ResponsesMeter:
         return rest
 
     def error_event(self, payload: bytes) -> bytes:
-        """As the API puts an error into a stream, its fields beside the type; and whole, which is what makes SDKs raise it."""
-        error = orjson.loads(payload)["error"]
-        named = {name: error[name] for name in ("code", "message", "param")}
-        return event_of(orjson.dumps({"type": "error", **named, "sequence_number": 0, "error": error}), b"error")
+        return error_event(payload)
 
     def _note(self, data: bytes) -> None:
         if not data or data[:6] == b"[DONE]":
@@ -110,6 +107,13 @@ class ResponsesMeter:
             reading.output_bytes += 16  # the frame of an item is generated too
         elif kind == "error" or event.get("error"):
             reading.error = _code(event.get("error") or event)
+
+
+def error_event(payload: bytes) -> bytes:
+    """As the API puts an error into a stream, its fields beside the type; and whole, which is what makes SDKs raise it."""
+    error = orjson.loads(payload)["error"]
+    named = {name: error[name] for name in ("code", "message", "param")}
+    return event_of(orjson.dumps({"type": "error", **named, "sequence_number": 0, "error": error}), b"error")
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

@@ -21,8 +21,8 @@ from gateway.providers.openai_chat import OpenAIChat
 from gateway.providers.openai_embeddings import OpenAIEmbeddings
 from gateway.providers.openai_media import OpenAIMedia, OpenAISpeech
 from gateway.providers.openai_responses import OpenAIResponses
-from gateway.providers.translation import Translation
-from gateway.translation import dialects, to_anthropic, to_gemini
+from gateway.providers.translation import Request, Translation
+from gateway.translation import dialects, responses, to_anthropic, to_gemini
 from workspaces.domain import providers
 
 _CHAT = OpenAIChat()
@@ -66,11 +66,13 @@ def claude(
     door: Callable[[Dialect], Dialect] = lambda dialect: dialect,
 ) -> Mapping[str, Translation]:
     """OpenAI's APIs asked of Claude, wherever it is sold: `door` puts a dialect behind a cloud's paths."""
-    chat = door(dialects.anthropic(_MESSAGES))
+    own = endpoints.MESSAGES
+    chat, response = door(dialects.anthropic(_MESSAGES)), door(dialects.anthropic_responses(_MESSAGES))
     return {
-        endpoints.CHAT: Translation(
-            endpoints.MESSAGES, endpoints.MESSAGES, to_anthropic.request, chat, needs_limit=True
-        )
+        endpoints.CHAT: Translation(own, own, to_anthropic.request, chat, needs_limit=True),
+        endpoints.RESPONSES: Translation(
+            own, own, _asked_by_response(to_anthropic.request), response, needs_limit=True
+        ),
     }
 
 
@@ -78,8 +80,17 @@ def google(
     door: Callable[[Dialect], Dialect] = lambda dialect: dialect,
 ) -> Mapping[str, Translation]:
     """OpenAI's APIs asked of Gemini."""
-    chat = door(dialects.gemini(_GENERATE))
-    return {endpoints.CHAT: Translation(endpoints.GENERATE, endpoints.STREAM_EVENTS, to_gemini.request, chat)}
+    whole, streams = endpoints.GENERATE, endpoints.STREAM_EVENTS
+    chat, response = door(dialects.gemini(_GENERATE)), door(dialects.gemini_responses(_GENERATE))
+    return {
+        endpoints.CHAT: Translation(whole, streams, to_gemini.request, chat),
+        endpoints.RESPONSES: Translation(whole, streams, _asked_by_response(to_gemini.request), response),
+    }
+
+
+def _asked_by_response(by_chat: Request) -> Request:
+    """The translation of a response's request by way of the chat completion's."""
+    return lambda fields, model: responses.translated(fields, model, by_chat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +211,10 @@ _RECORDS = (
         stream_usage_option=False,
     ),
     Provider("deepseek"),
-    Provider("xai", {**COMPATIBLE, endpoints.IMAGES: _IMAGES[endpoints.IMAGES]}, cancel_stops_billing=True),
+    Provider(
+        "xai", {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES, endpoints.IMAGES: _IMAGES[endpoints.IMAGES]},
+        cancel_stops_billing=True,
+    ),
     Provider("openrouter"),
     Provider("together", {**COMPATIBLE, **_IMAGES, **_SPEECH, **_HEARING}, cancel_stops_billing=True),
     Provider("fireworks", cancel_stops_billing=True),

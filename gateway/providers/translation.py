@@ -8,6 +8,8 @@ from typing import Any
 
 from gateway.providers.dialect import Dialect
 
+Request = Callable[[Mapping[str, Any], str], dict[str, Any]]
+
 
 class Untranslatable(ValueError):
     """The other API has no word for it. The message says for what; `param` names the field."""
@@ -23,7 +25,7 @@ class Translation:
     """The provider's own, for whole answers."""
     streams: str
     """The provider's own, for streams."""
-    request: Callable[[Mapping[str, Any], str], dict[str, Any]]
+    request: Request
     """(the client's body, the provider's model) -> the provider's body. Raises Untranslatable."""
     dialect: Dialect
     """Reads the provider's answers for the bill, gives the client's."""

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.providers.dialect import EVENT_STREAM, STREAM_TYPE, Dialect, Reading, StreamMeter, Wanted
+from gateway.providers.openai_responses import error_event
 from gateway.sse import Splitter, data_of, event_of
-from gateway.translation import from_anthropic, from_gemini
+from gateway.translation import from_anthropic, from_gemini, responses
+from gateway.translation.response_events import ChatStream, ResponseStream
 
 DONE = b"data: [DONE]\n\n"
 
@@ -29,6 +31,9 @@ class NotingMeter(StreamMeter, Protocol):
         ...
 
 
+ChatStreams = Callable[..., ChatStream]
+
+
 class Translated:
     """Implements `Dialect`: `native` reads and is asked, the client sees chat completions."""
 
@@ -39,7 +44,7 @@ class Translated:
         self,
         native: Dialect,
         response: Callable[[Mapping[str, Any], int], dict[str, Any]],
-        stream: Callable[..., Translator],
+        stream: ChatStreams,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._native = native
@@ -53,7 +58,7 @@ class Translated:
     def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
         return self._native.body(raw, fields, wanted, limit_field)
 
-    def stream_meter(self, fields: Mapping[str, Any]) -> TranslatedMeter:
+    def stream_meter(self, fields: Mapping[str, Any]) -> StreamMeter:
         options = fields.get("stream_options")
         asked = isinstance(options, dict) and options.get("include_usage") is True
         native: Any = self._native.stream_meter(fields)
@@ -62,8 +67,22 @@ class Translated:
     def read_whole(self, body: bytes, content_type: str) -> Reading | None:
         return self._native.read_whole(body, content_type)
 
-    def for_client(self, body: bytes) -> bytes:
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
         return orjson.dumps(self._response(orjson.loads(body), int(self._clock())))
+
+
+class TranslatedResponses(Translated):
+    """Implements `Dialect`: the client sees responses, made of the chat completion that the same answer is."""
+
+    def stream_meter(self, fields: Mapping[str, Any]) -> StreamMeter:
+        native: Any = self._native.stream_meter(fields)
+        created = int(self._clock())
+        chat = self._stream(created, show_usage=True)
+        return ResponsesMeter(native, ResponseStream(chat, fields, created))
+
+    def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
+        completion = self._response(orjson.loads(body), int(self._clock()))
+        return orjson.dumps(responses.response(completion, fields))
 
 
 class TranslatedMeter:
@@ -71,6 +90,7 @@ class TranslatedMeter:
 
     __slots__ = ("_ended", "_events", "_native", "_translator")
     content_type = EVENT_STREAM
+    last_words = DONE
 
     def __init__(self, native: NotingMeter, translator: Translator) -> None:
         self._native = native
@@ -97,9 +117,9 @@ class TranslatedMeter:
         self._native.finish()
         end = getattr(self._translator, "end", None)
         if end is not None and not self._ended:
-            shown += b"".join(_event(chunk) for chunk in end())
+            shown += b"".join(self._event(chunk) for chunk in end())
             if self._translator.done:
-                shown += DONE
+                shown += self.last_words
         return shown
 
     def error_event(self, payload: bytes) -> bytes:
@@ -116,14 +136,26 @@ class TranslatedMeter:
         if not isinstance(event, dict):
             return b""
         made = self._translator.take(event)
-        shown = b"".join([_event(chunk) for chunk in made])
+        shown = b"".join([self._event(chunk) for chunk in made])
         if self._translator.done or any("error" in chunk for chunk in made):
             self._ended = True
-        return shown + DONE if self._translator.done else shown
+        return shown + self.last_words if self._translator.done else shown
+
+    def _event(self, chunk: dict[str, Any]) -> bytes:
+        return event_of(orjson.dumps(chunk))
 
 
-def _event(chunk: dict[str, Any]) -> bytes:
-    return event_of(orjson.dumps(chunk))
+class ResponsesMeter(TranslatedMeter):
+    """Implements `StreamMeter`: events have names, and the last one is the end."""
+
+    __slots__ = ()
+    last_words = b""
+
+    def error_event(self, payload: bytes) -> bytes:
+        return error_event(payload)
+
+    def _event(self, chunk: dict[str, Any]) -> bytes:
+        return event_of(orjson.dumps(chunk), chunk["type"].encode())
 
 
 def anthropic(native: Dialect) -> Translated:
@@ -132,3 +164,11 @@ def anthropic(native: Dialect) -> Translated:
 
 def gemini(native: Dialect) -> Translated:
     return Translated(native, from_gemini.response, from_gemini.Stream)
+
+
+def anthropic_responses(native: Dialect) -> TranslatedResponses:
+    return TranslatedResponses(native, from_anthropic.response, from_anthropic.Stream)
+
+
+def gemini_responses(native: Dialect) -> TranslatedResponses:
+    return TranslatedResponses(native, from_gemini.response, from_gemini.Stream)

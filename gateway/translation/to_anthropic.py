@@ -15,10 +15,14 @@ Block = dict[str, Any]
 _PASSED = ("thinking", "top_k", "cache_control")
 """Anthropic's own fields, for clients that know whom they are asking."""
 _OLD = re.compile(r"claude-(?:2|instant|v1|3|4)|-4-[015](?:$|-|@)|-4(?:$|-20|@)")
-"""Models before 4.6: they think by a budget and take a temperature."""
+"""Models before 4.6: they think by a budget. From 4.6 on they think as they see fit, and are told how hard (`output_config.effort`); 4.7 and later
+refuse a budget (platform.claude.com/docs/en/build-with-claude/adaptive-thinking; Bedrock's page of the same name)."""
+_SAMPLED = re.compile(rf"{_OLD.pattern}|-4-6(?:$|-|@)")
+"""Models that take a temperature while they do not think: 4.7 and later refuse one (".../about-claude/models/whats-new-claude-4-7")."""
+_NEED_NOT_THINK = re.compile(r"-4-[678](?:$|-|@)|(?:opus|sonnet)-5(?:$|@|-v|-20)")
+"""Newer models whose thinking can be switched off; Fable, Mythos and 5.5 refuse "disabled" (platform.claude.com/docs/en/api/errors)."""
 _THINKS_BY_BUDGET = re.compile(r"3-7|-4(?:$|-)")
 _BUDGETS = {"low": 1_024, "medium": 4_096, "high": 16_384, "xhigh": 32_768, "max": 32_768}
-_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 SMALLEST_BUDGET = 1_024
 _UNSUPPORTED = frozenset(
     {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems", "uniqueItems"}
@@ -141,6 +145,8 @@ def _source(url: Any, where: str, types: frozenset[str]) -> Block:
 
 
 def _document(file: Any, where: str) -> Block:
+    if isinstance(file, Mapping) and isinstance(file.get("file_url"), str):
+        return {"type": "document", "source": {"type": "url", "url": file["file_url"]}}
     encoded = file.get("file_data") if isinstance(file, Mapping) else None
     if not isinstance(encoded, str):
         raise Untranslatable(f"{where} has a file that is stored at OpenAI", where)
@@ -247,13 +253,18 @@ def strict_schema(node: Any) -> Any:
 def _think(fields: Fields, model: str, body: Block, limit: int | None, forced: bool) -> None:
     effort = fields.get("reasoning_effort")
     if not isinstance(effort, str) or effort not in _BUDGETS:
-        if effort == "none" and not _OLD.search(model):
-            body["thinking"] = {"type": "disabled"}
+        if effort in ("none", "minimal") and not _OLD.search(model):
+            if _NEED_NOT_THINK.search(model):
+                body["thinking"] = {"type": "disabled"}
+            else:
+                body.setdefault("output_config", {})["effort"] = "low"
         return
     if not _OLD.search(model):
-        body.setdefault("output_config", {})["effort"] = _EFFORTS[effort]
+        known = "high" if effort == "xhigh" and _SAMPLED.search(model) else effort  # 4.6 has no "xhigh"
+        body.setdefault("output_config", {})["effort"] = known
         if not forced:  # a forced call and thinking exclude each other
-            body["thinking"] = {"type": "adaptive"}
+            shown = {"display": "summarized"} if fields.get("show_reasoning") is True else {}
+            body["thinking"] = {"type": "adaptive", **shown}
         return
     if not _THINKS_BY_BUDGET.search(model) or forced or _unthinking_calls(body["messages"]):
         return
@@ -282,7 +293,7 @@ def _sample(fields: Fields, model: str, body: Block) -> None:
     thinking = body.get("thinking")
     thinks = isinstance(thinking, dict) and thinking.get("type") != "disabled"
     temperature, top_p = fields.get("temperature"), fields.get("top_p")
-    if _OLD.search(model) and not thinks:
+    if _SAMPLED.search(model) and not thinks:
         if isinstance(temperature, int | float):
             body["temperature"] = min(temperature, 1)
         elif isinstance(top_p, int | float):

@@ -31,7 +31,8 @@ _LEVEL_MODELS = re.compile(r"gemini-(?:[3-9]|\d\d)")
 _NO_THOUGHTS = re.compile(r"gemini-(?:1|2\.0)|gemma|learnlm")
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "named": "ANY"}
 NO_SIGNATURE = "skip_thought_signature_validator"
-"""What Google documents for calls whose signature is not at hand; from Gemini 3 on, a call without any is refused."""
+"""What Google documents for calls whose signature is not at hand; from Gemini 3 on, a call without any is refused with 400
+(ai.google.dev/gemini-api/docs/thought-signatures, "FAQs"; docs.cloud.google.com/vertex-ai/generative-ai/docs/thought-signatures)."""
 _SOUNDS = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 _MIME = re.compile(r"(?:image|audio|video|text)/[\w.+-]+|application/(?:pdf|json)")
 
@@ -100,6 +101,8 @@ def _part(part: Fields, where: str) -> Part:
         return _media(image.get("url") if isinstance(image, Mapping) else image, where, "image/jpeg")
     if kind == "file":
         file = part.get("file")
+        if isinstance(file, Mapping) and file.get("file_url"):
+            return _media(file["file_url"], where, "application/pdf")
         encoded = file.get("file_data") if isinstance(file, Mapping) else None
         if not isinstance(encoded, str):
             raise Untranslatable(f"{where} has a file that is stored at OpenAI", where)
@@ -156,6 +159,8 @@ def _result(message: Fields, where: str, names: dict[str, str]) -> Part:
     name = names.get(call_id) or message.get("name")
     if not isinstance(name, str) or not name:
         raise Untranslatable(f"{where} answers a call that no message made", f"{where}.tool_call_id")
+    if any(part.get("type") != "text" for part in chat.parts_of(message.get("content"), where)):
+        raise Untranslatable(f"{where} answers a call with more than text, which Gemini does not take", where)
     text = chat.text_of(message.get("content"), where)
     try:
         told = orjson.loads(text)
@@ -200,11 +205,15 @@ def _config(fields: Fields, model: str) -> dict[str, Any]:
     if kind == "json_schema":
         config["responseJsonSchema"] = schema
     effort = fields.get("reasoning_effort")
-    if isinstance(effort, str) and effort in _BUDGETS and not _NO_THOUGHTS.search(model):
+    if _NO_THOUGHTS.search(model):
+        return config
+    if isinstance(effort, str) and effort in _BUDGETS:
         if _LEVEL_MODELS.search(model):
             level = _LEVELS[effort]
             config["thinkingConfig"] = {"thinkingLevel": "low" if level == "minimal" and "pro" in model else level}
         else:
             least = _LEAST_OF_PRO if "pro" in model else 0
             config["thinkingConfig"] = {"thinkingBudget": max(_BUDGETS[effort], least)}
+    if fields.get("show_reasoning") is True:
+        config.setdefault("thinkingConfig", {})["includeThoughts"] = True
     return config
