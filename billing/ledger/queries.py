@@ -215,8 +215,9 @@ def grouped(
     _check_rank(rank_by)
     single = _single(dimensions, filters)
     if single is None:
-        shown = _ranked_details(workspace, days, dimensions, filters, limit, rank_by) if only is None else list(only)
-        return _grouped_details(workspace, days, dimensions, filters, shown)
+        if only is None:
+            return _dearest_details(workspace, days, dimensions, filters, limit, rank_by)
+        return _grouped_details(workspace, days, dimensions, filters, only)
     segments = list(_calendar(days, monthly=single not in NO_MONTHS))
     values = None
     if dimensions:
@@ -356,15 +357,38 @@ def _dearest(
         return [row[0] for row in cursor.fetchall()]
 
 
+def _dearest_details(
+    workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, limit: int, rank_by: str
+) -> list[Row]:
+    """The groups that spent most, with their sums: the combinations are read once."""
+    rows, names = _details(workspace, days, dimensions, filters)
+    if not names:  # `values()` of nothing would group by everything
+        whole = rows.aggregate(**_sums())
+        return [Row((), _totals([whole[name] for name in _SUM_NAMES]))]
+    found = rows.values(*names).annotate(measure=Sum(_measure(rank_by)), **_sums())
+    found = found.order_by(F("measure").desc(), *names).values_list(*names, *_SUM_NAMES)[:limit]
+    merged: dict[tuple[str, ...], Totals] = {}
+    for row in found:
+        key = tuple(
+            value or "" for value in row[: len(names)]
+        )  # a tag that is empty and one that is not there are the same
+        merged[key] = merged.get(key, Totals()) + _totals(row[len(names) :])
+    return [Row(values, sums) for values, sums in merged.items()]
+
+
 def _ranked_details(
     workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, limit: int, rank_by: str
 ) -> list[Any]:
     rows, names = _details(workspace, days, dimensions, filters)
     if not names:
         return []
-    measure = sum((F(name) for name in RANKS[rank_by].split(" + ")[1:]), start=F(RANKS[rank_by].split(" + ")[0]))
-    found = rows.values(*names).annotate(measure=Sum(measure)).order_by(F("measure").desc(), *names)
+    found = rows.values(*names).annotate(measure=Sum(_measure(rank_by))).order_by(F("measure").desc(), *names)
     return list(found.values_list(*names)[:limit])
+
+
+def _measure(rank_by: str) -> Any:
+    first, *others = RANKS[rank_by].split(" + ")
+    return sum((F(name) for name in others), start=F(first))
 
 
 def _grouped_details(

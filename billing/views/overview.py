@@ -108,7 +108,7 @@ def _context(request: HttpRequest, look: _Look) -> dict[str, Any]:
         "calls_url": url(request, "calls"),
         "explorer_url": url(request, "explorer"),
         "keys_new_url": url(request, "key_new"),
-        **test_call.offered(request),
+        **test_call.offered(request, surely=look.mark.has_calls),
     }
     pulse["can_call"] = context["can_call"]
     if not look.mark.has_calls:
