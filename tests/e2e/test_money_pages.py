@@ -77,7 +77,7 @@ def test_the_first_screen_says_how_much_who_and_where_it_is_heading(desk: Page) 
     picture(desk, "overview-light")
 
     # Stacked by something else, without losing the place.
-    desk.get_by_text("By feature").click()
+    desk.get_by_text("By feature", exact=True).click()
     desk.get_by_role("link", name="Customer", exact=True).click()
     expect(desk.locator("#spend-table")).to_contain_text("Meridian Bank")
 
