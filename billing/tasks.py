@@ -7,19 +7,22 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from celery import shared_task
+from celery import current_app, shared_task
 from django.db import InterfaceError, OperationalError, connection
+from kombu.exceptions import OperationalError as BrokerAway
 
 from billing.domain.keys import partition_of
-from billing.ledger import partitions, writer
+from billing.ledger import crossings, partitions, retention, writer
 from billing.ledger.stream import MoneyStream, StreamUnavailable, money_stream
 
 log = logging.getLogger(__name__)
 
 SCHEDULE: Final = {
     "billing.write_ledger": 1.0,
+    "billing.recheck_crossings": 5.0,
     "billing.trim_streams": 60.0,
     "billing.keep_partitions": 3600.0,
+    "billing.retire_totals": 3600.0,
 }
 
 WATCH_S: Final = 0.95
@@ -55,6 +58,8 @@ def watch(stream: MoneyStream, *, watch_s: float = WATCH_S, busy_s: float = BUSY
         for partition in where.behind:
             step = writer.drain(stream, partition, most_batches=10)
             done, read = done + step, read + step.read
+            if step.crossings:
+                _wake_signals()
         elapsed = time.monotonic() - started
         if elapsed >= busy_s or (not read and elapsed >= watch_s):
             return done
@@ -64,6 +69,21 @@ def watch(stream: MoneyStream, *, watch_s: float = WATCH_S, busy_s: float = BUSY
                 time.sleep(0.02)
             else:
                 stream.wait(where.committed, timeout_ms=min(250, int((watch_s - elapsed) * 1000)))
+
+
+def _wake_signals() -> None:
+    """Crossings wait in their table to be told; this only makes it sooner than the next tick. By name: signals import billing, not the reverse."""
+    try:
+        current_app.send_task("signals.tell", retry=False, expires=30)
+    except BrokerAway as error:
+        log.warning("the broker does not answer; crossings are told at the next tick: %s", error)
+
+
+@shared_task(name="billing.recheck_crossings")
+def recheck_crossings() -> None:
+    """Thresholds that a changed cap put below what was spent."""
+    if crossings.recheck(datetime.now(UTC)):
+        _wake_signals()
 
 
 @shared_task(name="billing.trim_streams")
@@ -81,6 +101,14 @@ def keep_partitions() -> None:
     partitions.make_ahead(now)
     for name in partitions.drop_before("billing_rollup_hour", (now - HOURS_KEPT).date()):
         log.info("dropped %s: hourly rollups are kept for %d days", name, HOURS_KEPT.days)
+
+
+@shared_task(name="billing.retire_totals")
+def retire_totals() -> None:
+    """Drop the totals and crossings of periods that ended long ago."""
+    gone = retention.retire(datetime.now(UTC))
+    if gone.totals or gone.crossings:
+        log.info("retired %d totals and %d crossings of long-ended periods", gone.totals, gone.crossings)
 
 
 def drain_now(workspace_id: int | None = None, *, timeout_s: float = 30) -> writer.Drained:

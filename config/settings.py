@@ -48,6 +48,7 @@ SHARED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "django_htmx",
+    "guardrails.signals",
     "gateway",
 ]
 TENANT_APPS = ["workspaces.vault", "workspaces.directory", "billing.saved", "guardrails"]

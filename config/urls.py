@@ -10,13 +10,15 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from billing import urls as billing
 from guardrails import urls as guardrails
+from guardrails.signals import urls as signals
 from workspaces import problems
 from workspaces import urls as workspaces
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *workspaces.entrance,
+    *signals.outside,
     path("accounts/", include("allauth.urls")),
-    path("w/<str:slug>/", include([*billing.inside, *guardrails.inside, *workspaces.inside])),
+    path("w/<str:slug>/", include([*billing.inside, *guardrails.inside, *signals.inside, *workspaces.inside])),
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("billing.api_urls")),
     path("api/v1/", include("guardrails.api_urls")),

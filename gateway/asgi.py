@@ -11,7 +11,7 @@ from functools import partial
 import orjson
 from django.conf import settings
 
-from gateway import edge, endpoints, model_lists, pipeline
+from gateway import edge, endpoints, model_lists, pipeline, stored
 from gateway.answers import refuse_body, send_error, send_whole
 from gateway.edge import ClientGone, Message, Receive, Scope, Send
 from gateway.endpoints import Endpoint
@@ -165,6 +165,9 @@ def _route(scope: Scope) -> Route:
     known = _PROBES.get(path)
     if known is not None and scope["raw_path"] == path.encode():
         return known
+    kept = stored.find(scope)
+    if kept is not None:
+        return partial(stored.answer, *kept)
     return _unknown
 
 

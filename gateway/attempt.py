@@ -29,13 +29,16 @@ class State(StrEnum):
     SENT = "sent"
     SETTLED = "settled"
     VOIDED = "voided"
+    ENTRUSTED = "entrusted"
+    """Its answer comes after its call: `gateway.afterwards` ends it."""
 
 
 NEXT: dict[State, frozenset[State]] = {
     State.HELD: frozenset({State.SENT, State.VOIDED}),
-    State.SENT: frozenset({State.SETTLED, State.VOIDED}),
+    State.SENT: frozenset({State.SETTLED, State.VOIDED, State.ENTRUSTED}),
     State.SETTLED: frozenset(),
     State.VOIDED: frozenset(),
+    State.ENTRUSTED: frozenset(),
 }
 
 
@@ -159,6 +162,10 @@ class Attempt:
         )
         self._end(State.SETTLED, cost, usage.total_tokens, outcome)
         return cost if priced.cost_nano is not None else None
+
+    def entrust(self) -> None:
+        """The provider works on: somebody else will learn what it cost."""
+        self._move(State.ENTRUSTED)
 
     def close(self, error: str) -> None:
         """Ends an attempt that something unexpected left open: void before sending, assumed after."""

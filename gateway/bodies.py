@@ -82,14 +82,11 @@ def read_responses(request: Request, body: bytes, *, counting: bool = False) -> 
         _check_list(given, "input", least=0)
     elif not isinstance(given, str | None):
         raise BadRequest("'input' must be a string or a list of items.", param="input", code="invalid_type")
-    if fields.get("background") not in (None, False):
-        raise BadRequest(
-            "Background responses are not offered: what they cost is known only after the connection is gone.",
-            param="background",
-            code="background_not_supported",
-            hint="Leave out `background`, or set it to false.",
-        )
-    return Call(request, body, fields, model, not counting and read_streamed(fields))
+    background = fields.get("background")
+    if type(background) not in (bool, type(None)):
+        raise BadRequest("'background' must be true or false.", param="background", code="invalid_type")
+    streamed = not counting and read_streamed(fields)
+    return Call(request, body, fields, model, streamed, later=background is True and not streamed and not counting)
 
 
 def read_completion(request: Request, body: bytes) -> Call:

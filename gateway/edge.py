@@ -87,6 +87,10 @@ class Call:
     fields: dict[str, Any]
     model: str
     streamed: bool
+    later: bool = False
+    """The provider answers before it has done the work (a background response): what it costs is known when somebody reads it."""
+    credential: str = ""
+    """The credential that keeps what this call goes on from; empty: any."""
 
     @property
     def id(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from billing.domain.quote import limit_field
 from gateway import crash, routing
@@ -71,6 +72,32 @@ class Forwarder:
         except UpstreamFailure as failure:
             raise unanswered(failure, route.provider.name) from failure
 
+    async def reach(
+        self,
+        route: Route,
+        method: str,
+        path: str,
+        secret: str,
+        body: bytes = b"",
+        extra: Sequence[tuple[bytes, bytes]] = (),
+    ) -> Answer:
+        """Asks for something that a provider keeps, which costs nothing by itself. `path` is checked by the caller. Raises GatewayError."""
+        origin, prefix = routing.target(route)
+        head = f"{method} {prefix}{path} HTTP/1.1\r\nhost: {origin.host_header}\r\n" + "".join(
+            f"{name}: {value}\r\n" for name, value in route.provider.access.headers(secret).items()
+        )
+        if head.count("\n") != head.count("\r\n") or head.count("\n") != 2 + len(route.provider.access.headers(secret)):
+            raise bad_credential(route.provider.name)
+        fields = b"".join(name + b": " + value + b"\r\n" for name, value in extra)
+        length = b"content-length: %d\r\n" % len(body) if body or method == "POST" else b""
+        fixed = b"accept: */*\r\naccept-encoding: identity\r\nuser-agent: sluice\r\n"
+        try:
+            return await self._door.exchange(
+                origin, head.encode("ascii") + fixed + fields + length + b"\r\n", body, self._limits
+            )
+        except UpstreamFailure as failure:
+            raise unanswered(failure, route.provider.name) from failure
+
     async def _signed(self, route: Route, secret: str, origin: Origin, target: str, body: bytes) -> bytes:
         """The header lines that depend on these very bytes, or on the time; most providers have none."""
         access = route.provider.access
@@ -104,11 +131,7 @@ class Forwarder:
             f"{field}: {value}\r\n" for field, value in fields.items()
         )
         if text.count("\r") != len(fields) + 1 or text.count("\n") != len(fields) + 1 or not text.isascii():
-            raise ProviderUnreachable(
-                f"The credential for {route.provider.name} has characters that no key has.",
-                code="bad_credential",
-                hint="An administrator should paste the provider key again.",
-            )
+            raise bad_credential(route.provider.name)
         self._heads[name] = origin, text.encode(), prefix + own_path
         if len(self._heads) > MAX_HEADS:
             self._heads.popitem(last=False)
@@ -121,6 +144,14 @@ _REQUEST_IDS = (b"x-request-id", b"request-id", b"x-amzn-requestid", b"apim-requ
 def _request_id(answer: Answer) -> str:
     """The provider's own name for the call, to ask its support with."""
     return next((value.decode("latin-1")[:128] for name in _REQUEST_IDS if (value := answer.get(name))), "")
+
+
+def bad_credential(provider: str) -> ProviderUnreachable:
+    return ProviderUnreachable(
+        f"The credential for {provider} has characters that no key has.",
+        code="bad_credential",
+        hint="An administrator should paste the provider key again.",
+    )
 
 
 def failed(

@@ -16,7 +16,8 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from gateway import crash, edge, free, uploads
+from gateway import crash, edge, follow, free, uploads
+from gateway.afterwards import RESPONSE_LEASE_MS
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
 from gateway.edge import Call, Receive, Scope, Send
@@ -49,6 +50,7 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
+    call.credential = await follow.credential_of(runtime, grant, call)
     planned, admitted = await _admit(runtime, call, grant)
     attempt = Attempt(planned.terms(admitted), request.started, partial(_carry, runtime, admitted))
     try:
@@ -77,6 +79,7 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, A
                 planned.context(),
                 rid=uuid7_text(),
                 exact=planned.exact_quote,
+                lease_ms=RESPONSE_LEASE_MS if call.later else None,
             )
         except PolicyChanged as changed:  # nothing was held
             grant = changed.grant
@@ -105,7 +108,7 @@ async def _forward(
             elif (meter := _meter(planned, attempt, answer)) is not None:
                 await _stream(runtime, planned, admitted, attempt, answer, meter, receive, send)
             else:
-                await _whole(planned, admitted, attempt, answer, send)
+                await _whole(runtime, planned, admitted, attempt, answer, send)
         except UpstreamFailure as failure:
             raise failed(failure, route.provider.name, attempt) from failure
 
@@ -147,9 +150,12 @@ async def _stream(
     await relay.run(
         first, stream_headers(call.id, meter.content_type, [*safe_headers(answer), *facts(admitted, attempt)])
     )
+    follow.note(runtime, planned, meter.reading)
 
 
-async def _whole(planned: Planned, admitted: Admitted, attempt: Attempt, answer: Answer, send: Send) -> None:
+async def _whole(
+    runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, answer: Answer, send: Send
+) -> None:
     body = await answer.read(MAX_ANSWER_BYTES)
     attempt.first_byte_at = time.perf_counter()
     content_type = (answer.get(b"content-type") or b"").decode("latin-1")
@@ -157,7 +163,10 @@ async def _whole(planned: Planned, admitted: Admitted, attempt: Attempt, answer:
     crash.point("after_last_byte")
     if reading is None:
         raise _no_answer(planned, attempt)
-    cost = attempt.settle(reading)
+    follow.note(runtime, planned, reading)
+    cost = None
+    if not await follow.begins(runtime, planned, admitted, attempt, reading):
+        cost = attempt.settle(reading)
     crash.point("after_finish")
     shown = facts(admitted, attempt, cost)
     await send_whole(

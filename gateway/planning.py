@@ -58,13 +58,7 @@ class Planned:
         return _quote(self.sent, self.grant, self.route, exact=True)
 
     def dimensions(self) -> dict[str, str]:
-        """Everything that a budget can be on."""
-        return {
-            **self.who.dims,
-            Dimension.MODEL.value: self.route.model,
-            Dimension.PROVIDER.value: self.route.provider.name,
-            Dimension.VIRTUAL_KEY.value: self.grant.key.id,
-        }
+        return _dimensions(self.who, self.route, self.grant)
 
     def context(self) -> CallContext:
         call, route = self.call, self.route
@@ -101,23 +95,49 @@ class Planned:
 
 def plan(call: Call, grant: Grant, book: PriceBook) -> Planned:
     """Raises BadRequest, UnknownModel, NotAllowed."""
-    try:
-        who = attribute(grant.key.pins, grant.key.may_override, call.request.sluice, call.fields)
-    except BadAttribution as error:
-        raise BadRequest(
-            f"The attribution of this call cannot be accepted: {error}.", code="invalid_attribution", param=error.source
-        ) from None
+    who = _attributed(call, grant)
     environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
     route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
+    route = routing.kept_by(route, grant.policy, call.credential)
     sent = prepared(call, route)
     return Planned(call, grant, who, route, sent, _quote(sent, grant, route), book.version)
 
 
-def plan_free(call: Call, grant: Grant, book: PriceBook) -> tuple[Route, Sent]:
+@dataclass(frozen=True, slots=True)
+class PlannedFree:
+    """A call that costs nothing: rate limits may be on its dimensions and tags."""
+
+    route: Route
+    sent: Sent
+    dims: dict[str, str]
+    tags: dict[str, str]
+
+
+def plan_free(call: Call, grant: Grant, book: PriceBook) -> PlannedFree:
     """Where a call goes that costs nothing. Raises BadRequest, UnknownModel, NotAllowed."""
-    environment = grant.key.pins.get(Dimension.ENVIRONMENT.value, "")
+    who = _attributed(call, grant)
+    environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
     route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint, free=True)
-    return route, prepared(call, route)
+    return PlannedFree(route, prepared(call, route), _dimensions(who, route, grant), who.tags)
+
+
+def _attributed(call: Call, grant: Grant) -> Attribution:
+    try:
+        return attribute(grant.key.pins, grant.key.may_override, call.request.sluice, call.fields)
+    except BadAttribution as error:
+        raise BadRequest(
+            f"The attribution of this call cannot be accepted: {error}.", code="invalid_attribution", param=error.source
+        ) from None
+
+
+def _dimensions(who: Attribution, route: Route, grant: Grant) -> dict[str, str]:
+    """Everything that a budget or a rate limit can be on."""
+    return {
+        **who.dims,
+        Dimension.MODEL.value: route.model,
+        Dimension.PROVIDER.value: route.provider.name,
+        Dimension.VIRTUAL_KEY.value: grant.key.id,
+    }
 
 
 def prepared(call: Call, route: Route) -> Sent:

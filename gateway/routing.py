@@ -86,6 +86,13 @@ def plan(
     return route
 
 
+def kept_by(route: Route, policy: Policy, credential_id: str) -> Route:
+    """The route by the credential that keeps what the call goes on from, where it is one of the same provider's."""
+    found = (one for one in policy.credentials.get(route.provider.name, ()) if one.id == credential_id)
+    credential = next(found, None) if credential_id else None
+    return route if credential is None else msgspec.structs.replace(route, credential=credential)
+
+
 def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
     """The models a key can use through an endpoint, each once, under the provider that would serve it."""
     found: dict[str, Offer] = {}

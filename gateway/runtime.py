@@ -12,7 +12,9 @@ from django.db import connection
 
 from billing.domain.pricing import PriceBook
 from billing.prices import default_book
+from gateway.afterwards import Afterwards
 from gateway.forward import Forwarder
+from gateway.keeping import Keeper
 from gateway.streaming import Drains
 from gateway.uploads import Room
 from gateway.upstream import Door, Limits
@@ -36,6 +38,8 @@ class Runtime:
     max_body_bytes: int
     max_calls: int
     uploads: Room
+    keeper: Keeper
+    afterwards: Afterwards
     drains: Drains = field(default_factory=Drains)
     running: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,10 +55,15 @@ class Runtime:
             idle_s=settings.UPSTREAM_IDLE_S,
             total_s=settings.UPSTREAM_TOTAL_S,
         )
+        gate, forwarder, keeper = open_gate(), Forwarder(door, limits), Keeper()
+        afterwards = Afterwards(gate, forwarder, keeper)
+        afterwards.watch()
         return cls(
             door=door,
-            forwarder=Forwarder(door, limits),
-            gate=open_gate(),
+            forwarder=forwarder,
+            gate=gate,
+            keeper=keeper,
+            afterwards=afterwards,
             book=default_book(),
             max_body_bytes=settings.MAX_BODY_BYTES,
             max_calls=settings.MAX_CONCURRENT_CALLS,
@@ -77,6 +86,8 @@ class Runtime:
 
     async def close(self) -> None:
         """After the last call ended: hand every finish to the budget store, then let go of connections."""
+        await self.afterwards.close()
+        await self.keeper.close()
         await self.gate.close()
         await self.forwarder.close()
         await self.door.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -124,17 +124,30 @@ class Admitted(msgspec.Struct, frozen=True):
         return max((remaining.stage for remaining in self.budgets), key=order.index, default=Stage.NORMAL)
 
     def rate_headers(self) -> dict[str, str]:
-        """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
-        headers: dict[str, str] = {}
-        for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
-            tight = min(
-                (rate for rate in self.rates if rate.metric in metrics), key=lambda rate: rate.left, default=None
-            )
-            if tight is not None:
-                headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
-                headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
-                headers[f"x-ratelimit-reset-{word}"] = f"{tight.reset_ms}ms"
-        return headers
+        return rate_headers(self.rates)
+
+
+def rate_headers(rates: Sequence[RateLeft]) -> dict[str, str]:
+    """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
+    headers: dict[str, str] = {}
+    for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
+        tight = min((rate for rate in rates if rate.metric in metrics), key=lambda rate: rate.left, default=None)
+        if tight is not None:
+            headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
+            headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
+            headers[f"x-ratelimit-reset-{word}"] = f"{tight.reset_ms}ms"
+    return headers
+
+
+def rate_ask(match: RateMatch, tokens: int = 1) -> RateAsk:
+    """What is asked of one rate limit. `tokens`: what the call may need at once of a limit on tokens."""
+    rate = match.rate
+    suffix = keys.rate_suffix(rate.id, rate.metric.value, keys.value_digest(match.value) if match.value else "")
+    if rate.metric is Metric.CONCURRENCY:
+        return RateAsk(suffix, "c", rate.limit)
+    if rate.metric is Metric.TPM:
+        return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once, tokens, 1)
+    return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once)
 
 
 @dataclass(slots=True)
@@ -157,6 +170,7 @@ class _Attempt:
     rates: list[RateMatch] = field(default_factory=list)
     healed: bool = False
     lowered: int = 0
+    lease_ms: int | None = None
 
     @property
     def hold_nano(self) -> int:
@@ -203,16 +217,19 @@ class Admission:
         rid: str,
         exact: Callable[[], Quote] | None = None,
         now_ms: int | None = None,
+        lease_ms: int | None = None,
     ) -> Admitted:
         """Hold the worst case of one attempt on every budget it meets, or raise a `refusals.Refusal` that says why not, or PolicyChanged
         when the call must be planned again (its key or a credential was edited meanwhile).
 
         `dims` are the call's dimensions, model, provider and virtual_key among them. `exact` computes the quote by counting tokens; it is only
-        asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7.
+        asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7. `lease_ms`: of a hold that outlives its call (a
+        batch); it takes no slot of a limit on concurrent calls, and nobody renews it.
         """
         attempt = _Attempt(
             grant, dims, tags, quote, exact, context, time.time_ns() // 1_000_000 if now_ms is None else now_ms
         )
+        attempt.lease_ms = lease_ms
         await self._compile_surely(attempt)
         for _ in range(MOST_TRIES):
             request = self._request(attempt, rid)
@@ -283,6 +300,8 @@ class Admission:
         attempt.matches = policy.matcher.matches(attempt.dims, attempt.tags)
         attempt.bounds = [policy.bounds_of(match.budget, attempt.now_ms) for match in attempt.matches]
         attempt.rates = matching(policy.rates, attempt.dims, attempt.tags) if policy.rates else []
+        if attempt.lease_ms is not None:
+            attempt.rates = [match for match in attempt.rates if match.rate.metric is not Metric.CONCURRENCY]
         for match in attempt.matches:
             if match.budget.hard and match.budget.unit is not Unit.CALLS:
                 self._must_be_bounded(attempt, match)
@@ -306,13 +325,13 @@ class Admission:
             ver=policy.ver,
             min_seq=0,
             amount=attempt.hold_nano,
-            lease_ms=self.limiter.lease_ms,
+            lease_ms=attempt.lease_ms or self.limiter.lease_ms,
             ctx=encode_event(attempt.context).decode(),
             budgets=[
                 self._counter(attempt, match, bounds)
                 for match, bounds in zip(attempt.matches, attempt.bounds, strict=True)
             ],
-            rates=[self._rate(attempt, match) for match in attempt.rates],
+            rates=[rate_ask(match, self._tokens_at_once(attempt)) for match in attempt.rates],
         )
 
     def _counter(self, attempt: _Attempt, match: Match, bounds: Bounds) -> CounterAsk:
@@ -333,17 +352,6 @@ class Admission:
             label=value,
             most_values=MOST_VALUES if value and not overflows else 0,
         )
-
-    def _rate(self, attempt: _Attempt, match: RateMatch) -> RateAsk:
-        rate = match.rate
-        suffix = keys.rate_suffix(rate.id, rate.metric.value, keys.value_digest(match.value) if match.value else "")
-        if rate.metric is Metric.CONCURRENCY:
-            return RateAsk(suffix, "c", rate.limit)
-        if rate.metric is Metric.TPM:
-            return RateAsk(
-                suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once, self._tokens_at_once(attempt), 1
-            )
-        return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once)
 
     @staticmethod
     def _tokens_at_once(attempt: _Attempt) -> int:

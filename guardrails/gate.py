@@ -10,6 +10,7 @@ from django.conf import settings
 
 from guardrails import actions
 from guardrails.admission import Admission, Admitted
+from guardrails.free_calls import FreeCalls
 from guardrails.limiter import store
 from guardrails.limiter.connection import async_store
 from guardrails.limiter.limiter import Limiter
@@ -27,6 +28,7 @@ class Gate:
     policies: PolicyStore
     limiter: Limiter
     recovery: Recovery
+    free_calls: FreeCalls
 
     async def ready(self) -> str:
         """Empty when calls can be admitted, else why not (for `/readyz`)."""
@@ -36,6 +38,7 @@ class Gate:
         """After the calls have ended: deliver what is left to finish."""
         await self.limiter.close(timeout_s)
         await self.recovery.close()
+        await self.policies.close()
 
 
 def open_gate(redis: store.AsyncStore | None = None) -> Gate:
@@ -56,10 +59,11 @@ def open_gate(redis: store.AsyncStore | None = None) -> Gate:
         return fence.epoch, fence.seq
 
     recovery = Recovery(seen)
-    limiter = Limiter(redis or async_store(), lost=recovery.lost, known_to_ledger=recovery.known_to_ledger)
+    money = redis or async_store()
+    limiter = Limiter(money, lost=recovery.lost, known_to_ledger=recovery.known_to_ledger)
     policies = PolicyStore()
     admission = Admission(limiter, policies, heal=recovery.heal, over=over, public_url=settings.PUBLIC_URL)
-    return Gate(admission, policies, limiter, recovery)
+    return Gate(admission, policies, limiter, recovery, FreeCalls(money, policies))
 
 
 async def _bar(admitted: Admitted, cost_nano: int) -> None:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -48,6 +48,8 @@ LONGEST_S = 300.0
 UNKNOWN_S = 5.0
 """How long a locator that does not exist is remembered (locators are random: none that was tried in vain comes into being)."""
 MOST_UNKNOWN = 10_000
+RENEW_PAUSE_S = 60.0
+"""After a digest could not be renewed, none is tried this long."""
 
 
 class PolicyUnavailable(BudgetStoreUnavailable):
@@ -173,6 +175,8 @@ class PolicyStore:
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._secrets: dict[tuple[int, str, int], _Secret] = {}
         self._loading: dict[int | str, asyncio.Task[Policy | None]] = {}
+        self._renewing: asyncio.Task[None] | None = None
+        self._renew_after = 0.0
 
     # --- Who calls ----------------------------------------------------------------------------------------------------
 
@@ -198,7 +202,33 @@ class PolicyStore:
         matches = keys.verify(text, key.stored if key else None)
         if not matches or key is None or policy is None or not key.valid_at(time.time_ns() // 1_000_000):
             raise InvalidKey
+        if keys.is_outdated(key.stored):
+            self._renew_digest(text, key)
         return Grant(key, policy)
+
+    def _renew_digest(self, text: KeyText, key: Key) -> None:
+        """The pepper has changed since this key was made: store its digest under the new one, beside the call. One key at a time, and
+        none for a while when PostgreSQL did not answer: there is no hurry, the next use asks again."""
+        if self._renewing is None and self._clock() >= self._renew_after:
+            self._renewing = asyncio.ensure_future(self._store_new_digest(text, key))
+
+    async def _store_new_digest(self, text: KeyText, key: Key) -> None:
+        try:
+            stored = await in_thread(lambda: keys.renew_virtual_key(text))
+        except DATABASE_AWAY as error:
+            log.warning("a key's digest is not renewed yet: %s", type(error).__name__)
+            stored = None
+        finally:
+            self._renewing = None
+        if stored is None:
+            self._renew_after = self._clock() + RENEW_PAUSE_S
+        elif self._keys.get(key.locator) is key:
+            self._keys[key.locator] = replace(key, stored=stored)
+
+    async def close(self) -> None:
+        """For a stopping gateway."""
+        if self._renewing is not None:
+            await asyncio.gather(self._renewing, return_exceptions=True)
 
     async def renew(self, grant: Grant, presented: str | None = None) -> Grant:
         """The grant under the newest policy, after the money Redis has called this one stale. Raises InvalidKey when the key is gone."""
@@ -241,6 +271,10 @@ class PolicyStore:
     def policy(self, workspace_id: int) -> Policy | None:
         """The policy in memory, if there is one."""
         return self._policies.get(workspace_id)
+
+    async def of(self, workspace_id: int) -> Policy:
+        """The policy of a workspace, for work that no key asks for. Raises InvalidKey when it is gone, and PolicyUnavailable."""
+        return self._policies.get(workspace_id) or await self._load(workspace_id)
 
     # --- Loading ------------------------------------------------------------------------------------------------------
 

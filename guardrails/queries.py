@@ -19,10 +19,13 @@ from guardrails.limiter.control import Counter
 from guardrails.limiter.store import StoreError
 from guardrails.models import BarredModel, Budget, Raise, RaiseState, RateLimit
 from guardrails.policy import budget_rules
+from guardrails.top_values import Top, top_values
 from workspaces import tenancy
 from workspaces.models import Workspace
 
-TOP_VALUES = 50
+TOP_VALUES = 5
+FEW = 300
+"""So many counters are read all at once: then a value shows with its very first call, before that is booked"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,10 @@ class BudgetStatus:
     """None for an each-value budget"""
     values: tuple[Standing, ...]
     """Of an each-value budget: the values that have used most"""
+    value_count: int
+    """How many values have used anything"""
+    stopped_count: int
+    """How many of them have used their cap up"""
     live: bool
     """False when the money Redis does not answer: then settled amounts are the ledger's and nothing is known of holds"""
 
@@ -115,7 +122,7 @@ def value_of(workspace: Workspace, budget: BudgetRule, value: str, now: datetime
     at_ms = _ms(now)
     suffix = keys.counter_suffix(budget.id, budget.bounds_at(at_ms).start_ms, keys.value_digest(value))
     with tenancy.entered(workspace):
-        counters, live = _counters(workspace, [budget], [suffix], every=False)
+        counters, live = _counters(workspace, [suffix])
     found = counters[0] if counters else Counter(suffix, 0, 0)
     standing = _standing(budget, Counter(suffix, found.settled, found.held, value), at_ms)
     return ValuesPage((standing,), "", live)
@@ -148,30 +155,39 @@ def _statuses(workspace: Workspace, rules: Sequence[BudgetRule], now: datetime, 
     at_ms = _ms(now)
     periods = [rule.bounds_at(at_ms) for rule in rules]
     suffixes = [keys.counter_suffix(rule.id, bounds.start_ms) for rule, bounds in zip(rules, periods, strict=True)]
-    every = values and any(rule.scope.each for rule in rules)
-    counters, live = _counters(workspace, rules, suffixes, every=every)
+    each = [rule for rule in rules if rule.scope.each] if values else []
+    tops: dict[str, Top] | None = None
+    if each and (few := _every_counter(workspace)) is not None:
+        counters, live = few, True
+    else:
+        tops = top_values(workspace, each, at_ms, limit=TOP_VALUES)
+        whole = [suffix for rule, suffix in zip(rules, suffixes, strict=True) if not rule.scope.each]
+        counters, live = _counters(workspace, [*whole, *(suffix for top in tops.values() for suffix in top.suffixes)])
     by_period: defaultdict[str, list[Counter]] = defaultdict(list)
     for counter in counters:
         by_period[":".join(counter.suffix.split(":")[:3])].append(counter)
     return [
-        _status(rule, bounds, by_period[suffix], at_ms, live)
+        _status(rule, bounds, by_period[suffix], None if tops is None else tops.get(rule.id, Top()), at_ms, live)
         for rule, bounds, suffix in zip(rules, periods, suffixes, strict=True)
     ]
 
 
-def _counters(
-    workspace: Workspace, rules: Sequence[BudgetRule], suffixes: Sequence[str], *, every: bool
-) -> tuple[list[Counter], bool]:
-    """The counters of these suffixes, or every counter of the workspace; and whether they are live."""
+def _every_counter(workspace: Workspace) -> list[Counter] | None:
+    """Every counter of the workspace where there are few; None where there are many, or the money Redis does not answer."""
     try:
         store = sync_store()
-        if every:
-            return list(control.read_counters(store, workspace.pk).values()), True
-        return control.read_some(store, workspace.pk, suffixes), True
+        few = control.count_counters(store, workspace.pk) <= FEW
+        return list(control.read_counters(store, workspace.pk).values()) if few else None
     except StoreError:
-        totals = BudgetTotal.objects.filter(workspace_id=workspace.pk, budget_id__in=[rule.id for rule in rules])
-        if not every:
-            totals = totals.filter(counter__in=suffixes)
+        return None
+
+
+def _counters(workspace: Workspace, suffixes: Sequence[str]) -> tuple[list[Counter], bool]:
+    """The counters of these suffixes, and whether they are live."""
+    try:
+        return control.read_some(sync_store(), workspace.pk, suffixes), True
+    except StoreError:
+        totals = BudgetTotal.objects.filter(workspace_id=workspace.pk, counter__in=suffixes)
         return [_of_ledger(*total) for total in totals.values_list("counter", "settled")], False
 
 
@@ -185,13 +201,19 @@ def _standing(rule: BudgetRule, counter: Counter, at_ms: int) -> Standing:
     return Standing(counter.label, counter.settled, counter.held, cap, rule.stage_at(used, at_ms))
 
 
-def _status(rule: BudgetRule, bounds: Bounds, counters: Iterable[Counter], at_ms: int, live: bool) -> BudgetStatus:
+def _status(
+    rule: BudgetRule, bounds: Bounds, counters: Iterable[Counter], top: Top | None, at_ms: int, live: bool
+) -> BudgetStatus:
+    """`top` is None where `counters` are all there are."""
     whole: Standing | None = None
-    top: tuple[Standing, ...] = ()
+    values: tuple[Standing, ...] = ()
     if rule.scope.each:
         apart = (counter for counter in counters if counter.suffix.count(":") == 3)
         standings = (_standing(rule, counter, at_ms) for counter in apart)
-        top = tuple(sorted(standings, key=lambda standing: standing.used, reverse=True)[:TOP_VALUES])
+        values = tuple(sorted(standings, key=lambda standing: standing.used, reverse=True))
+        if top is None:
+            stopped = sum(1 for standing in values if standing.stage is Stage.KILL)
+            top, values = Top((), len(values), stopped), values[:TOP_VALUES]
     else:
         counter = next(iter(counters), Counter("", 0, 0))
         whole = _standing(rule, counter, at_ms)
@@ -200,7 +222,9 @@ def _status(rule: BudgetRule, bounds: Bounds, counters: Iterable[Counter], at_ms
         starts_at=_moment(bounds.start_ms),
         resets_at=None if bounds.end_ms == FOREVER_MS else _moment(bounds.end_ms),
         standing=whole,
-        values=top,
+        values=values,
+        value_count=top.count if top else 0,
+        stopped_count=top.stopped if top else 0,
         live=live,
     )
 

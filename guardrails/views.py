@@ -36,7 +36,6 @@ from workspaces.roles import Action, may
 from workspaces.views import reads as workspace_reads
 from workspaces.views.frame import actor, framed, membership_of, page, refuse, url, workspace_of, workspace_page
 
-EACH_SHOWN = 5
 _TONES = {Stage.NORMAL: "", Stage.ALERT: "warn", Stage.THROTTLE: "warn", Stage.KILL: "bad"}
 _STAGES = {Stage.NORMAL: "on track", Stage.ALERT: "alert", Stage.THROTTLE: "slowed down", Stage.KILL: "stopped"}
 _PILLS = {Stage.NORMAL: "good", Stage.ALERT: "warn", Stage.THROTTLE: "warn", Stage.KILL: "bad"}
@@ -296,7 +295,7 @@ def _shown(request: HttpRequest, status: BudgetStatus, names: dict[str, str]) ->
     editable = rule.kind is not Kind.PLAN_QUOTA and may(membership_of(request).role, Action.MANAGE_BUDGETS)
     raisable = rule.kind is not Kind.PLAN_QUOTA and may(membership_of(request).role, Action.REQUEST_RAISE)
     raised = rule.cap_at(int(timezone.now().timestamp() * 1000)) - rule.cap
-    lines = [status.standing] if status.standing else list(status.values[:EACH_SHOWN])
+    lines = [status.standing] if status.standing else list(status.values)
     return {
         "id": rule.id,
         "name": rule.name,
@@ -309,7 +308,8 @@ def _shown(request: HttpRequest, status: BudgetStatus, names: dict[str, str]) ->
         "resets_at": status.resets_at,
         "lines": [_line(line, rule.unit, rule.scope, names) for line in lines],
         "is_each": rule.scope.each,
-        "more": max(0, len(status.values) - EACH_SHOWN),
+        "more": max(0, status.value_count - len(status.values)),
+        "stopped": status.stopped_count,
         "edit_url": url(request, "budget_edit", rule.id) if editable else "",
     }
 

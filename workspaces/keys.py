@@ -22,7 +22,8 @@ from workspaces.domain.keytext import KeyKind, KeyText, MalformedKey
 from workspaces.models import ApiToken, VirtualKey
 
 __all__ = [
-    "KeyKind", "KeyText", "MalformedKey", "Stored", "derive", "find_key", "find_token", "mint", "parse", "recognise_token", "seal_digest", "verify",
+    "KeyKind", "KeyText", "MalformedKey", "Stored", "derive", "find_key", "find_token", "mint", "parse", "recognise_token",
+    "renew_virtual_key", "seal_digest", "verify",
 ]  # fmt: skip
 
 
@@ -41,11 +42,8 @@ class Stored:
 @dataclass(frozen=True, slots=True)
 class Peppers:
     current: bytes
+    current_version: int
     by_version: dict[int, bytes]
-
-    @property
-    def current_version(self) -> int:
-        return keytext.pepper_version(self.current)
 
 
 @lru_cache(maxsize=8)
@@ -53,7 +51,8 @@ def _peppers(current: str, previous: str) -> Peppers:
     peppers = [_decoded("SLUICE_PEPPER", current)]
     if previous:
         peppers.append(_decoded("SLUICE_PEPPER_PREVIOUS", previous))
-    return Peppers(peppers[0], {keytext.pepper_version(pepper): pepper for pepper in reversed(peppers)})
+    by_version = {keytext.pepper_version(pepper): pepper for pepper in reversed(peppers)}
+    return Peppers(peppers[0], keytext.pepper_version(peppers[0]), by_version)
 
 
 def _decoded(name: str, value: str) -> bytes:
@@ -146,12 +145,22 @@ def recognise_token(text: str) -> ApiToken | None:
     return row
 
 
-def renew(row: VirtualKey | ApiToken, key: KeyText) -> None:
-    """After a successful `verify`: move a digest of the previous pepper to the current one, so that the previous can be retired."""
+def renew(row: VirtualKey | ApiToken, key: KeyText) -> Stored:
+    """After a successful `verify`: move a digest of the previous pepper to the current one, so that the previous can be retired.
+    Answers what is stored now."""
     before = Stored.of(row)
     if not is_outdated(before):
-        return
+        return before
     now = seal_digest(key)
     type(row)._default_manager.filter(pk=row.pk, pepper_version=before.pepper_version).update(
         digest=now.digest, pepper_version=now.pepper_version
     )
+    return now
+
+
+def renew_virtual_key(key: KeyText) -> Stored | None:
+    """As `renew`, for a virtual key that was recognised from memory. None when it is not (any more) what is stored. Synchronous."""
+    row = find_key(key.locator)
+    if row is None or not verify(key, Stored.of(row)):
+        return None
+    return renew(row, key)

@@ -119,7 +119,8 @@ def quote(
         parts.refusals.append(_unbounded(endpoint, body, rates))
     compiled = _rates(provider, body, rates, parts, contents, meta, base_url, endpoint)
     if compiled is None:
-        parts.refusals.append(f"unpriced: service tier {str(body.get('service_tier'))[:40]!r}")
+        tier = "batch" if "batch" in endpoint.lower() else str(body.get("service_tier"))[:40]
+        parts.refusals.append(f"unpriced: service tier {tier!r}")
     parts.refusals += [f"input_unbounded: {reason}" for reason in contents.reasons]
     parts.refusals += [f"unpriced: {reason}" for reason in tools.reasons]
     fixed, per_output, hole = 0, 0, ""
@@ -294,8 +295,8 @@ def _rates(
 ) -> Compiled | None:
     asked = body.get("service_tier")
     tiers = {STANDARD}
-    if "batch" in endpoint.lower() and "batch" in rates.tiers:
-        tiers = {"batch"}
+    if "batch" in endpoint.lower():
+        tiers = {"batch"}  # without a price of its own it has none
     elif asked == "auto":
         tiers = set(rates.tiers - {"batch", "fast"}) or tiers
         if provider == "anthropic":

@@ -28,6 +28,7 @@ KNOWN_FIELDS = frozenset(
         "disable_parallel_tool_use", "tool_resources", "image_config", "safe_prompt", "search_domain_filter", "search_recency_filter",
         "return_images", "search_mode", "search_context_size", "enable_search_classifier", "search_after_date_filter",
         "search_before_date_filter", "disable_search", "image_detail", "response_modalities", "user_agent", "tool_stream",
+        "background",
     }
 )  # fmt: skip
 

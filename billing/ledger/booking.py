@@ -15,8 +15,7 @@ from uuid import UUID
 import msgspec
 
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
-from billing.domain.keys import budget_of
-from billing.ledger import partitions, rollups, sequence
+from billing.ledger import crossings, partitions, rollups, sequence
 from billing.ledger.copying import Staging, clean, optional
 from billing.ledger.lines import (
     MAX_INT,
@@ -77,14 +76,14 @@ def book(cursor: Any, batch: Batch) -> Booked:
     zones = _zones(cursor, {line.workspace_id for line in lines})
     partitions.ensure(cursor, _months(lines, zones))
     new = _insert_lines(cursor, lines)
-    crossings = _add_to_totals(cursor, new)
+    crossed = crossings.add_to_totals(cursor, new)
     if new:
         sums = rollups.Sums()
         sums.add(new, zones)
         rollups.write(cursor, sums)
         _mark_keys_used(cursor, new)
     _keep_open_attempts(cursor, batch.holds, lines)
-    return Booked(len(new), crossings)
+    return Booked(len(new), crossed)
 
 
 def mark_sequence(cursor: Any, seen: Mapping[int, Sequence[int]]) -> None:
@@ -203,57 +202,6 @@ _INSERT_LINES: Final = (
     f"INSERT INTO billing_entry ({_INTO}) SELECT {_FROM} FROM pg_temp.ledger_lines "  # noqa: S608 - made of literals
     "ON CONFLICT DO NOTHING RETURNING rid, leg"
 )
-
-
-# --- Totals and crossings ---------------------------------------------------------------------------------------------
-def _add_to_totals(cursor: Any, lines: Sequence[Line]) -> int:
-    """Add what new lines charged to their counters; record the thresholds this crossed. Answers how many."""
-    moved: dict[tuple[int, str], tuple[str, int, int]] = {}
-    for line in lines:
-        for charge in line.charges:
-            if charge.amount:
-                key = (line.workspace_id, clean(charge.counter, 200))
-                _, amount, at_ms = moved.get(key, ("", 0, 0))
-                moved[key] = (charge.unit, amount + charge.amount, max(at_ms, line.ended_ms))
-    if not moved:
-        return 0
-    rows = [(*key, *_budget_and_start(key[1]), *value) for key, value in sorted(moved.items())]
-    cursor.execute(_TOTALS, [list(column) for column in zip(*rows, strict=True)])
-    crossed = cursor.fetchall()
-    for workspace, counter, threshold in crossed:
-        log.info("workspace %d: counter %s crossed %d%%", workspace, counter, threshold)
-    return len(crossed)
-
-
-def _budget_and_start(counter: str) -> tuple[UUID | None, int | None]:
-    try:
-        budget_id, start_ms, _ = budget_of(counter)
-    except ValueError:
-        return None, None
-    return budget_id, start_ms
-
-
-_TOTALS: Final = """
-WITH moved AS (
-    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[])
-        AS moved(workspace_id, counter, budget_id, start_ms, unit, amount, at_ms)
-), totals AS (
-    INSERT INTO billing_budget_total AS t (workspace_id, counter, budget_id, period_start, unit, settled)
-    SELECT workspace_id, counter, budget_id, to_timestamp(start_ms::double precision / 1000), unit, amount FROM moved
-    ON CONFLICT (workspace_id, counter) DO UPDATE SET settled = t.settled + excluded.settled
-    RETURNING t.workspace_id, t.counter, t.budget_id, t.period_start, t.settled
-)
-INSERT INTO billing_crossing (workspace_id, budget_id, counter, period_start, threshold, at, settled, cap, recorded_at)
-SELECT t.workspace_id, t.budget_id, t.counter, t.period_start, threshold, to_timestamp(m.at_ms::double precision / 1000),
-    t.settled, line.cap, clock_timestamp()
-FROM totals t
-JOIN moved m ON m.workspace_id = t.workspace_id AND m.counter = t.counter
-JOIN billing_budget_line line ON line.budget_id = t.budget_id AND line.workspace_id = t.workspace_id
-CROSS JOIN LATERAL unnest(line.thresholds) AS threshold
-WHERE line.cap > 0 AND t.settled::numeric * 100 >= line.cap::numeric * threshold
-ON CONFLICT DO NOTHING
-RETURNING workspace_id, counter, threshold
-"""
 
 
 # --- Open attempts and keys -------------------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 from django.db import connection, transaction
 
+from billing.ledger.retention import is_kept
 from workspaces import tenancy
 from workspaces.models import Workspace
 
@@ -56,6 +57,7 @@ class Books:
 
 def books(workspace: Workspace) -> Books:
     """Read and compare. Reads every line of the workspace: for the nightly check and the command, not for a page."""
+    now = datetime.now(UTC)
     with _snapshot(workspace), connection.cursor() as cursor:
         ledger, assumed, entries, voids, corrections = _row(cursor, _LEDGER, workspace.pk)
         differences = []
@@ -77,7 +79,7 @@ def books(workspace: Workspace) -> Books:
         differences += [
             Difference(f"billing_budget_total {counter}", charged.get(counter, 0), settled.get(counter, 0))
             for counter in sorted(charged.keys() | settled.keys())
-            if charged.get(counter, 0) != settled.get(counter, 0)
+            if charged.get(counter, 0) != settled.get(counter, 0) and is_kept(counter, now)
         ]
         held: dict[str, int] = {}
         open_rids = {}

@@ -30,6 +30,7 @@ from gateway.simulator.instant import InstantAnswers
 from gateway.simulator.invoice import Book
 from gateway.simulator.page import page
 from gateway.simulator.play import Player
+from gateway.simulator.stored import Stored, background
 
 OPENAI, ANTHROPIC, GEMINI = openai.OpenAI(), anthropic.Anthropic(), gemini.Gemini()
 RESPONSES, COMPLETIONS = responses.Responses(), completions.Completions()
@@ -51,6 +52,7 @@ class App:
         self._settings = settings
         self._book = book
         self._cache = PrefixCache()
+        self.stored = Stored(book)
         self._attempt_header = settings.attempt_header.lower()
         self.instant = InstantAnswers(book, settings.prefix + "/v1/chat/completions", settings.attempt_header)
         self._without_instant = settings.require_key or bool(settings.defaults)
@@ -75,6 +77,10 @@ class App:
                 self._get(path, request, exchange)
             elif request.method == "POST":
                 await self._post(path, request, exchange)
+            elif request.method == "DELETE":
+                self._check_key(request)
+                if not self.stored.answer(path, request, exchange):
+                    raise Refused(404, f"Invalid URL (DELETE {path}).")
             else:
                 raise Refused(405, f"Not allowed to {request.method} on {path}.")
         except Refused as refused:
@@ -88,6 +94,8 @@ class App:
             exchange.respond(200, msgspec.json.encode(self._book.totals))
             return
         self._check_key(request)
+        if self.stored.answer(path, request, exchange):
+            return
         collection, _, name = path.removeprefix("/v1beta").removeprefix("/v1").strip("/").partition("/")
         if collection != "models":
             raise Refused(404, f"Invalid URL (GET {path}).")
@@ -121,7 +129,7 @@ class App:
         if path == "/v1/chat/completions":
             await self._complete(OPENAI, openai_ask.read(request.body, reading), request, exchange)
         elif path == "/v1/responses":
-            await self._complete(RESPONSES, responses.read(request.body, reading), request, exchange)
+            await self._respond(responses.read(request.body, reading), request, exchange)
         elif path == "/v1/responses/input_tokens":
             asked = responses.read(request.body, reading).input_tokens
             exchange.respond(200, msgspec.json.encode({"object": "response.input_tokens", "input_tokens": asked}))
@@ -136,7 +144,9 @@ class App:
         elif path == "/v1/messages/count_tokens":
             counted = anthropic.counted(anthropic.read(request.body, reading, needs_limit=False))
             exchange.respond(200, msgspec.json.encode(counted))
-        elif await media.answer(path, request, reading, exchange, self._book):
+        elif await media.answer(path, request, reading, exchange, self._book) or self.stored.answer(
+            path, request, exchange
+        ):
             return
         elif path.startswith(("/v1beta/models/", "/v1/models/")):
             await self._gemini(path.split("/models/", 1)[1], request, reading, exchange)
@@ -175,7 +185,18 @@ class App:
             cached_tokens=reply.cached_tokens,
         )
         headers = ((b"x-request-id", b"req_" + bill.invoice.encode()), (b"openai-version", b"2020-10-01"))
+        if dialect is RESPONSES and ask.script.status < 300 and ask.extra.get("store") is not False:
+            self.stored.keep_response(RESPONSES.whole(ask, reply, "chatcmpl-" + bill.invoice, int(time.time())))
         await Player(exchange, dialect, ask, reply, bill, headers, int(time.time())).play()
+
+    async def _respond(self, ask: Ask, request: Request, exchange: Exchange) -> None:
+        asked = msgspec.json.decode(request.body)
+        if asked.get("background") is not True or ask.stream or ask.script.status >= 300:
+            await self._complete(RESPONSES, ask, request, exchange)
+            return
+        begun, later = background(self._book, ask, RESPONSES)
+        self.stored.keep_response({**begun, "background": True, "_later": later})
+        exchange.respond(200, msgspec.json.encode({**begun, "background": True}))
 
     async def _embed(self, request: Request, reading: Reading, exchange: Exchange) -> None:
         model, script, texts, body, counted = embeddings.read(request.body, reading)

@@ -51,7 +51,7 @@ async def answer(path: str, request: Request, reading: Reading, exchange: Exchan
         return False
     content_type = request.header("content-type")
     given: Mapping[str, Any] = (
-        _form(content_type, request.body) if content_type.startswith("multipart/") else body_object(request.body)
+        form_of(content_type, request.body) if content_type.startswith("multipart/") else body_object(request.body)
     )
     made = ask(given, reading)
     script = made.script
@@ -192,7 +192,7 @@ _PATHS = {
 }
 
 
-def _form(content_type: str, body: bytes) -> dict[str, Any]:
+def form_of(content_type: str, body: bytes) -> dict[str, Any]:
     """The fields and files of a form, read by the standard library: another reader than the gateway's."""
     head = b"content-type: " + content_type.encode("latin-1") + b"\r\n\r\n"
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)

@@ -169,6 +169,7 @@ def follow_time_zone(workspace: Workspace) -> int:
             budget.save(update_fields=["eras", "updated_at"])
         if moved:
             policy_signal.bump(workspace)
+            lines.refresh(workspace)
             audit.record(
                 workspace=workspace, by=SYSTEM, action="budget.follow_time_zone", target=workspace.time_zone,
                 after={"budgets": [str(budget.pk) for budget in moved]},

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from guardrails import lines
 from guardrails.actions import checked
 from guardrails.domain.budgets import MAX_CAP, Unit
 from guardrails.models import NEXT_OF_RAISE, Budget, Raise, RaiseState
@@ -93,6 +94,7 @@ def _move(workspace: Workspace, by: Actor, raise_id: UUID | str, state: RaiseSta
         row.state, row.decided_by, row.decided_at = state, by.name[:254], now
         row.save(update_fields=["state", "decided_by", "decided_at"])
         policy_signal.bump(workspace)
+        lines.refresh(workspace)
         audit.record(
             workspace=workspace,
             by=by,

@@ -162,6 +162,12 @@ def read_counters(store: SyncStore, workspace_id: int) -> dict[str, Counter]:
     return {counter.suffix: counter for chunk in _chunks(suffixes) for counter in read_some(store, workspace_id, chunk)}
 
 
+def count_counters(store: SyncStore, workspace_id: int) -> int:
+    """How many counters a workspace has."""
+    found: Any = store.hlen(keys.index_key(workspace_id))
+    return int(found)
+
+
 def suffixes_under(store: SyncStore, workspace_id: int, stem: str) -> set[str]:
     """The suffixes of the counters that begin with `stem`. The money Redis is asked in small steps: it has calls to admit."""
     fields = store.hscan_iter(keys.index_key(workspace_id), match=f"{stem}*", count=CHUNK)

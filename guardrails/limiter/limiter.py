@@ -148,6 +148,10 @@ class Limiter:
         """What this process has seen of a workspace; a rebuild must not fall behind it."""
         return self._fences.get(workspace_id, Fence())
 
+    def entrust(self, rid: str) -> None:
+        """This process lets go of a hold that outlives its call: whoever learns the truth finishes it, or its lease ends."""
+        self._open.pop(rid, None)
+
     # --- Finish -------------------------------------------------------------------------------------------------------
 
     def finish(

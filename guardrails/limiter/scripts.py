@@ -28,10 +28,12 @@ class Script:
         return cls(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-ADMIT = Script.load("admit", "common", "admit", flags=NEEDS_MEMORY)
+ADMIT = Script.load("admit", "common", "rates", "admit", flags=NEEDS_MEMORY)
+PACE = Script.load("pace", "common", "rates", "pace", flags=NEEDS_MEMORY)
 FINISH = Script.load("finish", "common", "release", "finish")
 RENEW = Script.load("renew", "common", "renew")
 ADOPT = Script.load("adopt", "common", "adopt")
 SWEEP = Script.load("sweep", "common", "release", "sweep")
 RERATE = Script.load("rerate", "common", "rerate", flags=NEEDS_MEMORY)
+SPLIT = Script.load("split", "common", "release", "split")
 CONTROL = Script.load("control", "common", "control")

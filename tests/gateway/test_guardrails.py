@@ -10,6 +10,7 @@ import httpx
 
 from guardrails.actions import create_budget, create_rate_limit, update_budget
 from tests.gateway.world import GatewayProcess, Shop
+from workspaces.actions import revoke_virtual_key
 
 CALL: dict[str, Any] = {
     "model": "sim-small",
@@ -118,3 +119,29 @@ def test_a_burst_at_the_edge_of_the_cap_passes_exactly_what_fits(gateway: Gatewa
     assert sum(Decimal(answer.headers["sluice-cost"]) for answer in passed) <= Decimal("0.001")
     shop.entries(1 + len(passed))
     assert shop.held_nano() == 0
+
+
+def test_a_call_that_costs_nothing_counts_towards_the_requests_a_minute_and_a_revoked_key_is_out_at_once(
+    gateway: GatewayProcess, shop: Shop
+) -> None:
+    def moderate() -> httpx.Response:
+        return httpx.post(
+            f"{gateway.url}/v1/moderations",
+            json={"model": "omni-moderation-latest", "input": "hello"},
+            headers={"authorization": f"Bearer {shop.key}"},
+        )
+
+    assert moderate().status_code == post(gateway, shop).status_code == 200
+    shop.do(create_rate_limit, metric="rpm", limit=3, scope="virtual_key", value=None)
+    shop.do(create_rate_limit, metric="tpm", limit=1, scope="")
+    answers = [moderate(), moderate()]
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["2", "1"]
+    assert post(gateway, shop).status_code == 429, "tokens a minute still hold for a chat"
+    assert moderate().status_code == 200
+    refused = moderate()
+    assert (refused.status_code, refused.json()["error"]["sluice"]["metric"]) == (429, "rpm")
+    models = httpx.get(f"{gateway.url}/v1/models", headers={"authorization": f"Bearer {shop.key}"})
+    assert models.status_code == 200, "lists of models are never blocked"
+    shop.do(revoke_virtual_key, key_id=shop.key_id)
+    assert moderate().status_code == 401
+    assert len(shop.entries(1)) == 1, "the chat alone"

@@ -161,6 +161,29 @@ async def test_a_crossed_threshold_is_recorded_once_a_period(alice_app: Caller) 
     assert [threshold for threshold, _ in crossed] == [50, 75, 90]
 
 
+async def test_after_a_raise_thresholds_are_those_of_the_raised_cap(alice_app: Caller) -> None:
+    made = await alice_app.budget("10")
+
+    async def spend(dollars: int) -> None:
+        await alice_app.gate.admission.settle(await alice_app.call(dollars * USD), dollars * USD, 10, DONE)
+        await sync(drain, money_stream(), money_keys.partition_of(alice_app.acme.pk))
+
+    await spend(8)
+    await sync(
+        actions.grant_raise, workspace=alice_app.acme, by=alice_app.cast.alice.actor, budget_id=made.pk, amount="10", reason="Launch",
+        expires_at=datetime.now(UTC) + timedelta(days=1),
+    )  # fmt: skip
+    await spend(3)
+    await spend(8)
+
+    def told() -> list[tuple[int, int]]:
+        with tenancy.entered(alice_app.acme):
+            found = Crossing.objects.filter(budget_id=made.pk).order_by("id")
+            return [(threshold, cap // USD) for threshold, cap in found.values_list("threshold", "cap")]
+
+    assert await sync(told) == [(50, 10), (75, 10), (50, 20), (75, 20), (90, 20)]
+
+
 # --- The explainable no -----------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from workspaces import actions, roles
 from workspaces.models import Role
 from workspaces.roles import Action
 
-OPEN = {"home", "workspace_new", "invitation", "profile"}
+OPEN = {"home", "workspace_new", "invitation", "profile", "unsubscribe"}
 """Routes outside any workspace. Each is tested on its own; a new one has to be added here on purpose."""
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +38,7 @@ def routes() -> Iterator[tuple[str, str, URLPattern]]:
 
 
 INSIDE = [(name, path, pattern) for name, path, pattern in routes() if path.startswith("w/<str:slug>/")]
-VALUES = {"kind": "daily_hard_stop"}
+VALUES = {"kind": "daily_hard_stop", "delivery_id": "1"}
 
 
 def address(path: str, slug: str) -> str:
@@ -196,6 +196,7 @@ def test_the_sidebar_leads_to_every_page_of_a_role_and_marks_the_one_that_is_ope
         "explorer/",
         "calls/",
         "guardrails/",
+        "alerts/",
         "connect/",
         "keys/",
         "vault/",

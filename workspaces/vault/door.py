@@ -1,4 +1,4 @@
-"""Sealing and opening provider keys: the only door (STYLE.md, habit 5). How it is sealed, and why that is right: `workspaces.domain.sealing`.
+"""Sealing and opening provider keys and a workspace's other secrets: the only door (STYLE.md, habit 5). Why it is right: `workspaces.domain.sealing`.
 
 master key (environment) --wraps--> data key (one a workspace, `DataKey`) --seals--> provider key (`ProviderCredential.sealed`)
 
@@ -20,6 +20,7 @@ import secrets
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
+from uuid import UUID
 
 from django.conf import settings
 
@@ -27,7 +28,7 @@ from workspaces import audit, tenancy
 from workspaces.domain import sealing
 from workspaces.errors import Refused
 from workspaces.models import Workspace
-from workspaces.vault.models import DataKey, ProviderCredential
+from workspaces.vault.models import DataKey, ProviderCredential, SealedNote
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,50 @@ def _open(workspace: Workspace, credential: ProviderCredential) -> str:
     return sealing.open_sealed(key, bytes(credential.sealed), associated=associated).decode()
 
 
+def seal_note(workspace: Workspace, note_id: UUID, purpose: str, secret: str) -> None:
+    """Keep a secret for something of the workspace, or keep another one for it."""
+    with tenancy.entered(workspace):
+        data_key = DataKey.objects.select_for_update().order_by("-created_at", "-id").first() or _new_data_key(
+            workspace
+        )
+        note = SealedNote(id=note_id, purpose=purpose)
+        _seal_note_with(workspace, data_key, note, secret)
+        note.save()
+
+
+def open_note(workspace: Workspace, note_id: UUID, purpose: str) -> str:
+    """Raises VaultUnavailable or SecretUnreadable."""
+    with tenancy.entered(workspace):
+        note = SealedNote.objects.select_related("data_key").filter(pk=note_id, purpose=purpose).first()
+        try:
+            if note is not None:
+                return _open_note(workspace, note)
+        except sealing.Unreadable:
+            log.error("%s %s of workspace %s does not open", purpose, note_id, workspace.id)
+            audit.record(workspace=workspace, by=audit.SYSTEM, action="secret.unreadable", target=str(note_id))
+        raise SecretUnreadable("This secret cannot be read.", hint="Make a new one.")
+
+
+def forget_note(workspace: Workspace, note_id: UUID) -> None:
+    with tenancy.entered(workspace):
+        SealedNote.objects.filter(pk=note_id).delete()
+
+
+def _open_note(workspace: Workspace, note: SealedNote) -> str:
+    key = _unwrap(workspace, note.data_key)
+    return sealing.open_sealed(key, bytes(note.sealed), associated=_note_bound(workspace, note.data_key, note)).decode()
+
+
+def _seal_note_with(workspace: Workspace, data_key: DataKey, note: SealedNote, secret: str) -> None:
+    note.data_key = data_key
+    note.sealed = sealing.seal(
+        _unwrap(workspace, data_key),
+        secret.encode(),
+        nonce=secrets.token_bytes(sealing.NONCE_BYTES),
+        associated=_note_bound(workspace, data_key, note),
+    )
+
+
 def renew_data_key(workspace: Workspace) -> None:
     """Seal every secret of the workspace anew under a fresh data key and destroy the old ones (in the caller's transaction)."""
     with tenancy.entered(workspace):
@@ -134,6 +179,9 @@ def renew_data_key(workspace: Workspace) -> None:
         for credential in ProviderCredential.objects.select_for_update(of=("self",)).filter(sealed__isnull=False):
             _seal_with(workspace, fresh, credential, open_secret(workspace, credential))
             credential.save(update_fields=["sealed", "data_key"])
+        for note in SealedNote.objects.select_for_update(of=("self",)).select_related("data_key"):
+            _seal_note_with(workspace, fresh, note, _open_note(workspace, note))
+            note.save(update_fields=["sealed", "data_key"])
         DataKey.objects.filter(pk__in=[key.pk for key in old]).delete()
 
 
@@ -141,6 +189,7 @@ def shred(workspace: Workspace) -> None:
     """Destroy the workspace's data keys: nothing it ever sealed can be opened again."""
     with tenancy.entered(workspace):
         ProviderCredential.objects.update(sealed=None, data_key=None)
+        SealedNote.objects.all().delete()
         DataKey.objects.all().delete()
 
 
@@ -204,3 +253,7 @@ def _data_key_bound(workspace: Workspace, data_key: DataKey) -> bytes:
 
 def _secret_bound(workspace: Workspace, data_key: DataKey, credential: ProviderCredential) -> bytes:
     return sealing.bound("provider key", str(workspace.id), str(credential.id), credential.provider, str(data_key.id))
+
+
+def _note_bound(workspace: Workspace, data_key: DataKey, note: SealedNote) -> bytes:
+    return sealing.bound("note", str(workspace.id), str(note.id), note.purpose, str(data_key.id))

@@ -54,3 +54,16 @@ class ProviderCredential(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider}: {self.name}"
+
+
+class SealedNote(models.Model):
+    """A secret of ours that belongs to something else of the workspace (a webhook's signing secret, a chat's address), sealed like a provider key."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    """That of the thing it belongs to."""
+    purpose = models.CharField(max_length=32)
+    data_key = models.ForeignKey(DataKey, on_delete=models.PROTECT)
+    sealed = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.purpose} of {self.id}"

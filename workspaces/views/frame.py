@@ -94,6 +94,7 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
         _Entry("explorer", "Cost explorer", "chart-bar", Action.SEE_SPEND),
         _Entry("calls", "Calls", "list-details", Action.SEE_CALLS),
         _Entry("guardrails", "Guardrails", "shield-check", Action.SEE_BUDGETS),
+        _Entry("alerts", "Alerts", "bell", Action.SEE_BUDGETS),
     )),
     ("Connect", (
         _Entry("connect", "Your application", "code", Action.SEE_KEYS),
@@ -108,6 +109,10 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
         _Entry("settings", "Settings", "settings", Action.SEE_WORKSPACE),
     )),
 )  # fmt: skip
+
+
+BADGES: dict[str, Callable[[HttpRequest], int]] = {}
+"""Name of an entry in the sidebar -> how many things of it wait to be seen. Filled at start-up by the apps that know."""
 
 
 def page(
@@ -127,7 +132,7 @@ def framed(request: HttpRequest, active: str) -> dict[str, Any]:
             "workspace": {"name": workspace.name, "slug": workspace.slug, "state": workspace.state},
             "home_url": reverse("overview", args=[workspace.slug]),
             "workspaces": _others(request, workspace),
-            "groups": _groups(workspace, membership),
+            "groups": _groups(request, workspace, membership),
             "person": request.user.name or request.user.email,  # type: ignore[union-attr]
             "role": membership.get_role_display(),
             "inbox_url": settings.INBOX_URL,
@@ -150,14 +155,17 @@ def _others(request: HttpRequest, workspace: Workspace) -> list[dict[str, Any]]:
     ]
 
 
-def _groups(workspace: Workspace, membership: Membership) -> list[dict[str, Any]]:
+def _groups(request: HttpRequest, workspace: Workspace, membership: Membership) -> list[dict[str, Any]]:
     groups = []
     for title, entries in _GROUPS:
         shown = [
-            {"name": e.name, "label": e.label, "icon": e.icon, "url": reverse(e.name, args=[workspace.slug])}
+            {
+                "name": e.name, "label": e.label, "icon": e.icon, "url": reverse(e.name, args=[workspace.slug]),
+                "badge": BADGES[e.name](request) if e.name in BADGES else 0,
+            }
             for e in entries
             if roles.may(membership.role, e.action)
-        ]
+        ]  # fmt: skip
         if shown:
             groups.append({"title": title, "entries": shown})
     return groups

@@ -9,35 +9,6 @@ local function memory_is_short()
   return limit and limit > 0 and tonumber(string.match(info, '\nused_memory:(%d+)')) * 100 >= limit * ceiling
 end
 
--- GCRA: nothing written; the theoretical arrival time after this call, or how long to wait (-1: can never fit).
-local function gcra(key, interval, burst, cost)
-  local arrival = math.min(tonumber(redis.call('GET', key) or 0), now_us + interval * burst)
-  local after = math.max(arrival, now_us) + interval * cost
-  local over = after - now_us - interval * burst
-  if over <= interval * 0.01 then return after, nil end
-  if cost > burst then return after, -1 end
-  return after, math.ceil(over / 1000)
-end
-
-local function check_rates(base, rates, plan)
-  for i, rate in ipairs(rates) do
-    local key, limit = base .. rate[1], rate[3]
-    if rate[2] == 'c' then
-      local busy = redis.call('ZCOUNT', key, '(' .. int(now), '+inf')
-      if busy >= limit then return { 'LIMITED', i, 1000 } end
-      plan.rates[i] = { rate[1], 'c' }
-      plan.rate_left[i] = { limit - busy - 1, 0 }
-    else
-      local interval = rate[4] / limit
-      local after, wait = gcra(key, interval, rate[5], rate[6])
-      if wait then return { 'LIMITED', i, wait } end
-      plan.rates[i] = { rate[1], 'g', interval, rate[6], rate[7] }
-      plan.arrivals[i] = after
-      plan.rate_left[i] = { math.max(0, math.floor(rate[5] - (after - now_us) / interval + 0.01)), math.ceil((after - now_us) / 1000) }
-    end
-  end
-end
-
 -- Past its throttle threshold a scope's calls are spaced: at a set rate, or so that what is left lasts for what remains of the period.
 local function check_throttle(base, budget, used, plan)
   local key = 'rl:t:' .. budget[1]
@@ -103,7 +74,7 @@ local function write(item, base, ver, plan)
       redis.call('ZADD', base .. rate[1], int(now + lease), rid)
       redis.call('PEXPIRE', base .. rate[1], int(lease * 2))
     else
-      redis.call('SET', base .. rate[1], exact(plan.arrivals[i]), 'PX', int(math.ceil((plan.arrivals[i] - now_us + rate[4]) / 1000)))
+      take_rate(base, rate, plan.arrivals[i])
     end
   end
   for _, slow in ipairs(plan.throttles) do

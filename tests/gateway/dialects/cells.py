@@ -7,13 +7,20 @@ page and the cells have parted.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 os.environ.setdefault("SLUICE_MODE", "test")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-from gateway import endpoints
+import django
+from django.apps import apps
+
+if not apps.ready:
+    django.setup()
+
+from gateway import endpoints, stored
 from gateway.providers.registry import PROVIDERS, Family, Provider
 
 STREAMED = frozenset({endpoints.CHAT, endpoints.COMPLETIONS, endpoints.RESPONSES, endpoints.MESSAGES})
@@ -94,6 +101,27 @@ held. Whatever is not in this table is refused with 404 `endpoint_not_priced`.
 """
 
 
+KEPT = """
+## What providers keep
+
+Asked for by id, with no model and no cost of its own; each is a test of `tests/gateway/dialects/test_kept.py`. An id is reachable only for
+the workspace that made it, with the credential that made it. Background responses and batches are held when they are made (under a hard
+budget nothing without a bound is made) and booked when somebody reads them, or when the gateway's own poll does: each line of a batch is an
+entry at the batch price, once.
+"""
+
+
+def kept() -> Iterable[str]:
+    yield KEPT
+    yield from ("| endpoint | methods | providers |", "| --- | --- | --- |")
+    for pattern, handlers in stored.BY_PATH:
+        path = re.sub(r"\(\?!.*?\)", "", pattern).replace(stored.ID, "{id}")
+        providers = stored.MESSAGE_KEEPERS if path.startswith("/anthropic") else stored.KEEPERS
+        if "/responses/" in path:
+            providers = tuple(name for name, provider in PROVIDERS.items() if endpoints.RESPONSES in provider.dialects)
+        yield f"| `{path}` | {' '.join(handlers)} | {', '.join(providers)} |"
+
+
 def table() -> str:
     lines = [HEAD]
     found = list(cells())
@@ -111,7 +139,7 @@ def table() -> str:
                 lines.append(
                     f"| `POST {endpoint}` | {provider}{f' ({family})' if family else ''} | {arrow}{dialect_of(own[0])} | {kinds}{free} |"
                 )
-    return "\n".join(lines) + f"\n\n{len(found)} cells.\n"
+    return "\n".join([*lines, "", f"{len(found)} cells.", *kept()]) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+-- Rate limits: checked first, taken when everything else has agreed too.
+-- GCRA: nothing written; the theoretical arrival time after this call, or how long to wait (-1: can never fit).
+local function gcra(key, interval, burst, cost)
+  local arrival = math.min(tonumber(redis.call('GET', key) or 0), now_us + interval * burst)
+  local after = math.max(arrival, now_us) + interval * cost
+  local over = after - now_us - interval * burst
+  if over <= interval * 0.01 then return after, nil end
+  if cost > burst then return after, -1 end
+  return after, math.ceil(over / 1000)
+end
+
+local function check_rates(base, rates, plan)
+  for i, rate in ipairs(rates) do
+    local key, limit = base .. rate[1], rate[3]
+    if rate[2] == 'c' then
+      local busy = redis.call('ZCOUNT', key, '(' .. int(now), '+inf')
+      if busy >= limit then return { 'LIMITED', i, 1000 } end
+      plan.rates[i] = { rate[1], 'c' }
+      plan.rate_left[i] = { limit - busy - 1, 0 }
+    else
+      local interval = rate[4] / limit
+      local after, wait = gcra(key, interval, rate[5], rate[6])
+      if wait then return { 'LIMITED', i, wait } end
+      plan.rates[i] = { rate[1], 'g', interval, rate[6], rate[7] }
+      plan.arrivals[i] = after
+      plan.rate_left[i] = { math.max(0, math.floor(rate[5] - (after - now_us) / interval + 0.01)), math.ceil((after - now_us) / 1000) }
+    end
+  end
+end
+
+-- Remember a GCRA limit's next theoretical arrival, until it says nothing any more.
+local function take_rate(base, rate, arrival)
+  redis.call('SET', base .. rate[1], exact(arrival), 'PX', int(math.ceil((arrival - now_us + rate[4]) / 1000)))
+end
