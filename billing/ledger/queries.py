@@ -19,6 +19,7 @@ from django.db.models.fields.json import KeyTextTransform
 
 from billing.domain.dimensions import MAX_TAG_KEY_CHARS, Dimension
 from billing.domain.keys import partition_of
+from billing.ledger import ranking
 from billing.ledger.rollups import MEASURES, NO_HOURS, NO_MONTHS, zone
 from billing.ledger.stream import MoneyStream
 from billing.models import (
@@ -215,9 +216,8 @@ def grouped(
     _check_rank(rank_by)
     single = _single(dimensions, filters)
     if single is None:
-        if only is None:
-            return _dearest_details(workspace, days, dimensions, filters, limit, rank_by)
-        return _grouped_details(workspace, days, dimensions, filters, only)
+        shown = _ranked_details(workspace, days, dimensions, filters, limit, rank_by) if only is None else list(only)
+        return _grouped_details(workspace, days, dimensions, filters, shown)
     segments = list(_calendar(days, monthly=single not in NO_MONTHS))
     values = None
     if dimensions:
@@ -232,7 +232,7 @@ def grouped(
         rows = _values(model, column, workspace, single, first, last, filters)
         by = "dimension"  # one value: no group
         if values is not None:
-            rows, by = rows.filter(value__in=values), "value"
+            rows, by = _only_values(rows, column, first, last, values), "value"
         for group, *numbers in rows.values(by).annotate(**_sums()).values_list(by, *_SUM_NAMES):
             merged[group] = merged.get(group, Totals()) + _totals(numbers)
     if values is None:
@@ -277,25 +277,41 @@ class Mover:
 
 
 def movers(workspace: Workspace, days: Days, dimensions: Sequence[str], *, limit: int = 8) -> list[Mover]:
-    """The values whose spend differs most from that of as many days before, of any of the dimensions. One read of the daily rollup."""
+    """The values whose spend differs most from that of as many days before, of any of the dimensions."""
     _inside(workspace)
     _check((), dict.fromkeys(dimensions, ""))
     before = days.before()
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            SELECT dimension, value, sum(cost_nano) FILTER (WHERE day >= %(first)s), sum(cost_nano) FILTER (WHERE day < %(first)s)
-            FROM billing_rollup_day
-            WHERE workspace_id = %(workspace)s AND dimension = ANY(%(dimensions)s) AND day BETWEEN %(before)s AND %(last)s
-            GROUP BY dimension, value
-            ORDER BY abs(sum(CASE WHEN day >= %(first)s THEN cost_nano ELSE -cost_nano END)) DESC, dimension, value LIMIT %(limit)s
-            """,
+            _MOVERS,
             {
-                "workspace": workspace.pk, "dimensions": list(dimensions), "first": days.first, "last": days.last,
-                "before": before.first, "limit": limit,
+                "workspace": workspace.pk, "dimensions": list(dimensions), "first": days.first, "limit": limit,
+                "months": sorted({day.replace(day=1) for day in ranking.days_between(before.first, days.last)}),
+                "days": ranking.days_between(before.first, days.last), "candidates": MOVER_CANDIDATES,
             },
         )  # fmt: skip
         return [Mover(name, value, int(now or 0), int(was or 0)) for name, value, now, was in cursor.fetchall()]
+
+
+MOVER_CANDIDATES: Final = 400
+"""The values of each dimension that are looked at: those that spent most in the months concerned. Who is not among them moved less than
+the last of them spent."""
+_MOVERS: Final = """
+WITH candidates AS (
+    SELECT dimension, value FROM (
+        SELECT dimension, value, row_number() OVER (PARTITION BY dimension ORDER BY sum(cost_nano) DESC) AS place
+        FROM billing_rollup_month
+        WHERE workspace_id = %(workspace)s AND dimension = ANY(%(dimensions)s) AND month = ANY(%(months)s)
+        GROUP BY dimension, value
+    ) AS ranked WHERE place <= %(candidates)s
+)
+SELECT r.dimension, r.value, sum(r.cost_nano) FILTER (WHERE r.day >= %(first)s), sum(r.cost_nano) FILTER (WHERE r.day < %(first)s)
+FROM unnest(%(days)s::date[]) AS d(day)
+CROSS JOIN candidates AS c
+JOIN billing_rollup_day AS r ON r.workspace_id = %(workspace)s AND r.dimension = c.dimension AND r.day = d.day AND r.value = c.value
+GROUP BY r.dimension, r.value
+ORDER BY abs(sum(CASE WHEN r.day >= %(first)s THEN r.cost_nano ELSE -r.cost_nano END)) DESC, r.dimension, r.value LIMIT %(limit)s
+"""
 
 
 def hours_so_far(workspace: Workspace, now: datetime) -> tuple[Totals, Totals]:
@@ -342,38 +358,11 @@ Segment = tuple[type[RollupDay] | type[RollupMonth], str, date, date]
 def _dearest(
     workspace: Workspace, segments: Sequence[Segment], dimension: str, filters: Filters, limit: int, rank_by: str
 ) -> list[str]:
-    """The values to show, ranked by one measure before the others are added up: of ten thousand customers a hundred are shown."""
-    parts, params = [], []
-    for model, column, first, last in segments:
-        own = " AND value = %s" if dimension in filters else ""
-        parts.append(
-            f"SELECT value, {RANKS[rank_by]} AS measure FROM {model._meta.db_table} "  # noqa: S608 - names of ours, checked by `grouped`
-            f"WHERE workspace_id = %s AND dimension = %s AND {column} BETWEEN %s AND %s{own}"
-        )
-        params += [workspace.pk, dimension, first, last, *([filters[dimension]] if own else [])]
-    query = f"SELECT value FROM ({' UNION ALL '.join(parts)}) AS r GROUP BY value ORDER BY sum(measure) DESC, value LIMIT %s"  # noqa: S608
-    with connection.cursor() as cursor:
-        cursor.execute(query, [*params, limit])
-        return [row[0] for row in cursor.fetchall()]
-
-
-def _dearest_details(
-    workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, limit: int, rank_by: str
-) -> list[Row]:
-    """The groups that spent most, with their sums: the combinations are read once."""
-    rows, names = _details(workspace, days, dimensions, filters)
-    if not names:  # `values()` of nothing would group by everything
-        whole = rows.aggregate(**_sums())
-        return [Row((), _totals([whole[name] for name in _SUM_NAMES]))]
-    found = rows.values(*names).annotate(measure=Sum(_measure(rank_by)), **_sums())
-    found = found.order_by(F("measure").desc(), *names).values_list(*names, *_SUM_NAMES)[:limit]
-    merged: dict[tuple[str, ...], Totals] = {}
-    for row in found:
-        key = tuple(
-            value or "" for value in row[: len(names)]
-        )  # a tag that is empty and one that is not there are the same
-        merged[key] = merged.get(key, Totals()) + _totals(row[len(names) :])
-    return [Row(values, sums) for values, sums in merged.items()]
+    """The values to show, ranked by one measure before the others are added up."""
+    tables = [(model._meta.db_table, column, first, last) for model, column, first, last in segments]
+    return ranking.dearest(
+        workspace.pk, tables, dimension, limit=limit, measure=RANKS[rank_by], value=filters.get(dimension)
+    )
 
 
 def _ranked_details(
@@ -443,7 +432,7 @@ def series(
     else:
         return _detailed_series(workspace, days, granularity, dimensions, filters, values)
     if values is not None and dimension:
-        rows = rows.filter(value__in=values)
+        rows = _only_values(rows, column, days.first, days.last, values)
     merged: dict[tuple[Any, str], Totals] = {}
     for start, value, *numbers in rows.values_list(column, "value", *MEASURES):
         key = (_bucket(start, granularity), value if dimension else "")
@@ -519,6 +508,13 @@ def _values(
         workspace_id=workspace.pk, dimension=dimension, **{f"{column}__gte": first, f"{column}__lte": last}
     )
     return rows.filter(value=filters[dimension]) if dimension in filters else rows
+
+
+def _only_values(rows: QuerySet[Any], column: str, first: date, last: date, values: Sequence[str]) -> QuerySet[Any]:
+    """Only some values. Days are then named one by one, so that the index is probed for each instead of read through."""
+    if column == "day" and (last - first).days < ranking.LISTED_DAYS:
+        rows = rows.filter(day__in=ranking.days_between(first, last))
+    return rows.filter(value__in=values)
 
 
 def _details(
