@@ -51,7 +51,7 @@ SHARED_APPS = [
     "guardrails.signals",
     "gateway",
 ]
-TENANT_APPS = ["workspaces.vault", "workspaces.directory", "billing.saved", "guardrails"]
+TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "billing.saved", "guardrails"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 
 TENANT_MODEL = "workspaces.Workspace"

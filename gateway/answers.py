@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 
+from billing.domain.events import CallContext
 from billing.domain.money import usd_text
 from gateway.attempt import Attempt
 from gateway.edge import Receive, Send
@@ -74,7 +75,7 @@ def stream_headers(call_id: str, content_type: bytes, extra: Headers) -> Headers
 def facts(admitted: Admitted, attempt: Attempt, cost_nano: int | None = None) -> Headers:
     """The Sluice-* and x-ratelimit-* headers of an answer (DESIGN section 6)."""
     overhead = attempt.sent_at - attempt.started + time.perf_counter() - attempt.first_byte_at
-    shown: Headers = [(b"sluice-overhead-ms", b"%.3f" % (overhead * 1000))]
+    shown: Headers = [(b"sluice-overhead-ms", b"%.3f" % (overhead * 1000)), *_served(admitted.context)]
     left = [budget.left for budget in admitted.budgets if budget.hard and budget.unit is Unit.USD]
     released = 0
     if cost_nano is not None:
@@ -86,3 +87,22 @@ def facts(admitted: Admitted, attempt: Attempt, cost_nano: int | None = None) ->
         shown.append((b"sluice-clamped", b"%d" % (admitted.output_limit or 0)))
     shown.extend((name.encode(), value.encode()) for name, value in admitted.rate_headers().items())
     return shown
+
+
+_SERVED: dict[tuple[str, str, int], Headers] = {}
+_MOST_SERVED = 4096
+
+
+def _served(context: CallContext) -> Headers:
+    """Who answered, and in which attempt. The same few headers for every call of a model, so they are made once."""
+    name = (context.provider, context.model, context.attempt)
+    known = _SERVED.get(name)
+    if known is None:
+        if len(_SERVED) >= _MOST_SERVED:
+            _SERVED.clear()
+        known = _SERVED[name] = [
+            (b"sluice-provider", context.provider.encode()),
+            (b"sluice-model", context.model.encode()),
+            (b"sluice-attempts", b"%d" % context.attempt),
+        ]
+    return known

@@ -7,7 +7,7 @@ an answer that broke off is *assumed* at the whole hold, because nobody knows wh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -86,11 +86,13 @@ _DECIMALS = msgspec.json.Decoder(float_hook=Decimal)
 class Attempt:
     """Must end in `settle`, `assume` or `void`; the first of them counts, `close` ends what nobody ended."""
 
-    __slots__ = ("_carry", "first_byte_at", "flags", "request_id", "sent_at", "started", "state", "terms")
+    __slots__ = ("_carry", "finished", "first_byte_at", "flags", "request_id", "sent_at", "started", "state", "terms")
 
-    def __init__(self, terms: Terms, started: float, carry: Callable[[Settlement], None]) -> None:
-        """`carry` hands a settlement to the budget store; it returns at once and does not fail."""
+    def __init__(self, terms: Terms, started: float, carry: Callable[[Settlement], Awaitable[str] | None]) -> None:
+        """`carry` hands a settlement to the budget store; it returns at once and does not fail. What it returns is kept as `finished`: who
+        needs the hold to be given back can wait for it."""
         self.terms = terms
+        self.finished: Awaitable[str] | None = None
         self.started = started
         self.state = State.HELD
         self.sent_at = 0.0
@@ -270,7 +272,7 @@ class Attempt:
         if not NEXT[self.state]:
             return  # already ended: the first end counts
         self._move(state)
-        self._carry(Settlement(state is State.VOIDED, cost_nano, tokens, outcome))
+        self.finished = self._carry(Settlement(state is State.VOIDED, cost_nano, tokens, outcome))
 
     def _move(self, state: State) -> None:
         if state not in NEXT[self.state]:

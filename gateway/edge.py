@@ -76,6 +76,10 @@ class Request:
     content_length: int | None
     content_type: bytes = JSON
     """Of the body, for the provider. A form's names its boundary."""
+    most_retries: int | None = None
+    """What the client allows (`Sluice-Retries`); None: what the workspace does."""
+    fallbacks: bool = True
+    """`Sluice-Fallbacks: off` forbids them."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from billing.domain.quote import limit_field
 from gateway import crash, routing
@@ -29,11 +30,30 @@ class Forwarder:
     def __init__(self, door: Door, limits: Limits) -> None:
         self._door = door
         self._limits = limits
+        self._own_limits: OrderedDict[tuple[str, tuple[tuple[str, float], ...]], Limits] = OrderedDict()
         self._signer = Signer(door)
         self._heads: OrderedDict[tuple[str, int, str, str, bool, str], tuple[Origin, bytes, str]] = OrderedDict()
 
-    async def send(self, planned: Planned, admitted: Admitted, secret: str, attempt: Attempt) -> Answer:
-        """The provider's answer, of whatever status. Raises GatewayError; the attempt is then finished."""
+    def limits_of(self, route: Route) -> Limits:
+        """The time limits of a route: the credential's own, else its provider's, else the gateway's."""
+        own, providers = route.credential.timeouts, route.provider.timeouts
+        if not own and not providers:
+            return self._limits
+        name = (route.provider.name, own)
+        known = self._own_limits.get(name)
+        if known is None:
+            known = self._own_limits[name] = replace(self._limits, **{**dict(providers), **dict(own)})
+            if len(self._own_limits) > MAX_HEADS:
+                self._own_limits.popitem(last=False)
+        return known
+
+    async def send(
+        self, planned: Planned, admitted: Admitted, secret: str, attempt: Attempt, within_s: float | None = None
+    ) -> Answer:
+        """The provider's answer, of whatever status. Raises GatewayError; the attempt is then finished.
+
+        `within_s`: what a further attempt has left of the call's total limit.
+        """
         call, route, sent = planned.call, planned.route, planned.sent
         body = _body(planned, admitted)
         try:
@@ -46,9 +66,12 @@ class Forwarder:
         if route.provider.sends_attempt:
             head.append(b"x-sluice-attempt: " + admitted.rid.encode() + b"\r\n")
         head.append(b"content-length: %d\r\n\r\n" % len(body))
+        limits = self.limits_of(route)
+        if within_s is not None:
+            limits = replace(limits, total_s=min(limits.total_s, within_s))
         attempt.sending()
         try:
-            answer = await self._door.exchange(origin, b"".join(head), body, self._limits)
+            answer = await self._door.exchange(origin, b"".join(head), body, limits)
         except UpstreamFailure as failure:
             raise failed(failure, route.provider.name, attempt) from failure
         attempt.request_id = _request_id(answer)
@@ -68,7 +91,7 @@ class Forwarder:
             b"content-length: %d\r\n\r\n" % len(body),
         ]
         try:
-            return await self._door.exchange(origin, b"".join(head), body, self._limits)
+            return await self._door.exchange(origin, b"".join(head), body, self.limits_of(route))
         except UpstreamFailure as failure:
             raise unanswered(failure, route.provider.name) from failure
 
@@ -93,7 +116,7 @@ class Forwarder:
         fixed = b"accept: */*\r\naccept-encoding: identity\r\nuser-agent: sluice\r\n"
         try:
             return await self._door.exchange(
-                origin, head.encode("ascii") + fixed + fields + length + b"\r\n", body, self._limits
+                origin, head.encode("ascii") + fixed + fields + length + b"\r\n", body, self.limits_of(route)
             )
         except UpstreamFailure as failure:
             raise unanswered(failure, route.provider.name) from failure

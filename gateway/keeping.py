@@ -17,7 +17,8 @@ import msgspec
 from django.db.models import Q
 
 from gateway.models import Kept, KeptKind, KeptState
-from guardrails.policy import Credential, Policy
+from guardrails.policy import Policy
+from guardrails.routes import Credential
 from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces import tenancy
 from workspaces.ids import uuid7

@@ -3,28 +3,34 @@
 1 edge         HTTP request -> Call                              400 408 413 415 431
 2 policy       virtual key -> Grant (key and compiled policy)    401 503
 3 attribution  key, headers, body -> dimensions and tags         400
-4 routing      model -> provider, credential, rates              403 404
+4 routing      model or alias -> provider, credential, rates     403 404
 5 quote        the worst case in money                           400
 6 admission    rates, budgets, policy version: one round trip    402 403 429 503
 7 forward      the one door to the provider                      502 504
 8 metering     as bytes pass (providers/)
 9 settlement   exactly once, whatever happens (attempt)
+
+While the client has not got a byte, a failed attempt may be followed by another one, with a hold of its own (hop/).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from functools import partial
 
 from gateway import crash, edge, follow, free, uploads
-from gateway.afterwards import RESPONSE_LEASE_MS
+from gateway.admitting import admit_first, admit_next
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
-from gateway.edge import Call, Receive, Scope, Send
+from gateway.edge import Receive, Scope, Send
 from gateway.endpoints import Endpoint
-from gateway.errors import NotAllowed, ProviderBadResponse, UnknownModel
+from gateway.errors import GatewayError, ProviderBadResponse
 from gateway.forward import failed
-from gateway.planning import Planned, plan
+from gateway.hop.onward import onward
+from gateway.hop.trip import Trip, breaker_open
+from gateway.hop.wishes import read_wishes
+from gateway.planning import Planned
 from gateway.provider_errors import refusal, safe_headers
 from gateway.providers.dialect import StreamMeter, may_be_whole, meter_of
 from gateway.routing import Route
@@ -33,8 +39,8 @@ from gateway.streaming import Relay
 from gateway.surfaces import surface_of
 from gateway.upstream import Answer, UpstreamFailure
 from guardrails.admission import Admitted
-from guardrails.policy import Grant, PolicyChanged
-from workspaces.ids import uuid7_text
+from guardrails.domain.refusals import Refusal
+from workspaces.errors import Refused as WorkspaceRefused
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
@@ -43,6 +49,8 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     """One call to one of `gateway.endpoints`. Raises GatewayError or a guardrails Refusal while no answer has begun."""
     request = edge.read_head(scope, call_id)
     request.endpoint = endpoint.name
+    if request.sluice:
+        read_wishes(request)
     grant = await runtime.gate.policies.recognise(request.secret)
     room = runtime.uploads if endpoint.form else None
     body = await uploads.read(request, scope, receive, largest=runtime.max_body_bytes, room=room)
@@ -51,57 +59,39 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
         await free.answer(runtime, call, grant, send)
         return
     call.credential = await follow.credential_of(runtime, grant, call)
-    planned, admitted = await _admit(runtime, call, grant)
-    attempt = Attempt(planned.terms(admitted), request.started, partial(_carry, runtime, admitted))
-    try:
-        await _forward(runtime, planned, admitted, attempt, receive, send)
-    finally:
-        attempt.close("gateway_failed")
-
-
-async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, Admitted]:
-    """Steps 3 to 6. A policy that turned out old is planned with anew, because the credential or the allowed models may have changed."""
+    planned, admitted = await admit_first(runtime, call, grant)
+    trip: Trip | None = None
     while True:
+        attempt = Attempt(planned.terms(admitted), request.started, partial(_carry, runtime, admitted))
         try:
-            planned = plan(call, grant, grant.policy.book)
-        except (NotAllowed, UnknownModel):  # a refusal from memory is only made by a policy that was just read
-            if runtime.gate.policies.is_new(grant.policy):
-                raise
-            grant = await runtime.gate.policies.renew(grant)
-            continue
-        crash.point("before_admit")
-        try:
-            admitted = await runtime.gate.admission.admit(
-                grant,
-                planned.dimensions(),
-                planned.who.tags,
-                planned.quote,
-                planned.context(),
-                rid=uuid7_text(),
-                exact=planned.exact_quote,
-                lease_ms=RESPONSE_LEASE_MS if call.later else None,
-            )
-        except PolicyChanged as changed:  # nothing was held
-            grant = changed.grant
-            continue
-        crash.point("after_admit")
-        if (
-            admitted.grant.policy is grant.policy
-            or plan(call, admitted.grant, admitted.grant.policy.book).route == planned.route
-        ):
-            return planned, admitted
-        Attempt(planned.terms(admitted), call.request.started, partial(_carry, runtime, admitted)).void(
-            "policy_changed"
-        )
-        grant = admitted.grant
+            await _forward(runtime, planned, admitted, attempt, receive, send, trip)
+            return
+        except GatewayError as error:  # only raised while the client has not got a byte
+            attempt.close("gateway_failed")
+            trip = await onward(runtime, trip, planned, admitted.grant, attempt, error, scope, receive)
+        except (Refusal, WorkspaceRefused) as refused:  # the vault does not open
+            raise refused if trip is None else trip.told(refused) from refused
+        finally:
+            attempt.close("gateway_failed")
+        planned, admitted = await admit_next(runtime, call, admitted.grant, trip)
 
 
 async def _forward(
-    runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, receive: Receive, send: Send
+    runtime: Runtime,
+    planned: Planned,
+    admitted: Admitted,
+    attempt: Attempt,
+    receive: Receive,
+    send: Send,
+    trip: Trip | None,
 ) -> None:
-    route = planned.route
+    route, health = planned.route, runtime.health
+    if health.troubled and not health.enter(route):
+        attempt.void("breaker_open")
+        raise breaker_open(route, health.wait_s(route))
     secret = await runtime.gate.policies.secret(admitted.grant.policy, route.credential)
-    async with await runtime.forwarder.send(planned, admitted, secret, attempt) as answer:
+    within_s = None if trip is None else trip.within_s
+    async with await runtime.forwarder.send(planned, admitted, secret, attempt, within_s) as answer:
         try:
             if answer.status != 200:
                 await _refused(answer, route, secret, attempt)
@@ -147,6 +137,8 @@ async def _stream(
     attempt.first_byte_at = time.perf_counter()
     if not first:
         raise _no_answer(planned, attempt)
+    if runtime.health.troubled or planned.route.credential.rejected:
+        runtime.health.answered(admitted.grant.policy, planned.route)
     await relay.run(
         first, stream_headers(call.id, meter.content_type, [*safe_headers(answer), *facts(admitted, attempt)])
     )
@@ -167,6 +159,8 @@ async def _whole(
     cost = None
     if not await follow.begins(runtime, planned, admitted, attempt, reading):
         cost = attempt.settle(reading)
+    if runtime.health.troubled or planned.route.credential.rejected:
+        runtime.health.answered(admitted.grant.policy, planned.route)
     crash.point("after_finish")
     shown = facts(admitted, attempt, cost)
     await send_whole(
@@ -186,8 +180,7 @@ def _no_answer(planned: Planned, attempt: Attempt) -> ProviderBadResponse:
     )
 
 
-def _carry(runtime: Runtime, admitted: Admitted, settlement: Settlement) -> None:
+def _carry(runtime: Runtime, admitted: Admitted, settlement: Settlement) -> Awaitable[str]:
     if settlement.void:
-        runtime.gate.admission.void(admitted, settlement.outcome)
-    else:
-        runtime.gate.admission.settle(admitted, settlement.cost_nano, settlement.tokens, settlement.outcome)
+        return runtime.gate.admission.void(admitted, settlement.outcome)
+    return runtime.gate.admission.settle(admitted, settlement.cost_nano, settlement.tokens, settlement.outcome)

@@ -18,6 +18,8 @@ from gateway import routing
 from gateway.attempt import Terms
 from gateway.edge import Call
 from gateway.errors import BadRequest
+from gateway.hop.health import Health
+from gateway.hop.trip import first_choice
 from gateway.providers.dialect import Dialect
 from gateway.providers.translation import Untranslatable
 from gateway.routing import Route
@@ -52,6 +54,12 @@ class Planned:
     sent: Sent
     quote: Quote
     price_version: str
+    number: int = 1
+    """Of the attempt in its call."""
+
+    @property
+    def environment(self) -> str:
+        return self.who.dims.get(Dimension.ENVIRONMENT.value, "")
 
     def exact_quote(self) -> Quote:
         """The worst case with the input counted, for when the bound by bytes did not fit."""
@@ -64,6 +72,7 @@ class Planned:
         call, route = self.call, self.route
         return CallContext(
             call=call.id,
+            attempt=self.number,
             key=self.grant.key.id,
             provider=route.provider.name,
             credential=route.credential.id,
@@ -93,14 +102,26 @@ class Planned:
         )
 
 
-def plan(call: Call, grant: Grant, book: PriceBook) -> Planned:
-    """Raises BadRequest, UnknownModel, NotAllowed."""
+def plan(call: Call, grant: Grant, book: PriceBook, health: Health) -> Planned:
+    """The first attempt of a call. Raises BadRequest, UnknownModel, NotAllowed, BreakerOpen."""
     who = _attributed(call, grant)
     environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
     route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
-    route = routing.kept_by(route, grant.policy, call.credential)
+    if call.credential:
+        route = routing.keeping([route], grant, call.credential)[0]
+    if health.troubled:
+        route = first_choice(route, call, grant, environment, health)
+    return _planned(call, grant, who, route, book)
+
+
+def plan_next(call: Call, grant: Grant, book: PriceBook, route: Route, number: int) -> Planned:
+    """A further attempt, on a route that was chosen. Raises BadRequest when its provider has no word for what is asked."""
+    return _planned(call, grant, _attributed(call, grant), route, book, number)
+
+
+def _planned(call: Call, grant: Grant, who: Attribution, route: Route, book: PriceBook, number: int = 1) -> Planned:
     sent = prepared(call, route)
-    return Planned(call, grant, who, route, sent, _quote(sent, grant, route), book.version)
+    return Planned(call, grant, who, route, sent, _quote(sent, grant, route), book.version, number)
 
 
 @dataclass(frozen=True, slots=True)

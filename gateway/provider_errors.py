@@ -98,9 +98,11 @@ def masked(text: str, secret: str) -> str:
 
 def _retry_after(answer: Answer) -> int | None:
     """The provider's Retry-After in seconds, at most an hour; None when it has none that is a number."""
-    value = (answer.get(b"retry-after") or b"").strip()
+    value, unit = (answer.get(b"retry-after") or b"").strip(), 1.0
+    if not value:
+        value, unit = (answer.get(b"retry-after-ms") or b"").strip(), 0.001
     try:
-        seconds = float(value)
+        seconds = float(value) * unit
     except ValueError:
         return None
     return max(0, min(MAX_RETRY_AFTER_S, int(-(-seconds // 1)))) if seconds == seconds else None

@@ -14,6 +14,7 @@ from billing.domain.pricing import PriceBook
 from billing.prices import default_book
 from gateway.afterwards import Afterwards
 from gateway.forward import Forwarder
+from gateway.hop.health import Health
 from gateway.keeping import Keeper
 from gateway.streaming import Drains
 from gateway.uploads import Room
@@ -41,6 +42,7 @@ class Runtime:
     keeper: Keeper
     afterwards: Afterwards
     drains: Drains = field(default_factory=Drains)
+    health: Health = field(default_factory=Health)
     running: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _database_checked_at: float = 0.0
@@ -86,6 +88,7 @@ class Runtime:
 
     async def close(self) -> None:
         """After the last call ended: hand every finish to the budget store, then let go of connections."""
+        await self.health.close()
         await self.afterwards.close()
         await self.keeper.close()
         await self.gate.close()

@@ -285,7 +285,7 @@ class Admission:
     async def _renew(self, attempt: _Attempt) -> None:
         before, after = attempt.grant, await self.policies.renew(attempt.grant)
         old, new = before.policy, after.policy
-        if (before.key, old.credentials, old.book) != (after.key, new.credentials, new.book):
+        if (before.key, old.credentials, old.routes, old.book) != (after.key, new.credentials, new.routes, new.book):
             raise PolicyChanged(after)
         attempt.grant = after
         self._compile(attempt)

@@ -30,6 +30,7 @@ from guardrails.domain.periods import Bounds
 from guardrails.domain.rates import RateLimit as RateRule
 from guardrails.domain.refusals import BudgetStoreUnavailable, InvalidKey
 from guardrails.models import BarredModel, Budget, Raise, RaiseState, RateLimit
+from guardrails.routes import NO_ROUTES, Credential, Routes, Tiers, in_order, load_credentials, load_routes
 from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces import keys, tenancy
 from workspaces.directory.models import Department
@@ -48,6 +49,7 @@ LONGEST_S = 300.0
 UNKNOWN_S = 5.0
 """How long a locator that does not exist is remembered (locators are random: none that was tried in vain comes into being)."""
 MOST_UNKNOWN = 10_000
+MOST_TIERS = 1_000
 RENEW_PAUSE_S = 60.0
 """After a digest could not be renewed, none is tried this long."""
 
@@ -75,23 +77,11 @@ class Key:
     expires_ms: int | None
     stored: Stored = field(repr=False)
     revoked: bool = False
+    credentials: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Provider -> the only credentials that may be used there"""
 
     def valid_at(self, now_ms: int) -> bool:
         return not self.revoked and (self.expires_ms is None or now_ms < self.expires_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A provider credential without its secret, which `PolicyStore.secret` opens."""
-
-    id: str
-    provider: str
-    name: str
-    base_url: str
-    environment: str
-    """Empty: for every environment"""
-    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What the provider needs beside the key: region, resource, project"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +108,9 @@ class Policy:
     """`time.monotonic()` of the load"""
     book: PriceBook = field(default_factory=default_book, repr=False)
     """The price list under the workspace's own prices. The same object while they are the same"""
+    routes: Routes = NO_ROUTES
 
+    _tiers: dict[tuple[str, str, frozenset[str] | None], Tiers] = field(default_factory=dict, repr=False)
     _bounds: dict[str, Bounds] = field(default_factory=dict, repr=False)
 
     def bounds_of(self, budget: BudgetRule, at_ms: int) -> Bounds:
@@ -132,16 +124,16 @@ class Policy:
     def workspace_id(self) -> int:
         return int(self.workspace.id)
 
-    def credential_for(self, provider: str, environment: str) -> Credential | None:
-        """The credential for a provider: one of the call's environment before one for every environment."""
-        found = self.credentials.get(provider, ())
-        general = None
-        for credential in found:
-            if credential.environment == environment and environment:
-                return credential
-            if not credential.environment and general is None:
-                general = credential
-        return general
+    def tiers(self, provider: str, environment: str, only: frozenset[str] | None = None) -> Tiers:
+        """The credentials that a call may use at a provider, in the order of their use (`guardrails.routes.in_order`)."""
+        name = (provider, environment, only)
+        known = self._tiers.get(name)
+        if known is None:
+            found = in_order(self.credentials.get(provider, ()), environment, only)
+            if len(self._tiers) < MOST_TIERS:  # environments come from headers
+                self._tiers[name] = found
+            return found
+        return known
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -371,6 +363,7 @@ class Loaded:
     barred: frozenset[tuple[str, str]]
     seq: int
     book: PriceBook = field(default_factory=default_book)
+    routes: Routes = NO_ROUTES
 
     def compile(self, loaded_at: float) -> Policy:
         workspace = self.workspace
@@ -390,6 +383,7 @@ class Loaded:
             matcher=Matcher(self.budgets),
             loaded_at=loaded_at,
             book=self.book,
+            routes=self.routes,
         )
 
 
@@ -417,10 +411,11 @@ def _load_by_id(workspace_id: int, locators: Sequence[str]) -> Loaded | None:
             keys={locator: _key(row, departments) for locator, row in found.items()},
             budgets=budget_rules(workspace),
             rates=tuple(limit.rule() for limit in RateLimit.objects.all()),
-            credentials=_credentials(),
+            credentials=load_credentials(),
             barred=frozenset(BarredModel.objects.values_list("provider", "model")),
             seq=seq,
             book=overrides.book_of(workspace),
+            routes=load_routes(),
         )
 
 
@@ -459,15 +454,8 @@ def _key(row: VirtualKey, departments: Mapping[UUID, str]) -> Key:
         expires_ms=None if row.expires_at is None else _ms(row.expires_at),
         stored=Stored.of(row),
         revoked=row.revoked_at is not None,
+        credentials={provider: frozenset(ids) for provider, ids in row.credentials.items()},
     )
-
-
-def _credentials() -> dict[str, tuple[Credential, ...]]:
-    found: dict[str, tuple[Credential, ...]] = {}
-    for row in ProviderCredential.objects.filter(disabled_at=None).order_by("created_at", "id"):
-        credential = Credential(str(row.id), row.provider, row.name, row.base_url, row.environment, row.settings)
-        found[row.provider] = (*found.get(row.provider, ()), credential)
-    return found
 
 
 def _open_secret(workspace: Workspace, credential_id: str) -> str:

@@ -19,6 +19,7 @@ from workspaces.models import ApiToken, AuditRecord, Membership, VirtualKey, Wor
 from workspaces.permissions import HoldsToken
 from workspaces.rest import WorkspaceAPIView, listed, paged
 from workspaces.roles import Action
+from workspaces.routes.models import Alias
 from workspaces.vault.models import ProviderCredential
 
 
@@ -131,13 +132,23 @@ class Credentials(WorkspaceAPIView):
 
 
 class OneCredential(WorkspaceAPIView):
-    needs: ClassVar = {"GET": Action.SEE_CREDENTIALS, "DELETE": Action.MANAGE_CREDENTIALS}
+    needs: ClassVar = {
+        "GET": Action.SEE_CREDENTIALS,
+        "PATCH": Action.MANAGE_CREDENTIALS,
+        "DELETE": Action.MANAGE_CREDENTIALS,
+    }
 
     @extend_schema(operation_id="credentials_show", responses=shapes.CredentialShown)
     def get(self, request: Request, slug: str, credential_id: UUID) -> Response:
         row = ProviderCredential.objects.filter(pk=credential_id).first()
         if row is None:
             raise NotThere("There is no such credential in this workspace.")
+        return Response(shapes.CredentialShown(row).data)
+
+    @extend_schema(operation_id="credentials_change", request=shapes.CredentialChange, responses=shapes.CredentialShown)
+    def patch(self, request: Request, slug: str, credential_id: UUID) -> Response:
+        changes = shapes.CredentialChange.read(request, partial=True)
+        row = actions.change_credential(workspace=self.workspace, by=self.actor, credential_id=credential_id, **changes)
         return Response(shapes.CredentialShown(row).data)
 
     @extend_schema(operation_id="credentials_delete", responses={204: None})
@@ -180,6 +191,64 @@ class RotateCredential(WorkspaceAPIView):
         wanted = shapes.CredentialRotation.read(request)
         row = actions.rotate_credential(workspace=self.workspace, by=self.actor, credential_id=credential_id, **wanted)
         return Response(shapes.CredentialShown(row).data)
+
+
+# --- Routes ----------------------------------------------------------------------------------------------------------
+class Aliases(WorkspaceAPIView):
+    """The workspace's own names for models."""
+
+    needs: ClassVar = {"GET": Action.SEE_KEYS, "POST": Action.MANAGE_ROUTES}
+
+    @extend_schema(operation_id="aliases_list", responses=listed(shapes.AliasShown))
+    def get(self, request: Request, slug: str) -> Response:
+        return paged(request, Alias.objects.all(), lambda row: shapes.AliasShown(row).data)
+
+    @extend_schema(operation_id="aliases_create", request=shapes.AliasWanted, responses={201: shapes.AliasShown})
+    def post(self, request: Request, slug: str) -> Response:
+        row = actions.create_alias(workspace=self.workspace, by=self.actor, **shapes.AliasWanted.read(request))
+        return Response(shapes.AliasShown(row).data, status=201)
+
+
+class OneAlias(WorkspaceAPIView):
+    needs: ClassVar = {
+        "GET": Action.SEE_KEYS,
+        "PATCH": Action.MANAGE_ROUTES,
+        "DELETE": Action.MANAGE_ROUTES,
+    }
+
+    @extend_schema(operation_id="aliases_show", responses=shapes.AliasShown)
+    def get(self, request: Request, slug: str, alias_id: UUID) -> Response:
+        row = Alias.objects.filter(pk=alias_id).first()
+        if row is None:
+            raise NotThere("There is no such alias in this workspace.")
+        return Response(shapes.AliasShown(row).data)
+
+    @extend_schema(operation_id="aliases_change", request=shapes.AliasWanted, responses=shapes.AliasShown)
+    def patch(self, request: Request, slug: str, alias_id: UUID) -> Response:
+        changes = shapes.AliasWanted.read(request, partial=True)
+        row = actions.change_alias(workspace=self.workspace, by=self.actor, alias_id=alias_id, **changes)
+        return Response(shapes.AliasShown(row).data)
+
+    @extend_schema(operation_id="aliases_delete", responses={204: None})
+    def delete(self, request: Request, slug: str, alias_id: UUID) -> Response:
+        actions.delete_alias(workspace=self.workspace, by=self.actor, alias_id=alias_id)
+        return Response(status=204)
+
+
+class Routing(WorkspaceAPIView):
+    """What is done when an attempt fails."""
+
+    needs: ClassVar = {"GET": Action.SEE_KEYS, "PATCH": Action.MANAGE_ROUTES}
+
+    @extend_schema(operation_id="routing_show", responses=shapes.HopRulesShown)
+    def get(self, request: Request, slug: str) -> Response:
+        return Response(shapes.HopRulesShown(actions.hop_rules()).data)
+
+    @extend_schema(operation_id="routing_change", request=shapes.HopRulesChange, responses=shapes.HopRulesShown)
+    def patch(self, request: Request, slug: str) -> Response:
+        changes = shapes.HopRulesChange.read(request, partial=True)
+        row = actions.change_hop_rules(workspace=self.workspace, by=self.actor, **changes)
+        return Response(shapes.HopRulesShown(row).data)
 
 
 # --- People, tokens, directory, audit ---------------------------------------------------------------------------------

@@ -7,10 +7,14 @@ from typing import Any
 from rest_framework import serializers
 
 from workspaces.actions.virtual_keys import PINNABLE
+from workspaces.domain import routes
 from workspaces.models import ApiToken, AuditRecord, Membership, Role, VirtualKey, Workspace
 from workspaces.rest import Strict
 from workspaces.roles import Scope
+from workspaces.routes.models import Alias, HopRules
 from workspaces.vault.models import ProviderCredential
+
+CONDITIONS = [condition.value for condition in routes.Condition]
 
 
 class WorkspaceShown(serializers.ModelSerializer[Workspace]):
@@ -31,17 +35,23 @@ class VirtualKeyShown(serializers.ModelSerializer[VirtualKey]):
     prefix = serializers.SerializerMethodField(
         help_text="The public part, as it stands in logs: `slk_` and the locator."
     )
+    credential_ids = serializers.SerializerMethodField(
+        help_text="The only credentials its calls use, of each provider that has one among them."
+    )
 
     class Meta:
         model = VirtualKey
         fields = [
             "id", "name", "prefix", "last_four", "environment", "member", "member_id", "agent", "department", "may_override",
-            "allowed_models", "output_limit", "created_at", "expires_at", "revoked_at", "last_used_at",
+            "allowed_models", "output_limit", "credential_ids", "created_at", "expires_at", "revoked_at", "last_used_at",
         ]  # fmt: skip
         read_only_fields = fields
 
     def get_prefix(self, key: VirtualKey) -> str:
         return f"slk_{key.locator}"
+
+    def get_credential_ids(self, key: VirtualKey) -> list[str]:
+        return [credential_id for ids in key.credentials.values() for credential_id in ids]
 
 
 class VirtualKeyMade(VirtualKeyShown):
@@ -64,6 +74,7 @@ class VirtualKeyWanted(Strict):
     allowed_models = serializers.ListField(child=serializers.CharField(max_length=200), max_length=200, required=False)
     output_limit = serializers.IntegerField(min_value=1, max_value=10_000_000, required=False, allow_null=True)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    credential_ids = serializers.ListField(child=serializers.UUIDField(), max_length=20, required=False)
 
 
 class VirtualKeyRotation(Strict):
@@ -82,18 +93,37 @@ class CredentialShown(serializers.ModelSerializer[ProviderCredential]):
     class Meta:
         model = ProviderCredential
         fields = [
-            "id", "provider", "name", "base_url", "settings", "environment", "last_four", "state", "check_message", "checked_at",
-            "disabled_at", "created_at",
+            "id", "provider", "name", "base_url", "settings", "environment", "priority", "weight", "timeouts", "last_four", "state",
+            "check_message", "checked_at", "disabled_at", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
 
 
-class CredentialWanted(Strict):
+class Timeouts(Strict):
+    """Time limits in seconds, in place of the gateway's own."""
+
+    connect_s = serializers.FloatField(required=False, allow_null=True)
+    first_byte_s = serializers.FloatField(required=False, allow_null=True)
+    idle_s = serializers.FloatField(required=False, allow_null=True)
+    total_s = serializers.FloatField(required=False, allow_null=True)
+
+
+class CredentialChange(Strict):
+    name = serializers.CharField(max_length=80, required=False)
+    environment = serializers.CharField(max_length=32, required=False, allow_blank=True)
+    priority = serializers.IntegerField(
+        min_value=0, max_value=routes.MOST_PRIORITY, required=False, help_text="The lowest number goes first."
+    )
+    weight = serializers.IntegerField(
+        min_value=1, max_value=routes.MOST_WEIGHT, required=False, help_text="The share of calls within a priority."
+    )
+    timeouts = Timeouts(required=False)
+
+
+class CredentialWanted(CredentialChange):
     provider = serializers.CharField(max_length=32)
     secret = serializers.CharField(max_length=8192, allow_blank=True, write_only=True, required=False)
-    name = serializers.CharField(max_length=80, required=False)
     base_url = serializers.CharField(max_length=300, required=False, allow_blank=True)
-    environment = serializers.CharField(max_length=32, required=False, allow_blank=True)
     settings = serializers.DictField(
         child=serializers.CharField(max_length=2000, allow_blank=True),
         required=False,
@@ -112,6 +142,66 @@ class CredentialRotation(Strict):
         help_text=f"{_SETTINGS} Absent: as they were.",
     )
     verify = serializers.BooleanField(required=False)
+
+
+class TargetShown(serializers.Serializer[Any]):
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    credential = serializers.CharField(allow_null=True)
+
+
+class AliasShown(serializers.ModelSerializer[Alias]):
+    targets = TargetShown(many=True)
+    fallback_on = serializers.ListField(child=serializers.ChoiceField(CONDITIONS))
+
+    class Meta:
+        model = Alias
+        fields = ["id", "name", "targets", "fallback_on", "created_by", "created_at", "updated_at"]
+        read_only_fields = fields
+
+
+class AliasWanted(Strict):
+    name = serializers.CharField(max_length=100, help_text="No slash. The name of a model is allowed.")
+    targets = serializers.ListField(
+        child=serializers.JSONField(),
+        min_length=1,
+        max_length=routes.MOST_TARGETS,
+        help_text='In the order of preference: `"provider/model"`, or `{"provider", "model", "credential": id}`.',
+    )
+    fallback_on = serializers.ListField(
+        child=serializers.ChoiceField(CONDITIONS),
+        max_length=len(CONDITIONS),
+        required=False,
+        help_text="When the next target is tried. `no_answer` is not among the defaults: it may pay twice.",
+    )
+
+
+class HopRulesShown(serializers.ModelSerializer[HopRules]):
+    fallback_on = serializers.ListField(child=serializers.ChoiceField(CONDITIONS))
+
+    class Meta:
+        model = HopRules
+        fields = ["retries", "pause_ms", "max_wait_ms", "fallback_on"]
+        read_only_fields = fields
+
+
+class HopRulesChange(Strict):
+    retries = serializers.IntegerField(min_value=0, max_value=routes.MOST_RETRIES, required=False)
+    pause_ms = serializers.IntegerField(
+        min_value=0,
+        max_value=routes.LONGEST_PAUSE_MS,
+        required=False,
+        help_text="Before the first repetition; doubled for each further one.",
+    )
+    max_wait_ms = serializers.IntegerField(
+        min_value=0,
+        max_value=routes.LONGEST_WAIT_MS,
+        required=False,
+        help_text="The longest Retry-After of a provider that is waited for; a longer one is passed to the client.",
+    )
+    fallback_on = serializers.ListField(
+        child=serializers.ChoiceField(CONDITIONS), max_length=len(CONDITIONS), required=False
+    )
 
 
 class MemberShown(serializers.ModelSerializer[Membership]):

@@ -182,7 +182,11 @@ class VirtualKey(models.Model):
     may_override = models.JSONField(default=list, blank=True)
     """Pinned dimensions (member, agent, department, environment) that a call's headers may override all the same."""
     allowed_models = models.JSONField(default=list, blank=True)
-    """Model names the key may call; empty: all."""
+    """Model names and aliases the key may call; empty: all."""
+    credentials: models.JSONField[dict[str, list[str]], dict[str, list[str]]] = models.JSONField(
+        default=dict, blank=True
+    )
+    """Provider -> ids of the only credentials its calls may use there. A provider that is not named: any of the workspace's."""
     output_limit = models.PositiveIntegerField(null=True, blank=True)
     """Output tokens asked for where the client sets no limit of its own."""
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")

@@ -7,7 +7,12 @@ from urllib.parse import quote
 
 from workspaces.domain.providers import Settings
 
-_BY_DEPLOYMENT = frozenset({"/chat/completions", "/completions", "/embeddings"})
+_BY_DEPLOYMENT = frozenset(
+    {
+        "/chat/completions", "/completions", "/embeddings", "/images/generations", "/images/edits", "/audio/speech",
+        "/audio/transcriptions", "/audio/translations",
+    }
+)  # fmt: skip
 
 
 def azure_path(path: str, deployment: str, settings: Settings) -> str:

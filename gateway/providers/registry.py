@@ -50,7 +50,13 @@ OPENAI: Mapping[str, Dialect] = {
     **_MEDIA,
     endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
 }
-AZURE: Mapping[str, Dialect] = {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES}
+AZURE: Mapping[str, Dialect] = {
+    **COMPATIBLE,
+    endpoints.RESPONSES: _RESPONSES,
+    **_IMAGES,
+    **_HEARING,
+    endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
+}
 ANTHROPIC: Mapping[str, Dialect] = {endpoints.MESSAGES: _MESSAGES, endpoints.COUNT_TOKENS: _MESSAGES}
 GEMINI: Mapping[str, Dialect] = {
     endpoints.GENERATE: _GENERATE,
@@ -162,6 +168,9 @@ class Provider:
     """A dialect's path, the model's name and the settings -> the path to ask."""
     sends_attempt: bool = False
     """Gets the attempt id in `X-Sluice-Attempt`. Only the simulator does: our ids are no business of a real provider."""
+
+    timeouts: tuple[tuple[str, float], ...] = ()
+    """Time limits in place of the gateway's: names of `workspaces.domain.routes.TIMEOUTS` and seconds. A credential's own go before."""
 
     @property
     def access(self) -> providers.Access:

@@ -213,8 +213,8 @@ def test_a_provider_that_cannot_be_reached_was_not_asked_and_costs_nothing(
         answer = post(gateway, shop, ask("ok", stream=True))
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["sluice"]["retry"]) == (502, "provider_unreachable", True)
-    [entry] = shop.entries(1)
-    assert (entry.state, entry.cost_nano) == ("void", 0)
+    for entry in shop.entries(3):  # repeated twice
+        assert (entry.state, entry.cost_nano) == ("void", 0)
     assert shop.open_holds() == []
 
 

@@ -192,8 +192,8 @@ def test_errors_of_the_provider_keep_their_class_and_cost_nothing(
     assert error["sluice"]["provider"] == "simulator"
     assert error["sluice"]["retry"] is (script != "400")
     assert caught.value.response.headers["x-request-id"]
-    [entry] = shop.entries(1)
-    assert (entry.state, entry.cost_nano, entry.http_status) == ("void", 0, caught.value.status_code)
+    for entry in shop.entries(3 if int(script) >= 500 else 1):  # an error of the server is repeated twice
+        assert (entry.state, entry.cost_nano, entry.http_status) == ("void", 0, caught.value.status_code)
     assert shop.held_nano() == 0
 
 
@@ -214,10 +214,12 @@ def test_the_sdk_repeats_what_is_safe_to_repeat_and_nothing_else(gateway: Gatewa
     client = OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=1, timeout=20)
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="sim-small", messages=says("503"))
-    assert len(shop.entries(2)) == 2, "an error before any output is free: the SDK may try again"
+    assert len(shop.entries(4)) == 4, (
+        "free errors: three attempts of ours, then one for the SDK's repetition, not three"
+    )
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="sim-small", messages=says("html"))
-    assert len(shop.entries(3)) == 3, "what may have been billed is not sent a second time"
+    assert len(shop.entries(5)) == 5, "what may have been billed is not sent a second time"
 
 
 def test_a_client_that_times_out_is_still_billed_for_what_it_asked(gateway: GatewayProcess, shop: Shop) -> None:

@@ -6,6 +6,7 @@ see raises the policy version in the same transaction.
 
 from workspaces.actions.api_tokens import create_api_token, operators_token, revoke_api_token
 from workspaces.actions.base import Minted
+from workspaces.actions.credential_use import change_credential, note_health
 from workspaces.actions.credentials import (
     add_credential,
     base_url_of,
@@ -25,6 +26,7 @@ from workspaces.actions.people import (
     remove_member,
     withdraw_invitation,
 )
+from workspaces.actions.routes import change_alias, change_hop_rules, create_alias, delete_alias, hop_rules
 from workspaces.actions.tenants import (
     change_workspace,
     create_workspace,
@@ -48,18 +50,25 @@ __all__ = [
     "add_department",
     "add_member",
     "base_url_of",
+    "change_alias",
+    "change_credential",
+    "change_hop_rules",
     "change_member",
     "change_virtual_key",
     "change_workspace",
+    "create_alias",
     "create_api_token",
     "create_virtual_key",
     "create_workspace",
+    "delete_alias",
     "delete_credential",
     "delete_workspace",
     "disable_credential",
     "enable_credential",
     "find_invitation",
+    "hop_rules",
     "invite",
+    "note_health",
     "operators_token",
     "purge_deleted_workspaces",
     "remove_agent",

@@ -16,6 +16,7 @@ from django.utils import timezone
 from workspaces import audit, policy_signal, tenancy
 from workspaces.actions import credential_checks
 from workspaces.actions.base import changing, identity, words
+from workspaces.actions.credential_use import settings_of
 from workspaces.audit import Actor
 from workspaces.domain import addresses, google_keys, sigv4
 from workspaces.domain.providers import PROVIDERS, Access, Auth, BadSetting
@@ -40,6 +41,9 @@ def add_credential(
     base_url: str = "",
     environment: str = "",
     access_settings: Mapping[str, object] | None = None,
+    priority: int = 0,
+    weight: int = 1,
+    timeouts: dict[str, float] | None = None,
     verify: bool = True,
 ) -> ProviderCredential:
     """Seal a provider key into the vault and, unless told otherwise, check it with the provider (at most 5 s).
@@ -52,13 +56,8 @@ def add_credential(
     secret = _checked_secret(access, secret)
     chosen = _checked_settings(access, access_settings or {}, secret)
     base_url = _checked_base_url(access, base_url, chosen)
-    credential = ProviderCredential(
-        provider=provider,
-        name=words(name, field="name"),
-        base_url=base_url,
-        settings=chosen,
-        environment=words(environment, field="environment", longest=32, required=False),
-    )
+    use = settings_of(name=name, environment=environment, priority=priority, weight=weight, timeouts=timeouts)
+    credential = ProviderCredential(provider=provider, base_url=base_url, settings=chosen, **use)
     with changing(workspace):
         if ProviderCredential.objects.count() >= MOST_CREDENTIALS:
             raise Invalid(f"A workspace has at most {MOST_CREDENTIALS} credentials. Delete some first.")
@@ -127,11 +126,14 @@ def verify_credential(*, workspace: Workspace, by: Actor, credential_id: UUID | 
         credential = _found(credential_id, lock=True)
         if (bytes(credential.sealed or b""), credential.data_key_id) != asked:
             return credential  # replaced meanwhile: the answer was about another key
+        was_rejected = credential.state == CredentialState.REJECTED
         credential.state, credential.check_message, credential.checked_at = state, message, timezone.now()
         credential.save(update_fields=["state", "check_message", "checked_at"])
         audit.record(
             workspace=workspace, by=by, action="credential.verify", target=str(credential.id), after={"state": state.value, "message": message}
         )  # fmt: skip
+        if was_rejected != (state == CredentialState.REJECTED):
+            policy_signal.bump(workspace)  # a rejected credential is used last
     return credential
 
 

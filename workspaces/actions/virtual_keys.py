@@ -14,10 +14,12 @@ from workspaces.actions.base import Minted, changing, future, identity, words
 from workspaces.audit import Actor
 from workspaces.errors import Invalid, NotThere, WrongState
 from workspaces.models import Membership, VirtualKey, Workspace
+from workspaces.vault.models import ProviderCredential
 
 PINNABLE = ("member", "agent", "department", "environment")
 MOST_KEYS = 10_000
 MOST_MODELS = 200
+MOST_CREDENTIALS = 20
 LONGEST_GRACE = timedelta(days=30)
 
 
@@ -34,8 +36,12 @@ def create_virtual_key(
     allowed_models: Sequence[str] = (),
     output_limit: int | None = None,
     expires_at: datetime | None = None,
+    credential_ids: Sequence[UUID | str] = (),
 ) -> Minted[VirtualKey]:
-    """A new key. Its text is in the answer and nowhere else. Raises Invalid naming the field, NotThere for an unknown member."""
+    """A new key. Its text is in the answer and nowhere else. Raises Invalid naming the field, NotThere for an unknown member.
+
+    `credential_ids`: the only credentials that its calls use, of each provider that has one among them.
+    """
     wanted = _checked(
         name=name, environment=environment, agent=agent, department=department, may_override=may_override,
         allowed_models=allowed_models, output_limit=output_limit, expires_at=expires_at,
@@ -44,7 +50,7 @@ def create_virtual_key(
         if VirtualKey.objects.filter(workspace=workspace, revoked_at=None).count() >= MOST_KEYS:
             raise Invalid(f"A workspace has at most {MOST_KEYS:,} keys. Revoke some first.")
         member = None if member_id in (None, "") else _member(workspace, member_id)
-        return _mint(workspace, by, member=member, **wanted)
+        return _mint(workspace, by, member=member, credentials=_by_provider(credential_ids), **wanted)
 
 
 def change_virtual_key(*, workspace: Workspace, by: Actor, key_id: UUID | str, **changes: Any) -> VirtualKey:
@@ -56,7 +62,9 @@ def change_virtual_key(*, workspace: Workspace, by: Actor, key_id: UUID | str, *
             member_id = changes.pop("member_id")
             changes["member"] = None if member_id in (None, "") else _member(workspace, member_id)
         member = changes.pop("member", key.member)
-        wanted = {**_checked(**{**_settings(key), **changes}), "member": member}
+        ids = changes.pop("credential_ids", None)
+        credentials = key.credentials if ids is None else _by_provider(ids)
+        wanted = {**_checked(**{**_settings(key), **changes}), "member": member, "credentials": credentials}
         before = {field: getattr(key, field) for field, value in wanted.items() if getattr(key, field) != value}
         if not before:
             return key
@@ -92,7 +100,7 @@ def rotate_virtual_key(
         raise Invalid(f"Both keys can be valid for at most {LONGEST_GRACE.days} days.", field="grace")
     with changing(workspace):
         old = _alive(workspace, key_id)
-        minted = _mint(workspace, by, member=old.member, **_settings(old))
+        minted = _mint(workspace, by, member=old.member, credentials=old.credentials, **_settings(old))
         now = timezone.now()
         if grace:
             old.expires_at = min(old.expires_at or now + grace, now + grace)
@@ -157,6 +165,22 @@ def _checked(
         "output_limit": output_limit,
         "expires_at": future(expires_at),
     }
+
+
+def _by_provider(credential_ids: Any) -> dict[str, list[str]]:
+    """Ids of credentials of the entered workspace -> provider -> ids. Kept by provider: a pin must hold when its credential is deleted."""
+    if isinstance(credential_ids, str) or len(credential_ids) > MOST_CREDENTIALS:
+        raise Invalid(f"Write a list of at most {MOST_CREDENTIALS} ids of credentials.", field="credential_ids")
+    found: dict[str, list[str]] = {}
+    for credential_id in dict.fromkeys(str(one) for one in credential_ids):
+        try:
+            row = ProviderCredential.objects.filter(pk=identity(credential_id)).first()
+        except NotThere:
+            row = None
+        if row is None:
+            raise Invalid("There is no such credential in this workspace.", field="credential_ids")
+        found.setdefault(row.provider, []).append(str(row.id))
+    return found
 
 
 def _found(workspace: Workspace, key_id: UUID | str) -> VirtualKey:

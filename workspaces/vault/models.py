@@ -39,6 +39,12 @@ class ProviderCredential(models.Model):
     """What the provider needs beside the key (region, resource, project), by name; nothing secret (`Access.settings`)."""
     environment = models.CharField(max_length=32, blank=True)
     """Empty: for every environment."""
+    priority = models.PositiveSmallIntegerField(default=0)
+    """Among a provider's credentials the lowest number goes first; the others are for when it fails."""
+    weight = models.PositiveSmallIntegerField(default=1)
+    """The share of the calls among credentials of the same priority."""
+    timeouts: models.JSONField[dict[str, float], dict[str, float]] = models.JSONField(default=dict, blank=True)
+    """Time limits of its own, in seconds, by the names of `workspaces.domain.routes.TIMEOUTS`."""
     data_key = models.ForeignKey(DataKey, null=True, on_delete=models.PROTECT)
     sealed = models.BinaryField(null=True)
     """Null for a provider that needs no key."""
@@ -50,7 +56,10 @@ class ProviderCredential(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["provider", "name"], name="credential_name_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "name"], name="credential_name_once"),
+            models.CheckConstraint(condition=models.Q(weight__gte=1), name="credential_weight_is_a_share"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.provider}: {self.name}"

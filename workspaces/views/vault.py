@@ -153,7 +153,7 @@ def _tell(request: HttpRequest, credential: ProviderCredential) -> None:
         messages.success(request, f"{title} accepted the key. It is sealed.")
     elif credential.state == CredentialState.REJECTED:
         messages.error(
-            request, f"{credential.check_message} It is kept, but no call will use it until a check succeeds."
+            request, f"{credential.check_message} It is kept; calls use it only where no other credential is left."
         )
     else:
         messages.warning(

@@ -102,7 +102,7 @@ def _by_shape(body: Event, call: Call, *, streamed: bool = False) -> Dialect:
         return IMAGES
     if "prompt_eval_count" in body or "eval_count" in body:
         return OLLAMA
-    if isinstance(usage, Mapping) and "billed_units" in usage:
+    if call.provider == "cohere" or (isinstance(usage, Mapping) and "billed_units" in usage):
         return COHERE
     if call.provider == "cohere" and not (isinstance(usage, Mapping) and "prompt_tokens" in usage):
         return COHERE  # its compatible API states usage as OpenAI does

@@ -122,8 +122,8 @@ def test_errors_of_the_provider_keep_their_class_and_cost_nothing(
     body: Any = caught.value.body
     assert body["type"] == "error"
     assert body["error"]["sluice"]["provider"] == "simulator"
-    [entry] = shop.entries(1)
-    assert (entry.state, entry.cost_nano) == ("void", 0)
+    for entry in shop.entries(3 if int(script) >= 500 else 1):  # an error of the server is repeated twice
+        assert (entry.state, entry.cost_nano) == ("void", 0)
 
 
 def test_a_stream_that_breaks_off_ends_with_an_error_event_and_is_charged_as_held(

@@ -163,8 +163,8 @@ def test_errors_of_the_provider_keep_their_status(client: genai.Client, shop: Sh
     with pytest.raises(errors.APIError) as caught:
         client.models.generate_content(model="sim-small", contents=f"Hello [[sim:{script}]]")
     assert caught.value.code == status
-    [entry] = shop.entries(1)
-    assert (entry.state, entry.cost_nano) == ("void", 0)
+    for entry in shop.entries(3 if int(script) >= 500 else 1):  # an error of the server is repeated twice
+        assert (entry.state, entry.cost_nano) == ("void", 0)
 
 
 def test_a_spent_budget_is_a_402_in_googles_shape(client: genai.Client, shop: Shop) -> None:

@@ -130,8 +130,8 @@ def test_errors_before_the_answer_keep_their_class_and_cost_nothing(bought: Boug
     with pytest.raises(kind) as caught:
         bought.client.chat.completions.create(model=bought.model, messages=says(script))
     assert caught.value.code
-    [entry] = bought.shop.entries(1)
-    assert (entry.state, entry.cost_nano) == ("void", 0)
+    for entry in bought.shop.entries(3 if int(script) >= 500 else 1):  # an error of the server is repeated twice
+        assert (entry.state, entry.cost_nano) == ("void", 0)
 
 
 def test_a_stream_that_breaks_off_is_an_error_and_charged_as_held(bought: Bought) -> None:
