@@ -144,7 +144,7 @@ def framed(request: HttpRequest, active: str) -> dict[str, Any]:
 
 
 def _others(request: HttpRequest, workspace: Workspace) -> list[dict[str, Any]]:
-    memberships = reads.memberships_of(request.user)
+    memberships = getattr(request, "memberships", None) or reads.memberships_of(request.user)
     return [
         {
             "name": one.workspace.name,
