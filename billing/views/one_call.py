@@ -47,8 +47,8 @@ _UNITS: Final = {
     "output_reasoning": "Reasoning tokens",
 }
 _KINDS: Final = {
-    EntryState.ADJUSTED: "The truth came late: charged at the hold before, corrected to what was used.",
-    EntryState.RERATED: "Its price arrived or changed after the call.",
+    EntryState.ADJUSTED: "The truth arrived after it was charged as held.",
+    EntryState.RERATED: "Its price arrived later, or changed.",
 }
 _SHOWN_DIMENSIONS: Final = (
     Dimension.CUSTOMER, Dimension.FEATURE, Dimension.USER, Dimension.SESSION, Dimension.MEMBER, Dimension.AGENT, Dimension.DEPARTMENT,

@@ -21,4 +21,4 @@ def azure_path(path: str, deployment: str, settings: Settings) -> str:
     if not version:
         return path
     place = f"/deployments/{quote(deployment, safe='')}" if path in _BY_DEPLOYMENT else ""
-    return f"{place}{path}?api-version={version}"
+    return f"{place}{path}{'&' if '?' in path else '?'}api-version={version}"

@@ -143,6 +143,8 @@ def _crossing(notice: Notice, reader: Reader) -> Letter:
 
 
 def _what(notice: Notice, when: str) -> str:
+    if notice.kind == Kind.STOPPED and notice.facts.get("full"):
+        return f"Since {when} what is left is too little for a call's worst case, and calls are refused."
     if notice.kind == Kind.STOPPED:
         return f"It is used up, and calls are refused, since {when}."
     if notice.kind == Kind.THROTTLED:
@@ -235,7 +237,7 @@ def _many(notice: Notice, reader: Reader) -> Letter:
     counts = sorted(many["by_threshold"].items(), key=lambda one: -int(one[0]))
     rows = tuple(
         Line(
-            row["budget"]["value"] or row["budget"]["name"],
+            row["budget"]["on"] if row["budget"]["value"] else row["budget"]["name"],
             _of(row["used"], row["cap"], row["budget"]["unit"]),
             {"kill": "refused", "throttle": "slowed"}.get(row["stage"], f"{row['threshold']}%"),
         )

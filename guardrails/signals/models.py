@@ -173,7 +173,7 @@ class Pace(models.TextChoices):
 
 
 class Preference(models.Model):
-    """What one member of a workspace wants to hear by mail. No row: the defaults of their role (`guardrails.signals.audience`)."""
+    """What one member of a workspace wants to hear by mail. Without a choice: the defaults of their role (`guardrails.signals.audience`)."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workspace_id = models.BigIntegerField()
@@ -186,6 +186,8 @@ class Preference(models.Model):
     """Minutes after midnight on the person's clock; null: no quiet hours."""
     quiet_to = models.SmallIntegerField(null=True)
     wake_for_critical = models.BooleanField(default=True)
+    chosen_at = models.DateTimeField(null=True)
+    """Null: they only looked at the inbox, and hear what their role hears."""
     seen_id = models.UUIDField(null=True)
     """The newest notice they have looked at."""
 
@@ -223,6 +225,29 @@ class StageMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.counter} {self.stage}"
+
+
+class FullCounter(models.Model):
+    """A counter on which calls are refused although its last percent is not spent: too little is left for their worst case."""
+
+    id = models.BigAutoField(primary_key=True)
+    workspace_id = models.BigIntegerField()
+    budget_id = models.UUIDField()
+    counter = models.CharField(max_length=200)
+    cap = models.BigIntegerField()
+    """In force."""
+    settled = models.BigIntegerField()
+    at = models.DateTimeField()
+    told_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace_id", "counter", "cap"], name="full_counter_once_a_cap")
+        ]
+        indexes = [models.Index(fields=["workspace_id"], name="full_counter_untold", condition=Q(told_at__isnull=True))]
+
+    def __str__(self) -> str:
+        return self.counter
 
 
 class SpendLine(models.Model):
