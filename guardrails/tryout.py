@@ -21,7 +21,9 @@ def preview(found: Preview, rule: Budget, names: dict[str, str], *, zone: str, i
         ("Slow down", rule.throttle_from(at_ms), found.running.throttle_ms, full.throttle_ms),
         ("Stop", rule.limit_at(at_ms), found.running.kill_ms, full.kill_ms),
     ]
-    ends_ms = rule.bounds_at(at_ms).end_ms
+    ends_ms, by_hour = rule.bounds_at(at_ms).end_ms, rule.period in (Period.HOUR, Period.DAY)
+    now = "" if rule.scope.each else _strongest(found.running, zone, by_hour=by_hour)
+    later = _strongest(full, zone, by_hour=by_hour)
     return {
         "pace": shown.amount(found.pace, rule.unit),
         "has_pace": found.pace > 0,
@@ -33,7 +35,8 @@ def preview(found: Preview, rule: Budget, names: dict[str, str], *, zone: str, i
         "value": names.get(found.value, found.value) if rule.scope.by == Dimension.VIRTUAL_KEY else found.value,
         "count": found.value_count,
         "reaching": found.reaching_count,
-        "acts": _strongest(full, zone, by_hour=rule.period in (Period.HOUR, Period.DAY)),
+        "acts": now or later,
+        "acts_later": bool(later) and not now and rule.period is not Period.TOTAL,
         "next_at": drafts.moment(ends_ms) if found.full else None,
         "at_end": shown.amount(full.at_end, rule.unit),
         "stages": [
