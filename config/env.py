@@ -68,7 +68,11 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("SLUICE_MONEY_REDIS_CLUSTER", "0", "1 when the budget Redis is a Redis Cluster"),
     Entry("SLUICE_BROKER_URL", "", "Celery's broker (default: REDIS_URL database 1)"),
     Entry("SLUICE_CACHE_URL", "", "cache and throttles of the web pages (default: REDIS_URL database 2)"),
-    Entry("EMAIL_URL", "", "smtp://user:password@host:587?tls=1, or anymail's postmark://, mailgun://, ses://..."),
+    Entry(
+        "EMAIL_URL",
+        "",
+        "smtp://user:password@host:587?tls=1, or postmark://TOKEN@, resend://KEY@, mailgun://KEY@domain ... (config/mail_url.py)",
+    ),
     Entry("SLUICE_MAIL_FROM", "Sluice <sluice@localhost>", "sender of mails"),
     Entry(
         "SLUICE_ALLOW_PRIVATE_UPSTREAMS",

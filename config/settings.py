@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from config.env import ROOT, BadEnvironment, Mode, env
+from config.env import ROOT, Mode, env
+from config.mail_url import mail_settings
 
 MODE = env.mode
 PRODUCTION = MODE is Mode.PRODUCTION
@@ -202,21 +203,7 @@ USE_TZ = True
 
 # --- Mail -------------------------------------------------------------------------------------------------------------
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("SLUICE_MAIL_FROM")
-_mail = urlsplit(env.text("EMAIL_URL"))
-_mail_options = parse_qs(_mail.query)
-if _mail.scheme in ("smtp", "smtps"):
-    EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    EMAIL_HOST = _mail.hostname or "localhost"
-    EMAIL_PORT = _mail.port or 25
-    EMAIL_HOST_USER = unquote(_mail.username or "")
-    EMAIL_HOST_PASSWORD = unquote(_mail.password or "")
-    EMAIL_USE_TLS = _mail_options.get("tls") == ["1"]
-    EMAIL_USE_SSL = _mail.scheme == "smtps"
-    EMAIL_TIMEOUT = 10
-elif _mail.scheme == "":
-    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
-else:
-    raise BadEnvironment("EMAIL_URL: write smtp://user:password@host:port (or smtps://)")
+globals().update(mail_settings(env.text("EMAIL_URL")))
 
 # --- REST API ---------------------------------------------------------------------------------------------------------
 API_REQUESTS_A_MINUTE = env.number("SLUICE_API_REQUESTS_A_MINUTE", low=0)

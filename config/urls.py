@@ -22,5 +22,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("billing.api_urls")),
     path("api/v1/", include("guardrails.api_urls")),
+    path("api/v1/", include("guardrails.signals.api_urls")),
     re_path(r"^api/", problems.nothing_here),  # last: what no API has is answered in the API's words, not with a page
 ]

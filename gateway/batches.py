@@ -194,8 +194,7 @@ def _void(runtime: Runtime, admitted: Admitted) -> None:
 def _worst(provider: str, work: Work, rates: Rates | None, base_url: str) -> Quote:
     """The sum of all lines' worst cases; the first reason why there is none."""
     amount, tokens, refusal = 0, 0, None
-    free = work.url == endpoints.MODERATIONS
-    for number, (body, size) in enumerate(() if free else work.bodies, 1):
+    for number, (body, size) in enumerate(work.bodies, 1):
         try:
             one = quote(provider, f"/v1/batches{work.url}", body, size, rates, base_url=base_url)
         except BadLimit as error:

@@ -106,6 +106,7 @@ class Forwarder:
     ) -> Answer:
         """Asks for something that a provider keeps, which costs nothing by itself. `path` is checked by the caller. Raises GatewayError."""
         origin, prefix = routing.target(route)
+        path = route.provider.placed(path, "", route.credential.settings)
         head = f"{method} {prefix}{path} HTTP/1.1\r\nhost: {origin.host_header}\r\n" + "".join(
             f"{name}: {value}\r\n" for name, value in route.provider.access.headers(secret).items()
         )

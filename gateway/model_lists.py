@@ -82,5 +82,9 @@ def _gemini(offer: Offer, runtime: Runtime) -> dict[str, Any]:
         "version": "1",
         "inputTokenLimit": meta.context_window if meta is not None else 0,
         "outputTokenLimit": meta.max_output_tokens if meta is not None else 0,
-        "supportedGenerationMethods": ["generateContent", "countTokens"],
+        "supportedGenerationMethods": (
+            ["embedContent", "batchEmbedContents"]
+            if meta is not None and meta.mode == "embedding"
+            else ["generateContent", "streamGenerateContent", "countTokens"]
+        ),
     }

@@ -14,7 +14,7 @@ MAX_ERROR_BYTES = 256 * 1024
 MAX_RETRY_AFTER_S = 3600
 _RETRY_SAFE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _LOOKS_LIKE_A_KEY = re.compile(
-    r"\b(?:(?:sk|slk|slt|gsk|xai|pplx|r8|hf|AIza|key)[-_][A-Za-z0-9*._-]{6,}|AIza[A-Za-z0-9_-]{8,})"
+    r"\bya29\.[\w.-]+|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\b(?:(?:sk|slk|slt|gsk|xai|pplx|r8|hf|AIza|key)[-_][A-Za-z0-9*._-]{6,}|AIza[A-Za-z0-9_-]{8,})"
 )
 _MASK = "[key removed]"
 
@@ -27,6 +27,9 @@ class ProviderRefused(GatewayError):
 
     def __init__(self, status: int, provider: str, answer: Answer, body: bytes, secret: str) -> None:
         stated = _stated_error(body, secret)
+        aws = (answer.get(b"x-amzn-errortype") or b"").decode("latin-1").partition(":")[0][:100]
+        if aws:
+            stated |= {"type": aws, "code": aws}
         super().__init__(
             stated.get("message") or f"{provider} answered with status {status}.",
             code=stated.get("code") or f"provider_{status}",
@@ -71,7 +74,11 @@ def _stated_error(body: bytes, secret: str) -> dict[str, str]:
         plain = orjson.loads(body)
     except orjson.JSONDecodeError:
         return {}
+    if type(plain) is list and plain:  # Google's streams answer with an array of one
+        plain = plain[0]
     error: Any = plain.get("error") if type(plain) is dict else None
+    if error is None and type(plain) is dict and type(plain.get("message")) is str:  # AWS, Cohere
+        error = {"message": plain["message"]}
     if type(error) is str:
         error = {"message": error}
     if type(error) is not dict:
@@ -91,8 +98,9 @@ def _stated_error(body: bytes, secret: str) -> dict[str, str]:
 
 def masked(text: str, secret: str) -> str:
     """The text without the provider key, and without anything that looks like one ("Incorrect API key provided: sk-...", S57)."""
-    if secret:
-        text = text.replace(secret, _MASK)
+    for part in (secret, *secret.split(":")):  # an AWS key is a pair, and its errors repeat what was signed
+        if len(part) > 6:
+            text = text.replace(part, _MASK)
     return _LOOKS_LIKE_A_KEY.sub(_MASK, text)
 
 

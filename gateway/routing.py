@@ -19,6 +19,18 @@ import msgspec
 from django.conf import settings
 
 from billing.domain.pricing import PriceBook, Rates
+from gateway.endpoints import (
+    CHAT,
+    COMPLETIONS,
+    EMBED_GEMINI,
+    EMBEDDINGS,
+    GENERATE,
+    IMAGES,
+    MODERATIONS,
+    RESPONSES,
+    SPEECH,
+    TRANSCRIPTIONS,
+)
 from gateway.errors import NotAllowed, ProviderUnreachable, UnknownModel
 from gateway.providers.registry import PROVIDERS, Provider
 from gateway.upstream import BadBaseUrl, Origin, parse_base_url
@@ -102,6 +114,11 @@ def keeping(routes: list[Route], grant: Grant, credential_id: str) -> list[Route
     return routes if credential is None else [msgspec.structs.replace(first, credential=credential)]
 
 
+def credentials_of(grant: Grant, provider: str, environment: str) -> list[Credential]:
+    """The credentials that a key may use at a provider, for what names no model: in the order in which they are to be tried."""
+    return _shuffled(_tiers(grant, provider, environment))
+
+
 def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
     """The models a key can use through an endpoint, each once, under the provider that would serve it."""
     environment = grant.key.pins.get("environment", "")
@@ -115,8 +132,8 @@ def offers(grant: Grant, book: PriceBook, endpoint: str) -> list[Offer]:
                 model not in found
                 and meta is not None
                 and model.startswith(provider.models)
-                and provider.serves(endpoint, model)
-                and meta.mode in ("", "chat")
+                and (through := _door(endpoint, meta.mode)) is not None
+                and provider.serves(through, model)
                 and _allowed(grant, name, model, model)
             ):
                 found[model] = Offer(model, name)
@@ -133,6 +150,26 @@ def _aliases(grant: Grant, environment: str, book: PriceBook, endpoint: str) -> 
             continue
         found[name] = Offer(name, ALIAS_OWNER)
     return found
+
+
+_BY_MODE = {
+    "": CHAT, "chat": CHAT, "responses": RESPONSES, "completion": COMPLETIONS, "embedding": EMBEDDINGS, "moderation": MODERATIONS,
+    "image_generation": IMAGES, "audio_speech": SPEECH, "audio_transcription": TRANSCRIPTIONS,
+}  # fmt: skip
+"""What a model is for -> the endpoint of OpenAI's that it is asked through."""
+
+
+def _door(endpoint: str, mode: str) -> str | None:
+    """The endpoint of the same surface that a model of this mode is asked through; None where there is none."""
+    if endpoint == CHAT:
+        return _BY_MODE.get(mode)
+    if endpoint == GENERATE and mode == "embedding":
+        return EMBED_GEMINI
+    return (
+        endpoint
+        if mode in ("", "chat") or (endpoint == GENERATE and mode in ("image_generation", "audio_speech"))
+        else None
+    )
 
 
 def target(route: Route) -> tuple[Origin, str]:

@@ -69,11 +69,16 @@ class Asked:
 
     async def thing(self, kind: KeptKind) -> KeptThing:
         found = await self.runtime.keeper.find(self.grant.policy, kind, self.object_id)
-        if found is None or usable(self.grant.policy, found) is None:
+        if found is None or usable(self.grant.policy, found) is None or not self.may_use(found):
             raise NotKept(
                 f"No {kind.label.lower()} with id '{self.object_id[:80]}' was made through this workspace.", param="id"
             )
         return found
+
+    def may_use(self, thing: KeptThing) -> bool:
+        """A key that is bound to some of a provider's credentials reaches what those keep."""
+        only = self.grant.key.credentials.get(thing.provider)
+        return not only or thing.credential_id in only
 
     def route(self, thing: KeptThing) -> Route:
         credential = usable(self.grant.policy, thing)
@@ -369,6 +374,7 @@ async def _list(asked: Asked, kind: KeptKind) -> None:
     most = min(int(limit), MAX_PAGE)
     found = await asked.runtime.keeper.page(asked.grant.policy, kind, after, most)
     page, more = found[:most], len(found) > most
+    page = [thing for thing in page if asked.may_use(thing)]
     shown = [await _now(asked, thing) for thing in page]
     if "purpose" in query:
         shown = [one for one in shown if one.get("purpose") == query["purpose"]]

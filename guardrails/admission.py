@@ -47,7 +47,7 @@ from guardrails.limiter.wire import (
     Throttled,
     TooManyValues,
 )
-from guardrails.policy import Grant, PolicyChanged, PolicyStore
+from guardrails.policy import Grant, Policy, PolicyChanged, PolicyStore
 from workspaces.models import WorkspaceState
 
 OUTPUT_FLOOR = 256
@@ -188,6 +188,10 @@ class _Attempt:
         return self.hold_nano if unit is Unit.USD else self.hold_tokens if unit is Unit.TOKENS else 1
 
 
+HearsOfRefusals = Callable[[Policy, CounterAsk, int, int], None]
+"""(policy, the counter, what is settled on it, when in ms)"""
+
+
 class Admission:
     def __init__(
         self,
@@ -196,11 +200,13 @@ class Admission:
         *,
         heal: Heal,
         over: Callable[[Admitted, int], None] = lambda admitted, cost_nano: None,
+        refused: HearsOfRefusals = lambda policy, counter, settled, now_ms: None,
         public_url: str = "",
     ) -> None:
-        """`heal` rebuilds what the money Redis lost; `over` hears of a call that cost more than its bound."""
+        """`heal` rebuilds what the money Redis lost; `over` hears of a call that cost more than its bound, `refused` of the counter that a call
+        did not fit on."""
         self.limiter, self.policies = limiter, policies
-        self._heal, self._over = heal, over
+        self._heal, self._over, self._refused = heal, over, refused
         self._public_url = public_url
         self._fenced: dict[int, float] = {}
 
@@ -389,6 +395,8 @@ class Admission:
         index = denied.index
         standing = self._standing(attempt, index, denied.settled[index], denied.held[index])
         unit = attempt.matches[index].budget.unit
+        counter = self._counter(attempt, attempt.matches[index], attempt.bounds[index])
+        self._refused(attempt.grant.policy, counter, denied.settled[index], attempt.now_ms)
         raise refusals.over_budget(
             standing, needed=attempt.amount(unit), would_fit=None if unit is Unit.CALLS else (fit or 0)
         )
@@ -427,7 +435,7 @@ class Admission:
             held=held,
             cap=budget.cap_at(attempt.now_ms) if limit is None else limit,
             resets_at=_iso(bounds.end_ms) if budget.period is not Period.TOTAL else "",
-            url=f"{self._public_url}/w/{slug}/budgets/{budget.id}/" if self._public_url else "",
+            url=f"{self._public_url}/w/{slug}/guardrails/budgets/{budget.id}/" if self._public_url else "",
         )
 
     def _admitted(self, attempt: _Attempt, rid: str, ok: Ok) -> Admitted:

@@ -11,6 +11,7 @@ from django.conf import settings
 from guardrails import actions
 from guardrails.admission import Admission, Admitted
 from guardrails.free_calls import FreeCalls
+from guardrails.full_budgets import FullBudgets
 from guardrails.limiter import store
 from guardrails.limiter.connection import async_store
 from guardrails.limiter.limiter import Limiter
@@ -29,6 +30,7 @@ class Gate:
     limiter: Limiter
     recovery: Recovery
     free_calls: FreeCalls
+    full: FullBudgets
 
     async def ready(self) -> str:
         """Empty when calls can be admitted, else why not (for `/readyz`)."""
@@ -37,6 +39,7 @@ class Gate:
     async def close(self, timeout_s: float = 5.0) -> None:
         """After the calls have ended: deliver what is left to finish."""
         await self.limiter.close(timeout_s)
+        await self.full.close()
         await self.recovery.close()
         await self.policies.close()
 
@@ -62,8 +65,11 @@ def open_gate(redis: store.AsyncStore | None = None) -> Gate:
     money = redis or async_store()
     limiter = Limiter(money, lost=recovery.lost, known_to_ledger=recovery.known_to_ledger)
     policies = PolicyStore()
-    admission = Admission(limiter, policies, heal=recovery.heal, over=over, public_url=settings.PUBLIC_URL)
-    return Gate(admission, policies, limiter, recovery, FreeCalls(money, policies))
+    full = FullBudgets()
+    admission = Admission(
+        limiter, policies, heal=recovery.heal, over=over, refused=full.refused, public_url=settings.PUBLIC_URL
+    )
+    return Gate(admission, policies, limiter, recovery, FreeCalls(money, policies), full)
 
 
 async def _bar(admitted: Admitted, cost_nano: int) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 from django.conf import settings
@@ -61,28 +64,63 @@ def request(
     host = f"[{address}]" if ":" in address else address
     url = f"{origin.scheme}://{host}:{origin.port}{prefix}{path}"
     sent = {"accept": "application/json", "user-agent": "sluice", **headers, "host": origin.host_header}
+    line = _Line()
+    extensions = {"sni_hostname": origin.host, "trace": line.trace}
     try:
         with (
+            line.cut_at(ends_at),
             httpx.Client(trust_env=False, follow_redirects=False, timeout=_left(ends_at)) as client,
-            client.stream(
-                method, url, headers=sent, content=content, extensions={"sni_hostname": origin.host}
-            ) as response,
+            client.stream(method, url, headers=sent, content=content, extensions=extensions) as response,
         ):
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status_code, _read(response, ends_at), headers)
     except httpx.TimeoutException:
         raise OutboundFailed(f"{origin.host} did not answer within {timeout_s:g} seconds.") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        if time.monotonic() >= ends_at:
+            raise OutboundFailed(f"{origin.host} did not answer within {timeout_s:g} seconds.") from None
         raise OutboundFailed(f"{origin.host} could not be reached ({type(error).__name__}).") from None
+
+
+class _Line:
+    """The connection of one request, so that it can be cut when the time is over: httpx bounds each read, which a peer that drips its
+    answer byte by byte never exceeds."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """httpcore tells of each step; the connection is what connecting, and TLS after it, returned."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._socket = info["return_value"].get_extra_info("socket")
+
+    def _cut(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the reader, which finds the end
+
+    @contextmanager
+    def cut_at(self, ends_at: float) -> Iterator[None]:
+        timer = threading.Timer(_left(ends_at), self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _read(response: httpx.Response, ends_at: float) -> bytes:
     """The beginning of the body, within the time: a provider that drips does not hold us."""
     body = bytearray()
-    for chunk in response.iter_raw():
-        body += chunk
-        if len(body) >= MOST_BYTES or time.monotonic() >= ends_at:
-            break
+    try:
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) >= MOST_BYTES or time.monotonic() >= ends_at:
+                break
+    except httpx.HTTPError:
+        if time.monotonic() < ends_at:
+            raise
     return bytes(body[:MOST_BYTES])
 
 

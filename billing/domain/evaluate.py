@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
+from billing.domain.events import PriceStatus
 from billing.domain.money import usd_text
 from billing.domain.pricing import PriceBook, price
-from billing.domain.usage import extract
+from billing.domain.usage import canonical, extract
 
 
 class BadLine(ValueError):
@@ -17,24 +20,35 @@ class BadLine(ValueError):
 
 def evaluate(line: Mapping[str, Any], book: PriceBook, *, now: datetime) -> dict[str, Any]:
     """Fields provider, endpoint, model, request, response_or_usage, streamed, at (and context) -> cost_usd, status, buckets, breakdown."""
-    provider = _text(line, "provider")
+    provider = canonical(_text(line, "provider"))
     endpoint = _text(line, "endpoint", default="")
     model = _text(line, "model", default="")
     request = line.get("request")
     context = line.get("context")
     context = context if isinstance(context, Mapping) else {}
     request = request if isinstance(request, Mapping) else {}
+    payload = _parsed(line.get("response_or_usage"))
+    if (
+        isinstance(payload, list)
+        and payload
+        and all(isinstance(one, Mapping) and "custom_id" in one for one in payload)
+    ):
+        return _summed([evaluate({**line, "response_or_usage": one}, book, now=now) for one in payload])
     usage = extract(
         provider,
         endpoint,
-        line.get("response_or_usage"),
+        payload,
         request={"model": model, **request},
         streamed=bool(line.get("streamed")),
         base_url=str(context.get("base_url") or line.get("base_url") or ""),
         account=context,
     )
     asked = model or str(request.get("model") or "") or usage.context.model_served
-    rates = book.rates_of_answer(provider, asked, usage.context.model_served, _moment(line.get("at"), now))
+    moment = _moment(line.get("at"), now)
+    served = usage.context.model_served or next((part.context.model_served for part in usage.parts), "")
+    rates = book.rates_of_answer(provider, asked, served, moment)
+    if rates is None and usage.parts and not usage.buckets:  # a system of several models, which has no price of its own
+        rates = book.rates(provider, usage.parts[0].context.model_served, moment)
     priced = price(usage, rates)
     return {
         "cost_usd": None if priced.cost_nano is None else usd_text(priced.cost_nano),
@@ -45,6 +59,48 @@ def evaluate(line: Mapping[str, Any], book: PriceBook, *, now: datetime) -> dict
         "flags": list(priced.flags),
         "measured": usage.measured,
         "context": usage.context.as_plain(),
+    }
+
+
+def _parsed(payload: Any) -> Any:
+    """A payload that came as text: one JSON value, a stream of server-sent events, or one JSON object a line. Any other text is as it was."""
+    if not isinstance(payload, str):
+        return payload
+    lines = [
+        one.removeprefix("data:").strip()
+        for one in payload.splitlines()
+        if one[:1] in ("{", "[") or one.startswith("data:")
+    ]
+    for texts in ([payload], lines):
+        try:
+            values = [json.loads(text, parse_float=Decimal) for text in texts if text and text != "[DONE]"]
+        except ValueError:
+            continue
+        if values and all(isinstance(value, dict | list) for value in values):
+            return values[0] if texts is not lines else values
+    return payload
+
+
+def _summed(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results of a batch as one line: each was priced on its own, at its own model."""
+    order = [
+        status.value for status in (PriceStatus.EXACT, PriceStatus.ESTIMATED, PriceStatus.PARTIAL, PriceStatus.UNPRICED)
+    ]
+    buckets: dict[str, int] = {}
+    for line in lines:
+        for name, count in line["buckets"].items():
+            buckets[name] = buckets.get(name, 0) + count
+    unknown = any(line["cost_usd"] is None for line in lines)
+    known = format(sum((Decimal(line["known_usd"]) for line in lines), Decimal(0)), "f")
+    return {
+        "cost_usd": None if unknown else format(sum((Decimal(line["cost_usd"]) for line in lines), Decimal(0)), "f"),
+        "status": max((line["status"] for line in lines), key=order.index),
+        "buckets": buckets,
+        "breakdown": [entry for line in lines for entry in line["breakdown"]],
+        "known_usd": known,
+        "flags": list(dict.fromkeys(flag for line in lines for flag in line["flags"])),
+        "measured": all(line["measured"] for line in lines),
+        "context": lines[0]["context"],
     }
 
 

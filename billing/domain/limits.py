@@ -46,7 +46,7 @@ _NO_OUTPUT = Shape((), has_output=False)
 _IMAGES = Shape((), (("n",),))
 _OTHER_OUTPUT = Shape(())
 
-MODERN_FIELD = frozenset({"openai", "azure", "simulator", "groq", "cerebras", "xai", "openrouter"})
+MODERN_FIELD = frozenset({"openai", "azure", "simulator", "groq", "cerebras", "xai", "openrouter", "bedrock"})
 """Providers whose chat completions read `max_completion_tokens`; the others read `max_tokens`."""
 
 

@@ -12,9 +12,19 @@ from billing.domain.extraction.record import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCK
 __all__ = ["BUCKETS", "INPUT_BUCKETS", "OUTPUT_BUCKETS", "Usage", "UsageContext", "extract"]
 
 PROVIDER_ALIASES: Mapping[str, str] = {
-    "gemini": "google", "vertex": "google", "vertex_ai": "google", "google-vertex": "google", "x-ai": "xai", "fireworks_ai": "fireworks",
-    "together_ai": "together", "azure_openai": "azure", "azure-openai": "azure", "aws": "bedrock", "moonshotai": "moonshot",
+    "gemini": "google", "vertex": "google", "vertex_ai": "google", "google-vertex": "google", "google_ai_studio": "google", "google-gla": "google",
+    "google-vertex-ai": "google", "x-ai": "xai", "x_ai": "xai", "grok": "xai", "fireworks_ai": "fireworks", "fireworks-ai": "fireworks",
+    "together_ai": "together", "together-ai": "together", "azure_openai": "azure", "azure-openai": "azure", "azure_ai": "azure", "aws": "bedrock",
+    "amazon-bedrock": "bedrock", "aws_bedrock": "bedrock", "aws-bedrock": "bedrock", "amazon_bedrock": "bedrock", "moonshotai": "moonshot",
+    "mistralai": "mistral", "voyageai": "voyage", "voyage-ai": "voyage", "perplexity-ai": "perplexity", "open-router": "openrouter",
 }  # fmt: skip
+"""Other spellings of a provider's name -> ours."""
+
+
+def canonical(provider: str) -> str:
+    """A provider's name as the readers and the price book know it."""
+    name = provider.strip().lower()
+    return PROVIDER_ALIASES.get(name, name)
 
 
 def extract(

@@ -52,7 +52,8 @@ def patch_model(models: dict[str, Any], model_id: str, patch: Mapping[str, Any])
         if other is not model:
             other["names"] = [name for name in other["names"] if name not in claimed]
     model["names"] = sorted(set(model["names"]) | claimed)
-    model.update({k: v for k, v in patch.items() if k not in ("names", "copy", "set")})
+    model.update({k: v for k, v in patch.items() if k not in ("names", "copy", "set", "add")})
+    model["rows"] += patch.get("add", ())
     for tier, units in patch.get("set", {}).items():
         kept = [r for r in model["rows"] if r["tier"] == tier and "above" not in r]
         for kept_row in kept:
@@ -74,6 +75,8 @@ def apply_rule(model: dict[str, Any], rule: Mapping[str, Any]) -> None:
             units.pop(unit, None)
         if "end_above" in rule and "above" in rates:
             rates["to"] = rule["end_above"]
+        if rule.get("inclusive") and rates.get("above", 1) % 1000 == 0:
+            rates["above"] -= 1
     model["rows"] = [r for r in model["rows"] if r["tier"] not in rule.get("drop_tiers", ())]
     for tier, (base_tier, factor) in rule.get("tier_from", {}).items():
         if not any(r["tier"] == tier for r in model["rows"]):

@@ -197,10 +197,18 @@ def _attempt(one: LoggedCall) -> dict[str, Any]:
         "price_status": one.latest.price_status,
         "lines": [_line(line) for line in one.latest.unpacked().get("breakdown", ())],
         "no_lines": "Nothing was used that has a price." if never_sent else "There are no price lines for this charge.",
-        "correction": {"cost_nano": one.correction.cost_nano, "ended_at": one.correction.ended_at}
-        if one.correction
-        else None,
+        "charged_nano": one.charge.cost_nano,
+        "corrections": [
+            {"cost_nano": line.cost_nano, "ended_at": line.ended_at, "why": _WHY_CORRECTED.get(line.state, "")}
+            for line in one.corrections
+        ],
     }
+
+
+_WHY_CORRECTED: dict[str, str] = {
+    EntryState.ADJUSTED: "The truth arrived after it was charged as held.",
+    EntryState.RERATED: "Its price arrived later, or changed.",
+}
 
 
 def _milliseconds(microseconds: int | None) -> str:

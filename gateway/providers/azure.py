@@ -7,7 +7,12 @@ from urllib.parse import quote
 
 from workspaces.domain.providers import Settings
 
-_BY_DEPLOYMENT = frozenset({"/chat/completions", "/completions", "/embeddings"})
+_BY_DEPLOYMENT = frozenset(
+    {
+        "/chat/completions", "/completions", "/embeddings", "/images/generations", "/images/edits", "/audio/speech",
+        "/audio/transcriptions", "/audio/translations",
+    }
+)  # fmt: skip
 
 
 def azure_path(path: str, deployment: str, settings: Settings) -> str:
@@ -16,4 +21,4 @@ def azure_path(path: str, deployment: str, settings: Settings) -> str:
     if not version:
         return path
     place = f"/deployments/{quote(deployment, safe='')}" if path in _BY_DEPLOYMENT else ""
-    return f"{place}{path}?api-version={version}"
+    return f"{place}{path}{'&' if '?' in path else '?'}api-version={version}"

@@ -64,6 +64,14 @@ class ClaudeOnBedrock(_Wrapped):
         return FramedMeter(self.inner.stream_meter(fields))
 
 
+class OpenAIOnBedrock(_Wrapped):
+    """Implements `Dialect`: OpenAI's open models in OpenAI's own API, which Bedrock's runtime has beside its own
+    (docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions.html); signed or with a Bedrock API key as all of it."""
+
+    def path(self, endpoint: str, model: str, *, streamed: bool) -> str:
+        return "/openai/v1" + self.inner.path(endpoint, model, streamed=streamed)
+
+
 class ClaudeOnVertex(_Wrapped):
     """Implements `Dialect`."""
 

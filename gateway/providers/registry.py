@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from gateway import endpoints
 from gateway.providers.anthropic_messages import AnthropicMessages
 from gateway.providers.azure import azure_path
-from gateway.providers.clouds import ClaudeOnBedrock, ClaudeOnVertex, CountOnVertex, GeminiOnVertex
+from gateway.providers.clouds import ClaudeOnBedrock, ClaudeOnVertex, CountOnVertex, GeminiOnVertex, OpenAIOnBedrock
 from gateway.providers.dialect import Dialect
 from gateway.providers.gemini_generate import GeminiGenerate
 from gateway.providers.openai_chat import OpenAIChat
@@ -50,7 +50,13 @@ OPENAI: Mapping[str, Dialect] = {
     **_MEDIA,
     endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
 }
-AZURE: Mapping[str, Dialect] = {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES}
+AZURE: Mapping[str, Dialect] = {
+    **COMPATIBLE,
+    endpoints.RESPONSES: _RESPONSES,
+    **_IMAGES,
+    **_HEARING,
+    endpoints.SPEECH: OpenAISpeech(endpoints.SPEECH),
+}
 ANTHROPIC: Mapping[str, Dialect] = {endpoints.MESSAGES: _MESSAGES, endpoints.COUNT_TOKENS: _MESSAGES}
 GEMINI: Mapping[str, Dialect] = {
     endpoints.GENERATE: _GENERATE,
@@ -112,6 +118,7 @@ BEDROCK = (
         {endpoints.MESSAGES: ClaudeOnBedrock(_MESSAGES)},
         claude(ClaudeOnBedrock),
     ),
+    Family("openai", re.compile(r"(?:[a-z-]+\.)?openai\.gpt-oss"), {endpoints.CHAT: OpenAIOnBedrock(_CHAT)}, {}),
 )
 VERTEX = (
     Family(
@@ -213,7 +220,7 @@ _RECORDS = (
         {**COMPATIBLE, endpoints.TRANSCRIPTIONS: _HEARING[endpoints.TRANSCRIPTIONS]},
         stream_usage_option=False,
     ),
-    Provider("deepseek"),
+    Provider("deepseek", cancel_stops_billing=True),
     Provider(
         "xai", {**COMPATIBLE, endpoints.RESPONSES: _RESPONSES, endpoints.IMAGES: _IMAGES[endpoints.IMAGES]},
         cancel_stops_billing=True,

@@ -28,6 +28,8 @@ class Crossed:
     at: datetime
     settled: int
     cap: int
+    full: bool = False
+    """Not spent to that percent, but calls are refused: what is left is too little for them."""
 
 
 @dataclass(frozen=True, slots=True)

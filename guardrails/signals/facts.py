@@ -51,7 +51,8 @@ def of_crossing(workspace: Workspace, rule: BudgetRule, crossed: Crossed, value:
         "used": crossed.settled,
         "cap": crossed.cap,
         "percent": crossed.settled * 100 // crossed.cap if crossed.cap else 0,
-        "stage": stage(rule, crossed.settled, crossed.cap).value,
+        "stage": stage(rule, crossed).value,
+        "full": crossed.full,
         "crossed_at": crossed.at.astimezone(UTC).isoformat(),
         "period_start": _moment(bounds.start_ms).isoformat() if start_ms else None,
         "resets_at": ends.isoformat() if ends else None,
@@ -89,9 +90,11 @@ def on_words(workspace: Workspace, scope: Scope, value: str = "") -> str:
     return f"{noun} {of}"
 
 
-def stage(rule: BudgetRule, used: int, cap: int) -> Stage:
-    """The stage of a budget with this cap in force."""
-    return replace(rule, cap=cap, raises=()).stage_at(used, 0)
+def stage(rule: BudgetRule, crossed: Crossed) -> Stage:
+    """The stage of a budget at a crossing, under the cap that was in force."""
+    if crossed.full:
+        return Stage.KILL
+    return replace(rule, cap=crossed.cap, raises=()).stage_at(crossed.settled, 0)
 
 
 def consequences(rule: BudgetRule, cap: int) -> list[Facts]:

@@ -143,6 +143,8 @@ def _crossing(notice: Notice, reader: Reader) -> Letter:
 
 
 def _what(notice: Notice, when: str) -> str:
+    if notice.kind == Kind.STOPPED and notice.facts.get("full"):
+        return f"Since {when} what is left is too little for a call's worst case, and calls are refused."
     if notice.kind == Kind.STOPPED:
         return f"It is used up, and calls are refused, since {when}."
     if notice.kind == Kind.THROTTLED:

@@ -225,6 +225,29 @@ class StageMark(models.Model):
         return f"{self.counter} {self.stage}"
 
 
+class FullCounter(models.Model):
+    """A counter on which calls are refused although its last percent is not spent: too little is left for their worst case."""
+
+    id = models.BigAutoField(primary_key=True)
+    workspace_id = models.BigIntegerField()
+    budget_id = models.UUIDField()
+    counter = models.CharField(max_length=200)
+    cap = models.BigIntegerField()
+    """In force."""
+    settled = models.BigIntegerField()
+    at = models.DateTimeField()
+    told_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace_id", "counter", "cap"], name="full_counter_once_a_cap")
+        ]
+        indexes = [models.Index(fields=["workspace_id"], name="full_counter_untold", condition=Q(told_at__isnull=True))]
+
+    def __str__(self) -> str:
+        return self.counter
+
+
 class SpendLine(models.Model):
     """The line of a workspace's Monthly Spend Alert, and when its month was last looked ahead at."""
 

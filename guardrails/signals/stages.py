@@ -19,10 +19,11 @@ from billing.models import BudgetTotal
 from guardrails.domain.budgets import Budget as BudgetRule
 from guardrails.domain.budgets import Stage
 from guardrails.domain.periods import FOREVER_MS, Period
+from guardrails.full_budgets import FULL_FROM
 from guardrails.policy import budget_rules
 from guardrails.signals import facts as facts_of
 from guardrails.signals.models import Kind, Severity, StageMark
-from guardrails.signals.telling import notify
+from guardrails.signals.telling import FULL, notify
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
 
@@ -99,13 +100,19 @@ def _released(
     going_on: list[StageMark] = []
     settled = _settled(workspace, marks)
     for mark in marks:
-        stage = rule.stage_at(settled.get(mark.counter, 0), int(now.timestamp() * 1000))
-        if stage in (Stage.KILL, Stage.THROTTLE):
-            mark.stage = stage.value
+        used, at_ms = settled.get(mark.counter, 0), int(now.timestamp() * 1000)
+        stage = rule.stage_at(used, at_ms)
+        if stage in (Stage.KILL, Stage.THROTTLE) or (mark.stage == FULL and _is_full(rule, used, at_ms)):
+            mark.stage = mark.stage if mark.stage == FULL else stage.value
             going_on.append(mark)
         else:
             over.append(mark)
     return over, going_on
+
+
+def _is_full(rule: BudgetRule, used: int, at_ms: int) -> bool:
+    limit = rule.limit_at(at_ms)
+    return limit is not None and used * 100 >= limit * FULL_FROM
 
 
 def _settled(workspace: Workspace, marks: Sequence[StageMark]) -> dict[str, int]:
@@ -122,7 +129,7 @@ def _tell(workspace: Workspace, rule: BudgetRule, marks: Sequence[StageMark], wh
     used = None
     if count == 1 and why == "raised":
         used = _settled(workspace, marks).get(first.counter, 0)
-    was = Stage.KILL if any(mark.stage == Stage.KILL for mark in marks) else Stage.THROTTLE
+    was = Stage.KILL if any(mark.stage in (Stage.KILL, FULL) for mark in marks) else Stage.THROTTLE
     facts: dict[str, Any] = {
         "budget": facts_of.budget(workspace, rule, value), "why": why, "was": was.value, "count": count, "used": used, "cap": cap,
         "since": min(mark.since for mark in marks).astimezone(UTC).isoformat(), "links": facts_of.links(workspace, rule, rule.scope),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -35,6 +35,8 @@ MOST_AN_HOUR: Final = 40
 STALE: Final = timedelta(hours=1)
 """A crossing of a period that ended longer ago, told late after an outage, is shown and not mailed."""
 SHOWN_OF_MANY: Final = 10
+FULL: Final = "full"
+"""In a `StageMark`: calls are refused although the books have not reached the cap."""
 _LOCK_CLASS: Final = 7_357_004
 SEVERITY: Final = {Kind.STOPPED: Severity.CRITICAL, Kind.THROTTLED: Severity.WARNING, Kind.THRESHOLD: Severity.INFO}
 NEAR: Final = 90
@@ -77,7 +79,8 @@ def tell(now: datetime) -> int:
     """Hand on every crossing that waits. Answers how many notices that made."""
     with tenancy.every_workspace(REASON), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT DISTINCT workspace_id FROM billing_crossing WHERE told_at IS NULL ORDER BY workspace_id LIMIT %s",
+            "SELECT workspace_id FROM billing_crossing WHERE told_at IS NULL "
+            "UNION SELECT workspace_id FROM signals_fullcounter WHERE told_at IS NULL ORDER BY 1 LIMIT %s",
             [MOST_WORKSPACES],
         )
         waiting = [row[0] for row in cursor.fetchall()]
@@ -102,9 +105,16 @@ def tell_workspace(workspace: Workspace, now: datetime) -> int:
                 [now, workspace.pk],
             )
             crossed = [Crossed(*row) for row in cursor.fetchall()]
+            cursor.execute(
+                "UPDATE signals_fullcounter SET told_at = %s WHERE workspace_id = %s AND told_at IS NULL "
+                "RETURNING budget_id, counter, at, settled, cap",
+                [now, workspace.pk],
+            )
+            full = cursor.fetchall()
         if workspace.state == WorkspaceState.DELETING:
             return 0
-        return _Teller(workspace, now).tell(crossed)
+        teller = _Teller(workspace, now)
+        return teller.tell([*crossed, *teller.full(full)])
 
 
 class _Teller:
@@ -114,6 +124,13 @@ class _Teller:
         self.workspace, self.now = workspace, now
         self.rules = {UUID(rule.id): rule for rule in budget_rules(workspace)}
         self.lists = dict(Budget.objects.values_list("id", "notify"))
+
+    def full(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Crossed]:
+        """Counters that refuse calls before their cap is reached, as crossings of the percent at which the budget stops."""
+        for budget_id, counter, at, settled, cap in rows:
+            rule = self.rules.get(budget_id)
+            if rule is not None and rule.hard and rule.kill_percent is not None:
+                yield Crossed(budget_id, counter, rule.kill_percent, at, settled, cap, full=True)
 
     def tell(self, crossed: Iterable[Crossed]) -> int:
         wanted = [one for one in crossed if one.budget_id in self.rules and self._is_news(one)]
@@ -137,7 +154,7 @@ class _Teller:
 
     def _kind(self, one: Crossed) -> Kind:
         rule = self.rules[one.budget_id]
-        stage = facts_of.stage(rule, one.settled, one.cap)
+        stage = facts_of.stage(rule, one)
         return {Stage.KILL: Kind.STOPPED, Stage.THROTTLE: Kind.THROTTLED}.get(stage, Kind.THRESHOLD)
 
     def _told_enough(self, each: Collection[UUID], lately: Any) -> set[UUID]:
@@ -213,7 +230,7 @@ class _Teller:
         return found
 
     def _stage_of(self, one: Crossed) -> str:
-        return facts_of.stage(self.rules[one.budget_id], one.settled, one.cap).value
+        return facts_of.stage(self.rules[one.budget_id], one).value
 
     def _mark(self, crossed: Iterable[Crossed], values: dict[str, str]) -> None:
         """Remember the counters that are slowed or stopped now, so that their end is told, too."""
@@ -225,7 +242,7 @@ class _Teller:
             end_ms = self.rules[one.budget_id].bounds_at(start_ms).end_ms
             marks[one.counter] = StageMark(
                 workspace_id=self.workspace.pk, budget_id=one.budget_id, counter=one.counter, value=values.get(one.counter, ""),
-                stage=self._stage_of(one), since=one.at, look_at=datetime.fromtimestamp(end_ms / 1000, tz=self.now.tzinfo),
+                stage=FULL if one.full else self._stage_of(one), since=one.at, look_at=datetime.fromtimestamp(end_ms / 1000, tz=self.now.tzinfo),
             )  # fmt: skip
         StageMark.objects.bulk_create(
             marks.values(),
@@ -252,7 +269,7 @@ def title(rule: BudgetRule, kind: Kind, one: Crossed, value: str) -> str:
     if rule.unit is not Unit.USD:
         of = f"{one.settled:,} of {shown.amount(one.cap, rule.unit)}"
     if kind is Kind.STOPPED:
-        return f"{what} {named} is used up, calls are refused: {of}"
+        return f"{what} {named} {'has too little left' if one.full else 'is used up'}, calls are refused: {of}"
     if kind is Kind.THROTTLED:
         return f"{what} {named} passed {one.threshold}%, calls are slowed down: {of}"
     return f"{what} {named} passed {one.threshold}%: {of}"

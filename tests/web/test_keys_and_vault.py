@@ -291,3 +291,29 @@ def test_a_token_without_scopes_or_with_another_role_s_is_refused_beside_the_fie
 def test_making_a_token_asks_who_is_there_when_the_sign_in_is_old(alice_client: Client) -> None:
     answer = alice_client.post("/w/acme/tokens/", {"name": "x", "scopes": ["read"]})
     assert answer["Location"] == "/accounts/reauthenticate/?next=%2Fw%2Facme%2Ftokens%2F"
+
+
+def test_a_provider_that_needs_settings_asks_for_them_and_keeps_what_was_typed(
+    alice_client: Client, cast: Cast
+) -> None:
+    given = {"provider": "bedrock", "secret": f"AKIDEXAMPLE:{SECRET}", "name": "aws", "environment": "", "base_url": ""}
+    answer = alice_client.post("/w/acme/vault/new/", given | {"region": "us east"})
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert 'id="id_region_error"' in page
+    assert 'data-when="provider=bedrock"' in page
+    assert SECRET not in page
+    azure = {
+        "provider": "azure",
+        "secret": SECRET,
+        "name": "ai",
+        "environment": "",
+        "base_url": "http://127.0.0.1:9/openai/v1",
+    }
+    alice_client.post(
+        "/w/acme/vault/new/", azure | {"resource": "", "deployments": "gpt-4o=mine", "region": "left over"}
+    )
+    with tenancy.entered(cast.acme):
+        kept = ProviderCredential.objects.get()
+    assert (kept.provider, kept.settings) == ("azure", {"deployments": "gpt-4o=mine"})
+    assert "http://127.0.0.1:9/openai/v1" in alice_client.get("/w/acme/vault/").content.decode()

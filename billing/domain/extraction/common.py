@@ -28,6 +28,10 @@ _REGION = (
 )
 
 
+_WITHIN_A_ZONE = frozenset({"datazone", "datazonestandard", "datazonebatch", "regional", "standard"})
+"""Azure's deployment types whose price is a regional one; no answer says its type, so an account must."""
+
+
 class Call(msgspec.Struct, frozen=True):
     """What is known of a call beside its answer."""
 
@@ -43,6 +47,8 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def region(self) -> str:
         """The region whose uplift applies: stated by the account, or in the address that was called; empty for a global endpoint."""
+        if str(self.account.get("deployment_type", "")).replace("_", "").lower() in _WITHIN_A_ZONE:
+            return "zone"
         for key in ("region", "location"):
             stated = self.account.get(key)
             if isinstance(stated, str) and stated.lower() not in ("", "global"):

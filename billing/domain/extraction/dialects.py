@@ -41,6 +41,7 @@ COHERE = Dialect("cohere", native.cohere, native.cohere_stream)
 CONVERSE = Dialect("converse", native.bedrock, native.bedrock_stream)
 PAGES = Dialect("pages", native.pages, lambda events, call: unreadable("usage_missing"))
 ONLY_TOTAL = Dialect("only_total", native.only_total, lambda events, call: unreadable("usage_missing"))
+PREDICTIONS = Dialect("predictions", native.predictions, lambda events, call: unreadable("usage_missing"))
 FREE = Dialect("free", lambda body, call: NOTHING, lambda events, call: NOTHING, lambda call: NOTHING)
 
 BY_PATH = (
@@ -61,6 +62,7 @@ BY_PATH = (
     ("/moderations", MODERATION),
     ("/ocr", PAGES),
     ("/converse", CONVERSE),
+    (":predict", PREDICTIONS),
     ("/api/chat", OLLAMA),
     ("/api/generate", OLLAMA),
     ("/api/embed", OLLAMA),
@@ -100,18 +102,27 @@ def _by_shape(body: Event, call: Call, *, streamed: bool = False) -> Dialect:
         return RESPONSES
     if isinstance(body.get("data"), list) and "created" in body:
         return IMAGES
-    if "prompt_eval_count" in body or "eval_count" in body:
-        return OLLAMA
-    if isinstance(usage, Mapping) and "billed_units" in usage:
-        return COHERE
-    if call.provider == "cohere" and not (isinstance(usage, Mapping) and "prompt_tokens" in usage):
-        return COHERE  # its compatible API states usage as OpenAI does
-    if isinstance(usage, Mapping) and "inputTokens" in usage:
-        return CONVERSE
-    if "usage_info" in body:
-        return PAGES
-    if isinstance(usage, Mapping) and usage.keys() == {"total_tokens"}:
-        return ONLY_TOTAL
+    own = _by_counts(body, usage, call)
+    if own is not None:
+        return own
     if call.provider == "anthropic" and not streamed and "prompt_tokens" not in body:
         return MESSAGES
     return COMPLETIONS
+
+
+def _by_counts(body: Event, usage: Any, call: Call) -> Dialect | None:
+    """The small native APIs, by the names of their counts."""
+    stated: Event = usage if isinstance(usage, Mapping) else {}
+    if "prompt_eval_count" in body or "eval_count" in body:
+        return OLLAMA
+    if "billed_units" in stated or "billed_units" in body:
+        return COHERE
+    if call.provider == "cohere" and "prompt_tokens" not in stated:
+        return COHERE  # its compatible API states usage as OpenAI does
+    if "inputTokens" in stated or not body.keys().isdisjoint(
+        ("inputTokens", "prompt_token_count", "inputTextTokenCount")
+    ):
+        return CONVERSE
+    if "usage_info" in body:
+        return PAGES
+    return ONLY_TOTAL if stated.keys() == {"total_tokens"} else None

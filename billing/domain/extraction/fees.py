@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,9 @@ from billing.domain.extraction.record import Tally, UsageContext, text_of
 
 def chat_search_model(tally: Tally, body: Mapping[str, Any], call: Call) -> None:
     """Chat Completions' search models search once for every request."""
-    if call.provider in ("openai", "azure") and "search" in (text_of(body, "model") or text_of(call.request, "model")):
-        tally.fee("web_search" if "search-api" in text_of(body, "model") else "web_search_preview", 1)
+    model = text_of(body, "model") or text_of(call.request, "model")
+    if call.provider in ("openai", "azure") and re.search(r"-search-(?:preview|api)", model):
+        tally.fee("web_search" if "search-api" in model else "web_search_preview", 1)
 
 
 def openai_tools(tally: Tally, body: Mapping[str, Any], call: Call) -> None:

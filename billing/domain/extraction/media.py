@@ -160,8 +160,8 @@ def _audio(usage: Any, body: Mapping[str, Any], call: Call, *, plain_output: str
         _seconds(tally, usage.get("seconds"), call)
     elif "prompt_audio_seconds" in usage:  # Mistral
         _seconds(tally, usage.get("prompt_audio_seconds"), call)
-        for key, bucket in (("prompt_tokens", "input_uncached"), ("completion_tokens", "output_text")):
-            tally.add(bucket, tally.count(usage, key))
+        for key in ("prompt_tokens", "completion_tokens"):
+            tally.count(usage, key)  # a transcription is billed by its length alone
     else:
         prompt = tokens_of(tally, usage, plain_output=plain_output)
     return tally.usage(_context(body, call, prompt), usage)
@@ -179,7 +179,13 @@ def _seconds(tally: Tally, value: Any, call: Call) -> None:
 
 
 def moderation(body: Mapping[str, Any], call: Call) -> Usage:
-    """Free of charge."""
+    """Free of charge at OpenAI; Mistral's classifiers are billed by the token."""
+    usage = body.get("usage")
+    if call.provider == "mistral" and isinstance(usage, Mapping):
+        tally = Tally()
+        prompt = tally.count(usage, "prompt_tokens", required=True)
+        tally.add("input_uncached", prompt)
+        return tally.usage(_context(body, call, prompt), usage)
     return Usage(context=UsageContext(model_served=text_of(body, "model"), response_id=text_of(body, "id")))
 
 

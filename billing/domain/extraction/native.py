@@ -29,7 +29,7 @@ def ollama_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
 
 def cohere(body: Mapping[str, Any], call: Call) -> Usage:
     """`billed_units` is the bill; `tokens` counts what was processed."""
-    meta = body.get("usage", body.get("meta"))
+    meta = body.get("usage", body.get("meta", body))
     units = meta.get("billed_units") if isinstance(meta, Mapping) else None
     if not isinstance(units, Mapping):
         return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
@@ -58,8 +58,8 @@ def cohere_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
 
 
 def bedrock(body: Mapping[str, Any], call: Call) -> Usage:
-    """Converse: exclusive totals, like Anthropic's."""
-    usage = body.get("usage")
+    """Converse, Nova and Titan: exclusive totals, like Anthropic's. Llama and older Titan models count in words of their own."""
+    usage = body.get("usage", body if "inputTokens" in body else _own_words(body))
     if not isinstance(usage, Mapping):
         return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
     tally = Tally()
@@ -85,8 +85,10 @@ def bedrock(body: Mapping[str, Any], call: Call) -> Usage:
     tally.add("cache_write_5m", written - long)
     tally.add("cache_write_1h", long)
     tally.add("output_text", tally.count(usage, "outputTokens", required=True))
-    tier = body.get("serviceTier")
+    tier, speed = body.get("serviceTier"), body.get("performanceConfig")
     served = text_of(tier, "type") if isinstance(tier, Mapping) else ""
+    if isinstance(speed, Mapping) and speed.get("latency") == "optimized":
+        served = "optimized"  # has a price list of its own
     return tally.usage(
         UsageContext(
             tier=call.tier(served), batch=call.batch, regional=call.region, prompt_total=fresh + read + written
@@ -101,6 +103,36 @@ def bedrock_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
         if isinstance(metadata, Mapping) and "usage" in metadata:
             return bedrock(metadata, call)
     return unreadable("stream_without_usage")
+
+
+def _own_words(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The counts of the models that Bedrock invokes in their own API: Llama's body, Titan's text and embeddings."""
+    if "prompt_token_count" in body:
+        return {"inputTokens": body["prompt_token_count"], "outputTokens": body.get("generation_token_count", 0)}
+    if "inputTextTokenCount" in body:
+        results = body.get("results")
+        counts = (
+            [one.get("tokenCount", 0) for one in results if isinstance(one, Mapping)]
+            if isinstance(results, list)
+            else []
+        )
+        output = (
+            sum(count for count in counts if type(count) is int)
+            if all(type(count) is int for count in counts)
+            else None
+        )
+        return {"inputTokens": body["inputTextTokenCount"], "outputTokens": output}
+    return None
+
+
+def predictions(body: Mapping[str, Any], call: Call) -> Usage:
+    """Imagen: a price a picture."""
+    made = body.get("predictions")
+    if not isinstance(made, list):
+        return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
+    tally = Tally()
+    tally.add("images", sum(1 for one in made if isinstance(one, Mapping) and not one.get("raiFilteredReason")))
+    return tally.usage(UsageContext(tier=call.tier(None), batch=call.batch, regional=call.region), None)
 
 
 def only_total(body: Mapping[str, Any], call: Call) -> Usage:

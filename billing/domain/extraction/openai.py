@@ -141,7 +141,29 @@ def completions(body: Mapping[str, Any], call: Call) -> Usage:
     if quirks.fees is not None:
         quirks.fees(tally, usage, body, call)
     fees.chat_search_model(tally, body, call)
+    if str(call.account.get("deployment_type", "")).lower().startswith("provisioned"):
+        tally.unknowable.append("priority_tier")  # capacity that was paid for by the hour
+    _by_model(tally, body, call, quirks)
     return tally.usage(_context(usage, body, call, quirks, prompt), usage)
+
+
+def _by_model(tally: Tally, body: Mapping[str, Any], call: Call, quirks: Quirks) -> None:
+    """Groq's compound systems bill each model that took part, and the tools, which the answer does not count."""
+    breakdown = body.get("usage_breakdown")
+    listed = breakdown.get("models") if isinstance(breakdown, Mapping) else None
+    if not isinstance(listed, list) or not listed:
+        return
+    tally.buckets = {}
+    for one in listed:
+        usage = one.get("usage") if isinstance(one, Mapping) else None
+        if not isinstance(usage, Mapping):
+            tally.unusable("bad_section:usage_breakdown")
+            continue
+        part = Tally()
+        prompt = _tokens(part, usage, quirks, inclusive=True)
+        tally.parts.append(part.usage(_context(usage, {"model": one.get("model")}, call, quirks, prompt), usage))
+        tally.measured &= part.measured
+    tally.missing.append("tool_fees_unknown")
 
 
 def responses(body: Mapping[str, Any], call: Call) -> Usage:

@@ -73,10 +73,10 @@ NAMES = {
     "AnthropicMessages": "Anthropic messages",
     "GeminiGenerate": "Gemini generateContent",
     "ClaudeOnBedrock": "Bedrock InvokeModel",
+    "OpenAIOnBedrock": "OpenAI completions",
     "ClaudeOnVertex": "Vertex rawPredict",
     "CountOnVertex": "Vertex rawPredict",
     "GeminiOnVertex": "Vertex generateContent",
-    "Converse": "Bedrock Converse",
 }
 
 

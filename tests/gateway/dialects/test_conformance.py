@@ -287,6 +287,7 @@ PRICED = {
     "gemini": "gemini-2.5-flash",
     "simulator": "sim-small",
     "bedrock claude": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "bedrock openai": "openai.gpt-oss-120b-1:0",
     "vertex claude": "claude-sonnet-4-5@20250929",
     "vertex gemini": "gemini-2.5-flash",
 }

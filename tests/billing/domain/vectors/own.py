@@ -400,4 +400,51 @@ CROWD = [
     Case("a provider nobody has heard of", "nobody", CHAT, "x", chat("x", 10, 10), None, status="unpriced"),
 ]  # fmt: skip
 
-ALL = [*OPENAI, *ANTHROPIC, *GEMINI, *CROWD]
+LATER = [
+    Case("Mistral bills its classifiers", "mistral", "/v1/moderations", "mistral-moderation-latest", {"model": "mistral-moderation-2411", "results": [],
+         "usage": {"prompt_tokens": 1000, "total_tokens": 1000}}, million((1000, "0.1"))),
+    Case("Azure's provisioned capacity has no price a call", "azure", "/openai/v1/chat/completions", "gpt-4o", chat("gpt-4o-2024-11-20", 1000, 100), None,
+         context={"deployment_type": "ProvisionedManaged"}),
+    Case("a snapshot of a retired Claude", "anthropic", MESSAGES, "claude-3-5-haiku-latest", message("claude-3-5-haiku-20241022", 1000, 100), million((1000, "0.8"), (100, "4")), status="exact"),
+    Case("Voyage's reranker", "voyage", "/v1/rerank", "rerank-2.5", {"data": [], "model": "rerank-2.5", "usage": {"total_tokens": 1000}}, million((1000, "0.05"))),
+    Case("deep research is no search model", "openai", CHAT, "o3-deep-research", chat("o3-deep-research-2025-06-26", 1000, 100), million((1000, "10"), (100, "40"))),
+    Case("batch long context of 5.5 pro", "openai", "/v1/batches", "gpt-5.5-pro", {"custom_id": "1", "response": {"status_code": 200, "body": chat("gpt-5.5-pro", 300_000, 1000)}},
+         million((300_000, "30"), (1000, "135"))),
+    Case("Bedrock's bare usage", "bedrock", "/model/x/converse", "amazon.nova-pro-v1:0", {"inputTokens": 100, "outputTokens": 10, "totalTokens": 110}, million((100, "0.8"), (10, "3.2"))),
+    Case("Bedrock's Llama counts in its own words", "bedrock", "/model/meta.llama3-1-70b-instruct-v1:0/invoke", "meta.llama3-1-70b-instruct-v1:0",
+         {"generation": "x", "prompt_token_count": 100, "generation_token_count": 10, "stop_reason": "stop"}, million((100, "0.72"), (10, "0.72"))),
+    Case("Bedrock's Titan embeds", "bedrock", "/model/amazon.titan-embed-text-v2:0/invoke", "amazon.titan-embed-text-v2:0", {"embedding": [1], "inputTextTokenCount": 100}, million((100, "0.02"))),
+    Case("Bedrock's optimized latency has no list here", "bedrock", "/model/x/converse", "us.anthropic.claude-3-5-haiku-20241022-v1:0",
+         {"usage": {"inputTokens": 100, "outputTokens": 10, "totalTokens": 110}, "performanceConfig": {"latency": "optimized"}}, None, status="unpriced"),
+    Case("a Converse stream ends with its metadata", "aws_bedrock", "/model/x/converse-stream", "global.anthropic.claude-opus-5",
+         [{"messageStart": {"role": "assistant"}}, {"metadata": {"usage": {"inputTokens": 100, "outputTokens": 10, "totalTokens": 110}, "metrics": {"latencyMs": 1}}}],
+         million((100, "5"), (10, "25")), streamed=True),
+    Case("Azure's Data Zone is a tenth above", "azure", "/openai/v1/chat/completions", "gpt-5.4", chat("gpt-5.4-2026-03-05", 1000, 100), million((1000, "2.75"), (100, "16.5")),
+         context={"deployment_type": "DataZoneStandard"}),
+    Case("Azure's Global is the list", "azure-openai", "/openai/v1/chat/completions", "gpt-5.4", chat("gpt-5.4-2026-03-05", 1000, 100), million((1000, "2.5"), (100, "15")),
+         context={"deployment_type": "GlobalStandard"}),
+    Case("a retired name of xAI's before it was redirected", "xai", CHAT, "grok-code-fast-1", chat("grok-code-fast-1", 1000, 100), million((1000, "0.2"), (100, "1.5")), at="2026-05-15T18:59:59Z"),
+    Case("a retired name of xAI's answers as today's model", "xai", CHAT, "grok-code-fast-1", chat("grok-code-fast-1", 1000, 100), million((1000, "1"), (100, "2")), at="2026-05-15T19:00:00Z"),
+    Case("xAI's threshold is inclusive where only the second source has it", "xai", CHAT, "grok-build-latest", chat("grok-build-latest", 200_000, 100), million((200_000, "4"), (100, "12"))),
+    Case("a picture of xAI's", "xai", "/v1/images/generations", "grok-2-image", {"data": [{"url": "u"}, {"url": "v"}]}, each(2, "0.07"), request={"model": "grok-2-image"}),
+    Case("Imagen by the picture", "google", "/v1beta/models/imagen-4.0-generate-001:predict", "imagen-4.0-generate-001", {"predictions": [{"mimeType": "image/png"}, {"raiFilteredReason": "x"}]},
+         each(1, "0.04")),
+    Case("Groq's compound bills its models, and tools that nobody counts", "groq", "/openai/v1/chat/completions", "groq/compound", {**chat("groq/compound", 3000, 300),
+         "usage_breakdown": {"models": [{"model": "openai/gpt-oss-120b", "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}},
+                                        {"model": "llama-3.3-70b-versatile", "usage": {"prompt_tokens": 2000, "completion_tokens": 200, "total_tokens": 2200}}]}},
+         million((1000, "0.15"), (100, "0.60"), (2000, "0.59"), (200, "0.79")), status="partial"),
+    Case("Mistral's transcription by the minute alone", "mistral", "/v1/audio/transcriptions", "voxtral-mini-latest", {"model": "voxtral-mini-latest", "text": "x",
+         "usage": {"prompt_audio_seconds": 60, "prompt_tokens": 4, "completion_tokens": 30, "total_tokens": 34}}, Decimal("0.003")),
+    Case("Cohere's compatible API", "cohere", "/compatibility/v1/chat/completions", "command-a-03-2025", chat("command-a-03-2025", 5, 10), million((5, "2.5"), (10, "10"))),
+    Case("Cohere's bare units", "cohere", "/v2/chat", "command-a-03-2025", {"billed_units": {"input_tokens": 5, "output_tokens": 10}}, million((5, "2.5"), (10, "10"))),
+    Case("Fireworks prints MiniMax's cached rate", "fireworks_ai", "/inference/v1/chat/completions", "accounts/fireworks/models/minimax-m2p1",
+         chat("accounts/fireworks/models/minimax-m2p1", 1000, 100, cached=600), million((400, "0.3"), (600, "0.03"), (100, "1.2"))),
+    Case("a stream as the text that came", "openai", CHAT, "gpt-4o-mini", 'data: {"model":"gpt-4o-mini","choices":[{"delta":{}}],"usage":null}\n\ndata: '
+         '{"model":"gpt-4o-mini","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}\n\ndata: [DONE]\n\n', million((10, "0.15"), (5, "0.60")), streamed=True),
+    Case("all results of a batch at once", "openai", "/v1/batches", "gpt-4o-mini", [
+         {"custom_id": "1", "response": {"status_code": 200, "body": chat("gpt-4o-mini-2024-07-18", 1000, 100)}},
+         {"custom_id": "2", "response": {"status_code": 500, "body": {"error": {}}}},
+         {"custom_id": "3", "response": {"status_code": 200, "body": chat("gpt-4o-2024-08-06", 1000, 100)}}], million((1000, "0.075"), (100, "0.30"), (1000, "1.25"), (100, "5"))),
+]  # fmt: skip
+
+ALL = [*LATER, *OPENAI, *ANTHROPIC, *GEMINI, *CROWD]
