@@ -21,7 +21,7 @@ from billing.domain.events import encode as encode_event
 from billing.domain.money import usd_text
 from billing.domain.quote import Quote
 from guardrails.domain import refusals
-from guardrails.domain.budgets import Match, OnTight, Stage, Unit
+from guardrails.domain.budgets import Budget, Kind, Match, OnTight, Stage, Unit
 from guardrails.domain.periods import FOREVER_MS, Bounds, Period
 from guardrails.domain.rates import WINDOW_US, Metric, RateMatch, matching
 from guardrails.domain.refusals import BudgetStoreUnavailable, ModelNotPriced, Standing, WorkspaceClosed
@@ -30,7 +30,6 @@ from guardrails.limiter.limiter import Limiter
 from guardrails.limiter.wire import (
     NO_LIMIT,
     AdmitRequest,
-    Adopting,
     ClockSkew,
     Closed,
     CounterAsk,
@@ -56,7 +55,6 @@ MOST_VALUES = 10_000
 """Values of one each-value budget that get a counter of their own in one period; later ones share `__other__`."""
 MOST_TRIES = 8
 MOST_LOWERINGS = 3
-LONGEST_WAIT_MS = 2_000
 
 Heal = Callable[[int, str], Awaitable[bool]]
 """(workspace, reason) -> whether a rebuild was done in time to try once more"""
@@ -268,8 +266,6 @@ class Admission:
                 self._compile(attempt)
             case TooManyValues(index):
                 attempt.overflowing.add(attempt.matches[index].budget.id)
-            case Adopting(wait_ms):
-                await asyncio.sleep(min(wait_ms, LONGEST_WAIT_MS) / 1000)
             case Lost(reason):
                 if attempt.healed or not await self._heal(attempt.grant.policy.workspace_id, reason):
                     raise BudgetStoreUnavailable("recovering")
@@ -381,7 +377,8 @@ class Admission:
 
     def _make_it_fit(self, attempt: _Attempt, denied: Denied) -> None:
         """Count exactly; then lower the output limit to what the tightest budget affords, where that is allowed; else refuse."""
-        if self._counted(attempt):
+        countable = attempt.matches[denied.index].budget.unit is not Unit.CALLS
+        if countable and self._counted(attempt) and self._fits(attempt, denied):
             return
         fit, tight = self._largest_limit(attempt, denied)
         most = attempt.quote.output_tokens_cap
@@ -400,6 +397,14 @@ class Admission:
         raise refusals.over_budget(
             standing, needed=attempt.amount(unit), would_fit=None if unit is Unit.CALLS else (fit or 0)
         )
+
+    def _fits(self, attempt: _Attempt, denied: Denied) -> bool:
+        """Whether it would have passed at its present amount: else the money Redis need not be asked again to say no."""
+        for match, settled, held in zip(attempt.matches, denied.settled, denied.held, strict=True):
+            limit = match.budget.limit_at(attempt.now_ms)
+            if limit is not None and settled + held + attempt.amount(match.budget.unit) > limit:
+                return False
+        return True
 
     def _largest_limit(self, attempt: _Attempt, denied: Denied) -> tuple[int | None, list[Match]]:
         """The largest output limit that fits every budget (None: not even one token), and the budgets that are too tight for the present one."""
@@ -435,8 +440,15 @@ class Admission:
             held=held,
             cap=budget.cap_at(attempt.now_ms) if limit is None else limit,
             resets_at=_iso(bounds.end_ms) if budget.period is not Period.TOTAL else "",
-            url=f"{self._public_url}/w/{slug}/guardrails/budgets/{budget.id}/" if self._public_url else "",
+            url=self._page_of(slug, budget),
         )
+
+    def _page_of(self, slug: str, budget: Budget) -> str:
+        """Where to ask for more: the budget's own form for that; for a plan's quota the page of all budgets."""
+        if not self._public_url:
+            return ""
+        place = "" if budget.kind is Kind.PLAN_QUOTA else f"budgets/{budget.id}/raise/"
+        return f"{self._public_url}/w/{slug}/guardrails/{place}"
 
     def _admitted(self, attempt: _Attempt, rid: str, ok: Ok) -> Admitted:
         quote, limit = attempt.quote, attempt.limit

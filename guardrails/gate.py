@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 from django.conf import settings
 
@@ -16,11 +18,14 @@ from guardrails.limiter import store
 from guardrails.limiter.connection import async_store
 from guardrails.limiter.limiter import Limiter
 from guardrails.policy import PolicyStore
+from guardrails.presence import Presence, booked
 from guardrails.recovery import Recovery
 from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces.errors import Refused
 
 log = logging.getLogger(__name__)
+
+BOOKS_S = 2.0
 
 
 @dataclass(slots=True)
@@ -31,6 +36,8 @@ class Gate:
     recovery: Recovery
     free_calls: FreeCalls
     full: FullBudgets
+    presence: Presence
+    _reader: asyncio.Task[None]
 
     async def ready(self) -> str:
         """Empty when calls can be admitted, else why not (for `/readyz`)."""
@@ -40,7 +47,10 @@ class Gate:
         """After the calls have ended: deliver what is left to finish."""
         await self.limiter.close(timeout_s)
         await self.full.close()
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
         await self.recovery.close()
+        await asyncio.to_thread(self.presence.stop)
         await self.policies.close()
 
 
@@ -57,19 +67,32 @@ def open_gate(redis: store.AsyncStore | None = None) -> Gate:
         bars.add(task)
         task.add_done_callback(bars.discard)
 
-    def seen(workspace_id: int) -> tuple[int, int]:
-        fence = limiter.seen(workspace_id)
-        return fence.epoch, fence.seq
+    def seen(workspace_id: int) -> int:
+        return limiter.seen(workspace_id).epoch
 
     recovery = Recovery(seen)
     money = redis or async_store()
-    limiter = Limiter(money, lost=recovery.lost, known_to_ledger=recovery.known_to_ledger)
+    presence = Presence()
+    presence.start()
+    limiter = Limiter(money, lost=recovery.lost, known_to_ledger=recovery.known_to_ledger, presence=presence)
+    limiter.start()
     policies = PolicyStore()
     full = FullBudgets()
     admission = Admission(
         limiter, policies, heal=recovery.heal, over=over, refused=full.refused, public_url=settings.PUBLIC_URL
     )
-    return Gate(admission, policies, limiter, recovery, FreeCalls(money, policies), full)
+    reader = asyncio.ensure_future(_read_how_far_the_books_are(limiter))
+    return Gate(admission, policies, limiter, recovery, FreeCalls(money, policies), full, presence, reader)
+
+
+async def _read_how_far_the_books_are(limiter: Limiter) -> None:
+    """For as long as the gate is open. While PostgreSQL is away nothing is forgotten."""
+    while True:
+        await asyncio.sleep(BOOKS_S)
+        remembered = limiter.remembered()
+        if remembered:
+            with contextlib.suppress(*DATABASE_AWAY):
+                limiter.booked(await in_thread(partial(booked, remembered)))
 
 
 async def _bar(admitted: Admitted, cost_nano: int) -> None:

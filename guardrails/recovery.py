@@ -1,7 +1,38 @@
-"""Rebuilding a workspace's counters in the money Redis from the books (PROTOCOL.md, "Rebuild").
+"""Rebuilding a workspace's counters in the money Redis from the books (PROTOCOL.md, "Rebuild"), after the gateways have completed the books.
 
-Meanwhile nothing of the workspace is admitted or finished. Settled amounts are the ledger's totals, held amounts its open attempts; both are
-written as absolute values under a new epoch, so a second, older or resumed rebuilder is refused and a repeated chunk changes nothing.
+What the ledger had not read when Redis was lost (a flush, an older copy, a replica that lagged) is only in the memory of the gateways: what they
+hold, and each end that Redis took from them until the books are known to have it (`limiter.booked`). So a rebuild goes in these steps:
+
+1. freeze: under a new epoch the workspace is `rebuilding`: nothing is admitted, ended or renewed.
+2. ask: each live gateway hands in what it holds and has ended (`limiter._hand_in`). Nothing is counted yet.
+3. complete the books: drain what the stream still has; write the events that no book knows into the stream again; drain that.
+4. seed the counters from the books with absolute values, under the next epoch, and open.
+
+Why no cap is passed then (I1). Let the state of Redis just before the loss be R, and s + h <= cap in it.
+* Every event in R is in the books after step 3, but those named below: the ledger had read it, or the stream still has it, or the gateway that
+  caused it is alive and hands it in. A gateway hands in at one moment of its event loop. What it is told later of an older epoch does not
+  count: an OK is voided and the call not sent; the answer to an end changes nothing, because the end was handed in while it waited for it.
+* An end is handed in at what the call cost, whether Redis had answered it or not. So what is seeded is R, with some holds replaced by their cost or
+  released, which only lowers s + h. Nothing that one gateway presents can be seen before all have: there is no moment at which a hold stands beside
+  the room that its predecessor had freed.
+* What nobody hands in: expiries (the sweeper's) move an amount from h to s and are made again; re-ratings are repeated by who makes them.
+* Two rebuilders cannot disagree: the lock, else the epoch, which begins anew with step 4; and a step is refused when Redis was replaced under it.
+  A gateway that answers under an old epoch answers a list that nobody reads.
+
+Who is waited for: each gateway that holds its lock in PostgreSQL (presence.py), and at least `LISTEN_MS` for one whose session is just being
+opened again.
+* SIGKILL, out of memory, a lost machine: the lock goes, nobody waits. If it had handed in, that counts. Else its calls count as far as the
+  books or the stream had them: spend known only to it and to a Redis lost at the same moment is lost (docs/faults.md, known limits).
+* SIGSTOP, a cut between gateway and Redis while it streams: its lock stays, so it is waited for; calls hear 503 `recovering`.
+* PostgreSQL away: no rebuild, and no admission where one is needed. Elsewhere calls go on.
+* A gateway that is cut off from PostgreSQL alone hands in all the same. Cut off from both, so long that its session ended, it is taken for dead;
+  so is one that holds its lock and says nothing for `LONGEST_WAIT_MS`. If it comes back it presents its holds late, openly over the cap if need be.
+
+Why older data is noticed (F17): the workspace's head names the process of Redis under which it was opened; data that was put back, promoted or moved
+names another one, and everything of it is refused until a rebuild has compared it with what everybody has seen. Nobody has to ask first.
+
+Why it ends: steps 1, 3 and 4 need Redis and PostgreSQL, step 2 ends by the above; each is taken up by whoever asks next (a call, a gateway
+that looks, the worker every 15 s) where the last one left off, under the same epoch, so that those who have handed in need not do it again.
 """
 
 from __future__ import annotations
@@ -9,7 +40,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,14 +53,15 @@ from billing.domain import keys
 from billing.ledger.stream import money_stream
 from billing.ledger.writer import drain
 from billing.models import BudgetTotal, Entry, OpenAttempt, RollupDay, SequenceMark
-from guardrails import lines
+from guardrails import handed_in, lines, presence
 from guardrails.domain.budgets import TAG_PREFIX
 from guardrails.domain.budgets import Budget as BudgetRule
 from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
 from guardrails.limiter.control import SeedCounter, SeedHold
 from guardrails.limiter.limiter import LEASE_MS, LedgerUnavailable
-from guardrails.limiter.store import StoreError
+from guardrails.limiter.store import StoreError, SyncStore
+from guardrails.limiter.wire import Handed, decode_handed
 from guardrails.policy import budget_rules
 from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces import tenancy
@@ -44,15 +76,17 @@ DRAIN_S = 20.0
 LOOK_BACK = timedelta(days=35)
 """Totals of periods that began earlier are of ended periods, but for those that never end"""
 ADOPT_LEASE_MS = LEASE_MS
-ADOPT_MS = 1_200
-"""After a loss of events nothing new is admitted this long, while the gateways (which look every 0.4 s) present again what was lost"""
+LISTEN_MS = 400
+"""Gateways look every 0.2 s whether a rebuild asks them"""
+LONGEST_WAIT_MS = 120_000
+"""More than twice a lease: a gateway that lives and says nothing for so long is no reason to refuse everybody for ever"""
 RETIRED_AFTER_MS = 49 * 3600 * 1000
 """As in common.lua: counters of longer-ended periods have left"""
 NEVER_ENDS = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NotNow(Exception):
-    """Somebody else is rebuilding this workspace, or the ledger cannot be brought up to date yet. Try again."""
+    """Somebody else is rebuilding this workspace, a gateway has not handed in yet, or the ledger cannot be brought up to date. Try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +98,28 @@ class Rebuilt:
     seconds: float
 
 
-def rebuild(workspace_id: int, *, seen_epoch: int | None = None, seen_seq: int | None = None) -> Rebuilt | None:
+def rebuild(workspace_id: int, *, seen_epoch: int | None = None, wait_s: float = 5.0) -> Rebuilt | None:
     """Rebuild one workspace; None when it is gone, or when somebody rebuilt it after `seen_epoch`. Raises NotNow, StoreError, DatabaseError.
 
-    `seen_epoch` and `seen_seq` are what the asking gateway has seen: its fence refuses anything behind it. Event numbers go on from the
-    highest that the books or Redis know; those of events that were lost are given again to the events that replace them.
+    `seen_epoch` is what the asking gateway has seen. Event numbers go on from the highest that the books or Redis know; those of events that
+    were lost are given again to the events that replace them. Gateways are waited for up to `wait_s`; then NotNow, and the next attempt goes on
+    from there.
     """
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return _attempt(workspace_id, seen_epoch)
+        except NotNow:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
+class Unheard(NotNow):
+    """Gateways have not handed in yet."""
+
+
+def _attempt(workspace_id: int, seen_epoch: int | None) -> Rebuilt | None:
     started = time.monotonic()
     with _only_rebuilder(workspace_id):
         workspace = Workspace.objects.filter(pk=workspace_id).first()
@@ -84,37 +134,74 @@ def rebuild(workspace_id: int, *, seen_epoch: int | None = None, seen_seq: int |
             and meta.state not in ("rebuilding", "corrupt")
         ):
             return None
+        seq = meta.seq if meta else 0
         epoch = max(meta.epoch if meta else 0, workspace.admission_epoch, seen_epoch or 0) + 1
-        first = workspace.admission_epoch == 0
-        Workspace.objects.filter(pk=workspace_id).update(admission_epoch=epoch)
-        redis_seq = control.begin_rebuild(store, workspace_id, epoch)
+        handed: list[Handed] = []
+        if workspace.admission_epoch:  # else nobody can have been admitted
+            if meta is not None and meta.asked_ms and meta.epoch == workspace.admission_epoch:
+                asked = meta.epoch
+            else:
+                asked = _freeze(store, workspace_id, epoch)
+            handed = _hear(store, workspace_id, asked)
+            epoch = asked + 1
+        _freeze(store, workspace_id, epoch)
         _drain(workspace_id)
+        if handed:
+            _complete(store, workspace, epoch, seq, handed)
+        leases = control.deadlines(store, workspace_id)
         control.wipe(store, workspace_id, epoch)
         workspace.refresh_from_db()  # its version and state are read after the freeze: an older push cannot undo them
         with tenancy.entered(workspace):
-            counters, holds, book_seq = _books(workspace)
+            counters, holds, book_seq = _books(workspace, leases)
         control.seed(store, workspace_id, epoch, counters, holds)
-        whole = (
-            meta is not None
-            and meta.epoch == seen_epoch
-            and seen_seq is not None
-            and redis_seq >= max(seen_seq, book_seq)
-        )
         seq = control.commit_rebuild(
             store,
             workspace_id,
             epoch=epoch,
-            seq=max(redis_seq, book_seq),
+            seq=max(seq, book_seq),
             ver=workspace.policy_version,
             state=workspace.state,
             counters=len(counters),
-            window_ms=0 if first or whole else ADOPT_MS,
         )
+        control.asked_no_more(store, workspace_id)
         if workspace.state != WorkspaceState.DELETING:
             lines.refresh(workspace)
     done = Rebuilt(epoch, seq, len(counters), len(holds), time.monotonic() - started)
     log.warning("workspace %d rebuilt: %s", workspace_id, done)
     return done
+
+
+def _freeze(store: SyncStore, workspace_id: int, epoch: int) -> int:
+    """PostgreSQL first: an epoch is never given twice, whatever Redis forgets."""
+    Workspace.objects.filter(pk=workspace_id).update(admission_epoch=epoch)
+    control.begin_rebuild(store, workspace_id, epoch)
+    return epoch
+
+
+def _hear(store: SyncStore, workspace_id: int, epoch: int) -> list[Handed]:
+    """What the gateways handed in. Raises Unheard while one that lives has not."""
+    heard = control.ask(store, workspace_id, epoch)
+    living = presence.alive()
+    if living is None or heard.asked_for_ms < LISTEN_MS:
+        raise Unheard("gateways may not have heard of it")
+    silent = living - heard.said
+    if silent and heard.frozen_for_ms < LONGEST_WAIT_MS:
+        raise Unheard(f"{len(silent)} gateways have not handed in what they hold")
+    if silent:
+        log.critical("workspace %d opens without %d gateways that hold what nobody knows", workspace_id, len(silent))
+    return [decode_handed(packed) for packed in control.handed_in(store, workspace_id, epoch, heard.said)]
+
+
+def _complete(store: SyncStore, workspace: Workspace, epoch: int, seq: int, handed: Sequence[Handed]) -> None:
+    """Whatever the gateways know and the books do not is written into the stream again, and booked."""
+    with tenancy.entered(workspace):
+        known = handed_in.books_of(workspace.pk, [one.hold.rid for one in handed])
+        booked = SequenceMark.objects.filter(workspace_id=workspace.pk).values_list("seq", flat=True).first() or 0
+    lost = handed_in.lost_events(handed, known)
+    if lost:
+        log.warning("workspace %d: %d events were lost and are written again", workspace.pk, len(lost))
+        control.emit(store, workspace.pk, epoch, max(seq, booked), lost)
+        _drain(workspace.pk)
 
 
 @contextmanager
@@ -144,8 +231,9 @@ def _drain(workspace_id: int) -> None:
         time.sleep(0.02)
 
 
-def _books(workspace: Workspace) -> tuple[list[SeedCounter], list[SeedHold], int]:
-    """What the counters and open holds must be, and the highest event number the books have seen."""
+def _books(workspace: Workspace, leases: Mapping[str, int]) -> tuple[list[SeedCounter], list[SeedHold], int]:
+    """What the counters and open holds must be, and the highest event number the books have seen. `leases`: deadlines that Redis still
+    knew; holds of a batch run for a day and nobody renews them."""
     now = datetime.now(UTC)
     at_ms = int(now.timestamp() * 1000)
     rules = {} if workspace.state == WorkspaceState.DELETING else {rule.id: rule for rule in budget_rules(workspace)}
@@ -156,7 +244,8 @@ def _books(workspace: Workspace) -> tuple[list[SeedCounter], list[SeedHold], int
         for counter, _, amount in charges:
             held[counter] = held.get(counter, 0) + amount
         taken_ms = int(attempt.held_at.timestamp() * 1000)
-        holds.append(SeedHold(str(attempt.rid), attempt.hold_nano, charges, attempt.context, taken_ms, ADOPT_LEASE_MS))
+        lease_ms = max(ADOPT_LEASE_MS, leases.get(str(attempt.rid), 0) - at_ms)
+        holds.append(SeedHold(str(attempt.rid), attempt.hold_nano, charges, attempt.context, taken_ms, lease_ms))
     running = Q(period_start__gte=now - LOOK_BACK) | Q(period_start=NEVER_ENDS)
     totals = BudgetTotal.objects.filter(workspace_id=workspace.pk)
     totals = totals.filter((Q(budget_id__in=rules) & running) | Q(counter__in=list(held)))
@@ -214,8 +303,8 @@ def known_to_ledger(workspace_id: int, rids: list[str]) -> set[str]:
 class Recovery:
     """Heals workspaces beside the calls of one event loop: one rebuild at a time for each, in a worker thread."""
 
-    def __init__(self, seen: Callable[[int], tuple[int, int]], *, wait_s: float = 1.5) -> None:
-        """`seen(workspace)` is the (epoch, seq) this process has seen; `wait_s` how long a call waits for the rebuild it asked for."""
+    def __init__(self, seen: Callable[[int], int], *, wait_s: float = 2.5) -> None:
+        """`seen(workspace)` is the epoch this process has seen; `wait_s` how long a call waits for the rebuild it asked for."""
         self._seen, self._wait_s = seen, wait_s
         self._running: dict[int, asyncio.Task[bool]] = {}
 
@@ -247,12 +336,12 @@ class Recovery:
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _rebuild(self, workspace_id: int) -> bool:
-        epoch, seq = self._seen(workspace_id)
+        epoch = self._seen(workspace_id)
         until = time.monotonic() + self._wait_s
         while True:
             try:
-                await in_thread(lambda: rebuild(workspace_id, seen_epoch=epoch, seen_seq=seq))
-            except NotNow as error:  # most often another gateway is at it: when that is done, so are we
+                await in_thread(lambda: rebuild(workspace_id, seen_epoch=epoch, wait_s=0))
+            except NotNow as error:  # another gateway is at it, or has not handed in: when that is done, so are we
                 if time.monotonic() < until:
                     await asyncio.sleep(0.05)
                     continue

@@ -53,6 +53,21 @@ def due_key(partition: int) -> str:
     return partition_prefix(partition) + "due"
 
 
+def asked_key(partition: int) -> str:
+    """Workspace -> epoch of the rebuilds that wait for the gateways to hand in what they hold (one hash a cluster slot, else partition 0's)."""
+    return partition_prefix(partition) + "asked"
+
+
+def said_key(workspace_id: int, epoch: int) -> str:
+    """Which gateways have handed in everything for this epoch."""
+    return f"{workspace_prefix(workspace_id)}said:{int(epoch)}"
+
+
+def handed_key(workspace_id: int, epoch: int, gateway: int) -> str:
+    """What one gateway handed in for this epoch."""
+    return f"{workspace_prefix(workspace_id)}handed:{int(epoch)}:{int(gateway)}"
+
+
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import redis
 
 from billing.domain import keys
 from guardrails.limiter import scripts
@@ -45,6 +46,18 @@ class SeedHold(msgspec.Struct, array_like=True, frozen=True):
     lease_ms: int
 
 
+class LostEvent(msgspec.Struct, array_like=True, frozen=True):
+    """An event that Redis lost and the books never read."""
+
+    kind: str
+    rid: str
+    cost: int
+    held: int
+    charges: list[tuple[str, str, int]]
+    ctx: str
+    payload: str
+
+
 @dataclass(frozen=True, slots=True)
 class Meta:
     """A workspace's head in Redis."""
@@ -54,6 +67,18 @@ class Meta:
     seq: int
     ver: int
     counters: int
+    asked_ms: int = 0
+    """When the gateways were asked to hand in what they hold, by the clock of Redis; 0: they are not being asked"""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How far the gateways are with handing in."""
+
+    asked_for_ms: int
+    frozen_for_ms: int
+    said: frozenset[int]
+    """Gateways that have handed in everything"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +108,39 @@ def begin_rebuild(store: SyncStore, workspace_id: int, epoch: int) -> int:
     return int(_granted(_control(store, "begin", workspace_id, epoch))[1])
 
 
+def ask(store: SyncStore, workspace_id: int, epoch: int) -> Heard:
+    """Ask the gateways to hand in what they hold; may be repeated to learn who has. Raises Refused when the epoch is another."""
+    reply = _granted(_control(store, "ask", workspace_id, epoch))
+    store.hset(_asked_key(store, workspace_id), str(int(workspace_id)), str(epoch))
+    return Heard(reply[1], reply[2], frozenset(int(gateway) for gateway in reply[3]))
+
+
+def handed_in(store: SyncStore, workspace_id: int, epoch: int, gateways: Iterable[int]) -> Iterator[bytes]:
+    """What those gateways handed in, packed."""
+    for gateway in gateways:
+        key, first = keys.handed_key(workspace_id, epoch, gateway), 0
+        while True:
+            some: Any = store.lrange(key, first, first + CHUNK - 1)
+            yield from some
+            first += CHUNK
+            if len(some) < CHUNK:
+                break
+
+
+def emit(store: SyncStore, workspace_id: int, epoch: int, seq: int, events: Sequence[LostEvent]) -> None:
+    """Write lost events again, numbered from `seq` + 1 on (or from what Redis had, if that is more)."""
+    for chunk in _chunks(events):
+        _granted(_control(store, "emit", workspace_id, epoch, seq, chunk))
+
+
+def asked_no_more(store: SyncStore, workspace_id: int) -> None:
+    store.hdel(_asked_key(store, workspace_id), str(int(workspace_id)))
+
+
+def _asked_key(store: SyncStore, workspace_id: int) -> str:
+    return keys.asked_key(keys.partition_of(workspace_id) if isinstance(store, redis.RedisCluster) else 0)
+
+
 def wipe(store: SyncStore, workspace_id: int, epoch: int) -> None:
     """Forget the counters and open holds of a workspace that is being rebuilt (or, with any epoch, deleted)."""
     cursor, left = "0", 1
@@ -110,10 +168,9 @@ def commit_rebuild(
     ver: int,
     state: str,
     counters: int,
-    window_ms: int = 0,
 ) -> int:
-    """Open the workspace again, to new calls after `window_ms`; answers its seq."""
-    return int(_granted(_control(store, "commit", workspace_id, epoch, seq, ver, state, counters, window_ms))[1])
+    """Open the workspace again; answers its seq."""
+    return int(_granted(_control(store, "commit", workspace_id, epoch, seq, ver, state, counters))[1])
 
 
 def forget_budget(store: SyncStore, workspace_id: int, budget_id: str) -> None:
@@ -149,7 +206,7 @@ def read_metas(store: SyncStore, workspace_ids: Sequence[int]) -> list[Meta | No
     for chunk in _chunks(workspace_ids):
         pipe = store.pipeline(transaction=False)
         for workspace_id in chunk:
-            pipe.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq", "ver", "n"])
+            pipe.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq", "ver", "n", "asked"])
         for state, *numbers in pipe.execute():
             found.append(None if state is None else Meta(state.decode(), *(int(number or 0) for number in numbers)))
     return found
@@ -189,9 +246,14 @@ def read_some(store: SyncStore, workspace_id: int, suffixes: Sequence[str]) -> l
 
 def open_holds(store: SyncStore, workspace_id: int) -> list[str]:
     """The rids of the workspace's open holds."""
+    return list(deadlines(store, workspace_id))
+
+
+def deadlines(store: SyncStore, workspace_id: int) -> dict[str, int]:
+    """rid -> when the lease of an open hold ends, in ms."""
     mine = f"w:{int(workspace_id)}:r:".encode()
-    members: Any = store.zrange(keys.open_key(keys.partition_of(workspace_id)), 0, -1)
-    return [member[len(mine) :].decode() for member in members if member.startswith(mine)]
+    members: Any = store.zrange(keys.open_key(keys.partition_of(workspace_id)), 0, -1, withscores=True)
+    return {member[len(mine) :].decode(): int(score) for member, score in members if member.startswith(mine)}
 
 
 def _control(store: SyncStore, verb: str, workspace_id: int, *arguments: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """The gateway's side of the money Redis: admits in time or not at all, finishes until they are answered, holds renewed while calls run.
 
-One `Limiter` lives in one event loop. It keeps nothing that matters: if the process dies, its holds expire and are charged as assumed.
+One `Limiter` lives in one event loop. If the process dies, its holds expire and are charged as assumed. What it remembers matters only
+while the books are behind: should the money Redis be lost then, rebuilds ask for it (recovery.py).
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as aredis
 from redis.exceptions import RedisError
@@ -25,12 +26,16 @@ from guardrails.limiter.wire import (
     AdmitRequest,
     FinishKind,
     FinishRequest,
+    Handed,
     Ok,
     RenewRequest,
     StaleEpoch,
     admit_reply,
     encode,
 )
+
+if TYPE_CHECKING:
+    from guardrails.presence import Booked, Presence
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +56,14 @@ class LedgerUnavailable(Exception):
 NO_ANSWER = (RedisError, OSError, asyncio.TimeoutError, LedgerUnavailable)
 HEAL_PAUSE_S = 1.0
 CLOCK_SKEW_S = 5.0
-WATCH_S = 0.4
+LOOK_S = 0.2
+"""How often a gateway looks for rebuilds that wait for it"""
 MOST_WATCHED = 500
+"""Workspaces looked after at once; more take turns"""
+TAKE_OVER_S = 1.5
+"""A rebuild that takes longer may have lost its rebuilder"""
 PRESENT_S = 2.0
+REGISTER_S = 1.5
 
 
 class BudgetStoreUnavailable(Exception):
@@ -85,9 +95,11 @@ class Limiter:
         renew_s: float = RENEW_S,
         reserve_s: float = RESERVE_S,
         most_unanswered: int = 20_000,
+        presence: Presence | None = None,
     ) -> None:
         """`lost(workspace, reason)` starts a rebuild (it may be called often); `known_to_ledger` keeps a finish that Redis forgot
-        from being charged twice."""
+        from being charged twice. `presence` is by what rebuilds know this process; without it they do not wait for it."""
+        self._presence = presence
         self._redis = redis
         self._lost, self._known = lost, known_to_ledger
         self.lease_ms, self._renew_s, self._reserve_s = lease_ms, renew_s, reserve_s
@@ -98,7 +110,15 @@ class Limiter:
         self._fences: dict[int, Fence] = {}
         self._open: dict[str, tuple[int, AdmitRequest]] = {}
         self._unknown: dict[int, list[Parcel]] = {}
+        self._in_doubt: dict[str, Parcel] = {}
+        """Finishes of attempts that Redis does not know, while the books are asked"""
         self._healing: dict[int, asyncio.Task[None]] = {}
+        self._handed_in: dict[int, int] = {}
+        """Workspace -> the epoch for which a rebuild was last told everything"""
+        self._handing: set[int] = set()
+        self._rebuilding: dict[int, float] = {}
+        """Workspaces that are being rebuilt, since when"""
+        self._turn = 0
         self._keeper: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
         self.failures = 0
@@ -111,6 +131,8 @@ class Limiter:
         happened all the same is then undone."""
         if self.unanswered >= self._most_unanswered:
             raise BudgetStoreUnavailable("too many finished calls are waiting for the budget store")
+        if self._presence is not None and not self._presence.registered:
+            await self._register(self._presence)
         fence = self._fences.setdefault(workspace_id, Fence())
         while True:
             request.epoch, request.min_seq = fence.epoch, fence.seq
@@ -119,23 +141,36 @@ class Limiter:
                 await self._caught_up(workspace_id, reply.epoch, reply.seq)
                 continue
             if isinstance(reply, Ok):
+                if (
+                    fence.epoch != request.epoch
+                ):  # this process has told a rebuild meanwhile what it holds, without this call
+                    self._undo(workspace_id, request)
+                    raise BudgetStoreUnavailable("the budgets were rebuilt meanwhile")
                 fence.saw(request.epoch, reply.seq)
                 self._open[request.rid] = (workspace_id, request)
-                self._start_keeping()
+                self.start()
             return reply
 
     async def _admit_once(self, workspace_id: int, request: AdmitRequest) -> AdmitReply:
-        def undo() -> None:
-            self.finish(workspace_id, request.rid, FinishKind.VOID)
-
         try:
-            raw = await self._lane(workspace_id).ask(encode(request), undo)
+            raw = await self._lane(workspace_id).ask(encode(request), lambda: self._undo(workspace_id, request))
         except StoreFailed as failed:
             self.failures += 1
             if failed.sent:
-                undo()
+                self._undo(workspace_id, request)
             raise BudgetStoreUnavailable(str(failed)) from failed
         return admit_reply(raw)
+
+    def _undo(self, workspace_id: int, request: AdmitRequest) -> None:
+        """Void an admit whose answer is not known, or came too late."""
+        parcel = self._parcel(workspace_id, request.rid, FinishKind.VOID)
+        parcel.hold, parcel.sure = request, False
+        self._outbox(workspace_id).put(parcel)
+
+    async def _register(self, presence: Presence) -> None:
+        """Rebuilds must know of a process before it holds anything."""
+        if not await asyncio.to_thread(presence.wait, REGISTER_S):
+            raise BudgetStoreUnavailable("this gateway is not registered yet")
 
     def fence(self, workspace_id: int, epoch: int, seq: int) -> None:
         """Tell what PostgreSQL has seen of a workspace. A newer epoch is learned from Redis itself, because that is also the moment to
@@ -169,19 +204,25 @@ class Limiter:
         "error"); nobody needs to wait for it."""
         if cost_nano < 0 or tokens < 0:
             raise ValueError("a cost cannot be negative")
-        request = FinishRequest(
-            keys.partition_prefix(keys.partition_of(workspace_id)),
-            str(workspace_id),
-            rid,
-            kind.value,
-            cost_nano,
-            tokens,
-            calls,
-            payload.decode(),
-        )
-        parcel = Parcel(workspace_id, request, asyncio.get_running_loop().create_future())
+        parcel = self._parcel(workspace_id, rid, kind, cost_nano, tokens, calls, payload)
+        if rid in self._open:
+            parcel.hold = self._open[rid][1]
         self._outbox(workspace_id).put(parcel)
         return parcel.answered
+
+    def _parcel(
+        self,
+        workspace_id: int,
+        rid: str,
+        kind: FinishKind,
+        cost_nano: int = 0,
+        tokens: int = 0,
+        calls: int = 1,
+        payload: bytes = b"",
+    ) -> Parcel:
+        prefix = keys.partition_prefix(keys.partition_of(workspace_id))
+        request = FinishRequest(prefix, str(workspace_id), rid, kind.value, cost_nano, tokens, calls, payload.decode())
+        return Parcel(workspace_id, request, asyncio.get_running_loop().create_future())
 
     @property
     def unanswered(self) -> int:
@@ -224,21 +265,42 @@ class Limiter:
         if outcome in (b"NEED_REBUILD", b"CORRUPT", b"STATE"):
             self._lost(workspace_id, outcome.decode())
             return False
-        if outcome == b"OK":
-            fence = self._fences.get(workspace_id)
-            if fence is not None and reply[1]:
-                fence.saw(fence.epoch, reply[1])
-        known = self._open.pop(rid, None)
-        if known is not None:
-            parcel.hold = known[1]
+        self._open.pop(rid, None)
         if outcome == b"UNKNOWN" and parcel.request.kind != FinishKind.LATE:
             self._forgotten(parcel)
-        else:
-            parcel.resolve(outcome.decode())
+            return True
+        if outcome in (b"OK", b"ALREADY"):
+            self._remember(parcel, reply[1] if outcome == b"OK" else reply[2])
+        parcel.resolve(outcome.decode())
         return True
+
+    def _remember(self, parcel: Parcel, seq: int) -> None:
+        """Until the books have seen event `seq` (0: there was none)."""
+        fence = self._fences.get(parcel.workspace_id)
+        if fence is None or not seq:
+            return
+        fence.saw(fence.epoch, seq)
+        if parcel.hold is not None:
+            parcel.epoch, parcel.seq = fence.epoch, seq
+            self._outbox(parcel.workspace_id).memory.keep(parcel)
+
+    def booked(self, books: Mapping[int, Booked]) -> None:
+        """Hear how far the books are: what they have need not be remembered, and Redis must not be behind them."""
+        for workspace_id, book in books.items():
+            self.fence(workspace_id, book.epoch, book.seq)
+            self._forget(workspace_id, book)
+
+    def _forget(self, workspace_id: int, book: Booked) -> None:
+        memory = self._outbox(workspace_id).memory
+        memory.forget(workspace_id, lambda parcel: book.has(parcel.epoch, parcel.seq))
+
+    def remembered(self) -> set[int]:
+        """Workspaces with finishes that the books may not have."""
+        return set().union(*(outbox.memory.workspaces() for outbox in self._outboxes.values()))
 
     def _forgotten(self, parcel: Parcel) -> None:
         """Redis does not know an attempt that this process finished: ask the books, many at once."""
+        self._in_doubt[parcel.request.rid] = parcel
         waiting = self._unknown.setdefault(parcel.workspace_id, [])
         waiting.append(parcel)
         if len(waiting) == 1:
@@ -255,9 +317,11 @@ class Limiter:
         except NO_ANSWER:
             await asyncio.sleep(HEAL_PAUSE_S)
             for parcel in parcels:
+                self._in_doubt.pop(parcel.request.rid, None)
                 self._outbox(workspace_id).put(parcel)
             return
         for parcel in parcels:
+            self._in_doubt.pop(parcel.request.rid, None)
             if parcel.request.rid in lost:
                 self._outbox(workspace_id).put(parcel)
             else:
@@ -265,18 +329,19 @@ class Limiter:
 
     # --- Renewal and healing ------------------------------------------------------------------------------------------
 
-    def _start_keeping(self) -> None:
+    def start(self) -> None:
+        """Look after what is held, and answer rebuilds, also before the first call."""
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.ensure_future(self._keep())
 
     async def _keep(self) -> None:
-        """Renew leases when they are due; in between, watch for rebuilds."""
+        """Renew leases when they are due; in between, look for rebuilds and losses."""
         renewed = time.monotonic()
         while True:
-            await asyncio.sleep(min(WATCH_S, self._renew_s))
+            await asyncio.sleep(min(LOOK_S, self._renew_s))
             with contextlib.suppress(*NO_ANSWER):  # then nothing can be seen; whoever calls finds out
                 async with asyncio.timeout(1.0):
-                    await self._watch()
+                    await self._look()
             if time.monotonic() - renewed >= self._renew_s - 0.001:
                 renewed = time.monotonic()
                 await self._renew_or_say_why(list(self._open))
@@ -309,7 +374,7 @@ class Limiter:
                 self._lost(workspace_id, reply[0].decode())
         for workspace_id, lost in forgotten.items():
             known = await self._known(workspace_id, [hold.rid for hold in lost])
-            await self._adopt(workspace_id, [hold for hold in lost if hold.rid not in known])
+            await self._adopt(workspace_id, [h for h in lost if h.rid not in known and h.rid in self._open])
 
     async def _adopt(self, workspace_id: int, holds: list[AdmitRequest]) -> None:
         for first in range(0, len(holds), RENEW_BATCH):
@@ -318,50 +383,119 @@ class Limiter:
             await self._run(scripts.ADOPT, self._lane_of(workspace_id), [encode(hold) for hold in some])
 
     async def _caught_up(self, workspace_id: int, epoch: int, seq: int) -> None:
-        """The workspace was rebuilt since this process last saw it: what Redis may have forgotten is presented again before anything
-        new is asked. Callers of the same moment wait for the same healing."""
+        """The workspace was rebuilt since this process last saw it. What a rebuild was told it did not lose; a process that it did not wait
+        for presents what Redis may have forgotten before it asks for anything new. Callers of the same moment wait for the same healing."""
         fence = self._fences.setdefault(workspace_id, Fence())
         if fence.epoch < epoch and workspace_id not in self._healing:
             before = fence.epoch
             fence.saw(epoch, seq)
-            if before:
+            # A rebuild asks under one epoch and opens under the next.
+            if self._handed_in.get(workspace_id) == epoch - 1:
+                self._outbox(workspace_id).memory.forget(workspace_id, lambda parcel: parcel.epoch < epoch)
+            elif before:
                 self._healing[workspace_id] = self._errand(self._present_again(workspace_id))
                 self._healing[workspace_id].add_done_callback(lambda _: self._healing.pop(workspace_id, None))
         if workspace_id in self._healing:
             await asyncio.shield(self._healing[workspace_id])
 
     async def _present_again(self, workspace_id: int) -> None:
-        """Open holds, and finishes of the last seconds: each is known to Redis, or to the books, or is presented again."""
-        repeated = [
-            self._again(parcel)
-            for parcel in self._outbox(workspace_id).recently_answered(workspace_id)
-            if parcel.hold is not None
-        ]
+        """Open holds and remembered finishes: each is known to Redis, or to the books, or is presented again."""
+        memory = self._outbox(workspace_id).memory
+        repeated = [self._again(parcel) for parcel in memory.of(workspace_id)]
+        memory.forget(workspace_id, lambda parcel: True)
         await self._renew_or_say_why([rid for rid, (owner, _) in self._open.items() if owner == workspace_id])
         if repeated:
             await asyncio.wait(repeated, timeout=PRESENT_S)
 
     def _again(self, parcel: Parcel) -> asyncio.Future[str]:
-        repeat = Parcel(parcel.workspace_id, parcel.request, asyncio.get_running_loop().create_future())
-        repeat.hold = parcel.hold
-        self._outbox(parcel.workspace_id).put(repeat)
-        return repeat.answered
+        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._outbox(parcel.workspace_id).put(
+            Parcel(parcel.workspace_id, parcel.request, answered, hold=parcel.hold, sure=parcel.sure)
+        )
+        return answered
 
-    async def _watch(self) -> None:
+    async def _look(self) -> None:
         """Notice a rebuild, or a loss, within a moment, also of workspaces that make no call just now."""
         mine = {owner for owner, _ in self._open.values()}
         mine.update(*(outbox.workspaces() for outbox in self._outboxes.values()))
-        some = list(mine)[:MOST_WATCHED]
-        if not some:
+        turns = sorted(mine)
+        if len(turns) > MOST_WATCHED:
+            self._turn = (self._turn + MOST_WATCHED) % len(turns)
+            turns = (turns[self._turn :] + turns[: self._turn])[:MOST_WATCHED]
+        by_lane: dict[int, list[int]] = {}
+        if self._presence is not None:
+            by_lane = {lane: [] for lane in ((0,) if self._cluster is None else range(keys.PARTITIONS))}
+        for workspace_id in turns:
+            by_lane.setdefault(self._lane_of(workspace_id), []).append(workspace_id)
+        await asyncio.gather(*(self._look_at(lane, some) for lane, some in by_lane.items()))
+
+    async def _look_at(self, lane: int, workspace_ids: list[int]) -> None:
+        bases = [keys.workspace_prefix(workspace_id).encode() for workspace_id in workspace_ids]
+        seen = [(self.seen(workspace_id).epoch, self.seen(workspace_id).seq) for workspace_id in workspace_ids]
+        asked, *metas = await self._run(scripts.LOOK, lane, bases)
+        for workspace, epoch in zip(asked[::2], asked[1::2], strict=True):
+            self._asked(int(workspace), int(epoch))
+        for workspace_id, before, (state, epoch, seq) in zip(workspace_ids, seen, metas, strict=True):
+            if state == b"rebuilding":
+                since = self._rebuilding.setdefault(workspace_id, time.monotonic())
+                if time.monotonic() - since > TAKE_OVER_S:
+                    self._lost(workspace_id, "left half-rebuilt")
+                continue
+            self._rebuilding.pop(workspace_id, None)
+            if state in (b"missing", b"corrupt", b"restarted"):
+                self._lost(workspace_id, state.decode())
+            elif (epoch, seq) < before:
+                self._lost(workspace_id, "rolled back")
+            elif epoch > self.seen(workspace_id).epoch:
+                self._errand(self._caught_up(workspace_id, epoch, seq))
+
+    # --- Handing in (recovery.py says why) ----------------------------------------------------------------------------
+
+    def _asked(self, workspace_id: int, epoch: int) -> None:
+        """A rebuild waits for this gateway."""
+        if self._presence is None or workspace_id in self._handing:
             return
-        pipe = self._redis.pipeline(transaction=False)
-        for workspace_id in some:
-            pipe.hmget(keys.meta_key(workspace_id), ["state", "epoch", "seq"])
-        for workspace_id, (state, epoch, seq) in zip(some, await pipe.execute(), strict=True):
-            if state is None or state in (b"rebuilding", b"corrupt"):
-                self._lost(workspace_id, "missing meta" if state is None else state.decode())
-            elif int(epoch) > self.seen(workspace_id).epoch:
-                self._errand(self._caught_up(workspace_id, int(epoch), int(seq or 0)))
+        if self._handed_in.get(workspace_id, 0) < epoch and epoch >= self.seen(workspace_id).epoch:
+            self._handing.add(workspace_id)
+            self._errand(self._hand_in(workspace_id, epoch, self._presence.id))
+
+    async def _hand_in(self, workspace_id: int, epoch: int, gateway: int) -> None:
+        """Tell a rebuild all that this process holds or has ended. From this moment an OK of an older epoch is none (`admit`)."""
+        self._fences.setdefault(workspace_id, Fence()).saw(epoch, 0)
+        packed = [encode(handed) for handed in self._held(workspace_id)]
+        try:
+            for first in range(0, max(len(packed), 1), RENEW_BATCH):
+                piece = packed[first : first + RENEW_BATCH]
+                head = (
+                    keys.partition_prefix(keys.partition_of(workspace_id)), str(workspace_id), str(epoch), str(gateway),
+                    "first" if first == 0 else "", "last" if first + RENEW_BATCH >= len(packed) else "",
+                )  # fmt: skip
+                lane, words = self._lane_of(workspace_id), [word.encode() for word in head]
+                outcome: Any = (await self._run(scripts.HAND_IN, lane, [*words, *piece]))[0]
+                if outcome != b"OK":
+                    return  # that rebuild is over, or another one asks
+            self._handed_in[workspace_id] = epoch
+        except NO_ANSWER as error:
+            log.warning("workspace %d: not handed in yet (%s)", workspace_id, type(error).__name__)
+        finally:
+            self._handing.discard(workspace_id)
+
+    def _held(self, workspace_id: int) -> list[Handed]:
+        """What this process knows of calls that the books may not have."""
+        outbox = self._outbox(workspace_id)
+        doubtful = [p for p in self._in_doubt.values() if p.workspace_id == workspace_id]
+        found = [
+            Handed(parcel.hold, parcel.request, parcel.sure)
+            for parcel in (*outbox.memory.of(workspace_id), *doubtful, *outbox.waiting(workspace_id))
+            if parcel.hold is not None
+        ]
+        ended = {handed.hold.rid for handed in found}
+        found += [
+            Handed(hold, None, True)
+            for rid, (owner, hold) in self._open.items()
+            if owner == workspace_id and rid not in ended
+        ]
+        return found
 
     def _errand(self, errand: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Healing work beside the calls, tracked so that it is neither lost nor left behind."""

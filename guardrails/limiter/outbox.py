@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 from redis.exceptions import RedisError
 
@@ -21,29 +20,82 @@ log = logging.getLogger(__name__)
 BATCH = 96
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 MOST_SCRIPT_ERRORS = 20
-REMEMBERED_S = 30.0
-"""How long an answered finish is remembered, to be repeated if Redis loses its last seconds: longer than `appendfsync everysec` can lose,
-and than the ledger usually lags"""
-REMEMBERED = 8192
+REMEMBERED = 16_384
+"""Answered finishes that one process keeps until the books have them. More than that unread by the ledger, and a loss of the money Redis at that
+moment loses the oldest."""
 
 
 class Parcel:
     """One finish and who waits for its answer."""
 
-    __slots__ = ("answered", "errors", "hold", "payload", "request", "workspace_id")
+    __slots__ = ("answered", "epoch", "errors", "hold", "payload", "request", "seq", "sure", "workspace_id")
 
-    def __init__(self, workspace_id: int, request: FinishRequest, answered: asyncio.Future[str]) -> None:
+    def __init__(
+        self,
+        workspace_id: int,
+        request: FinishRequest,
+        answered: asyncio.Future[str],
+        *,
+        hold: AdmitRequest | None = None,
+        sure: bool = True,
+    ) -> None:
         self.workspace_id = workspace_id
         self.request = request
         self.payload = encode(request)
         self.answered = answered
         self.errors = 0
-        self.hold: AdmitRequest | None = None
+        self.hold = hold
         """What it ends, kept for the case that Redis forgets both"""
+        self.sure = sure
+        """Redis said yes to the hold"""
+        self.epoch = self.seq = 0
+        """Of the answer: the event is in the books when they have seen this number of this epoch"""
 
     def resolve(self, outcome: str) -> None:
         if not self.answered.done():
             self.answered.set_result(outcome)
+
+
+class Memory:
+    """Answered finishes that the books may not have yet: what a rebuild asks for."""
+
+    def __init__(self, most: int = REMEMBERED) -> None:
+        self._most = most
+        self._kept: dict[int, deque[Parcel]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def keep(self, parcel: Parcel) -> None:
+        self._kept.setdefault(parcel.workspace_id, deque()).append(parcel)
+        self._count += 1
+        if self._count > self._most:
+            longest = max(self._kept, key=lambda workspace_id: len(self._kept[workspace_id]))
+            log.error(
+                "the books are %d calls behind; what they have not read is lost if the money Redis is", self._count
+            )
+            for _ in range(self._most // 16):
+                self._drop_oldest(longest)
+
+    def of(self, workspace_id: int) -> list[Parcel]:
+        return list(self._kept.get(workspace_id, ()))
+
+    def workspaces(self) -> set[int]:
+        return set(self._kept)
+
+    def forget(self, workspace_id: int, booked: Callable[[Parcel], bool]) -> None:
+        """Drop the oldest ones, up to the first that is not booked."""
+        while (kept := self._kept.get(workspace_id)) and booked(kept[0]):
+            self._drop_oldest(workspace_id)
+
+    def _drop_oldest(self, workspace_id: int) -> None:
+        kept = self._kept.get(workspace_id)
+        if kept:
+            kept.popleft()
+            self._count -= 1
+        if not kept:
+            self._kept.pop(workspace_id, None)
 
 
 class Outbox:
@@ -56,9 +108,7 @@ class Outbox:
     ) -> None:
         self._send, self._handle = send, handle
         self._queue: deque[Parcel] = deque()
-        self._answered: deque[tuple[float, Parcel]] = deque(maxlen=REMEMBERED)
-        self._active: dict[int, float] = {}
-        """Workspaces by the time of their last answer: `workspaces` is asked often, and `_answered` is long"""
+        self.memory = Memory()
         self._carrier: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -69,21 +119,13 @@ class Outbox:
         if self._carrier is None or self._carrier.done():
             self._carrier = asyncio.ensure_future(self._carry())
 
-    def recently_answered(self, workspace_id: int) -> list[Parcel]:
-        """What Redis answered in its last seconds: to be repeated after it lost them."""
-        return [parcel for parcel in self._recent() if parcel.workspace_id == workspace_id]
+    def waiting(self, workspace_id: int) -> list[Parcel]:
+        """Those without an answer."""
+        return [parcel for parcel in self._queue if parcel.workspace_id == workspace_id]
 
     def workspaces(self) -> set[int]:
-        """Those with finishes waiting or lately answered."""
-        since = time.monotonic() - REMEMBERED_S
-        self._active = {workspace_id: at for workspace_id, at in self._active.items() if at >= since}
-        return {parcel.workspace_id for parcel in self._queue} | self._active.keys()
-
-    def _recent(self) -> Iterator[Parcel]:
-        since = time.monotonic() - REMEMBERED_S
-        while self._answered and self._answered[0][0] < since:
-            self._answered.popleft()
-        return (parcel for _, parcel in self._answered)
+        """Those with finishes waiting, or answered and perhaps not booked."""
+        return {parcel.workspace_id for parcel in self._queue} | self.memory.workspaces()
 
     async def _carry(self) -> None:
         pause = FIRST_PAUSE_S
@@ -109,7 +151,6 @@ class Outbox:
 
     async def _deliver(self, batch: list[Parcel]) -> list[Parcel]:
         replies = await self._send([parcel.payload for parcel in batch])
-        now = time.monotonic()
         waiting = []
         for parcel, reply in zip(batch, replies, strict=True):
             if reply[0] == b"ERROR":
@@ -119,9 +160,6 @@ class Outbox:
                     parcel.resolve("error")
                     continue
                 waiting.append(parcel)
-            elif self._handle(parcel, reply):
-                self._answered.append((now, parcel))
-                self._active[parcel.workspace_id] = now
-            else:
+            elif not self._handle(parcel, reply):
                 waiting.append(parcel)
         return waiting

@@ -80,6 +80,15 @@ class FinishRequest(msgspec.Struct, array_like=True, frozen=True):
     payload: str
 
 
+class Handed(msgspec.Struct, array_like=True, frozen=True):
+    """What a gateway knows of one call, for a rebuild."""
+
+    hold: AdmitRequest
+    end: FinishRequest | None
+    sure: bool
+    """Redis said yes to the hold. False: it gave no answer, and the void that followed may have found nothing."""
+
+
 class RenewRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
     prefix: str
     workspace: str
@@ -148,13 +157,6 @@ class StaleEpoch:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopting:
-    """Just rebuilt: gateways are presenting again what Redis forgot. New calls are admitted after `wait_ms`."""
-
-    wait_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class Lost:
     """Redis lost something: rebuild before anything is admitted. `reason` names it."""
 
@@ -197,10 +199,10 @@ AdmitReply = (
     | ClockSkew
     | Full
     | Duplicate
-    | Adopting
 )
 
 encode = msgspec.msgpack.Encoder().encode
+decode_handed = msgspec.msgpack.Decoder(Handed).decode
 
 
 _REPLIES: dict[bytes, Callable[[list[Any]], AdmitReply]] = {
@@ -212,7 +214,7 @@ _REPLIES: dict[bytes, Callable[[list[Any]], AdmitReply]] = {
     b"PERIOD": lambda raw: OtherPeriod(raw[1] - 1, raw[2]),
     b"STALE_POLICY": lambda raw: StalePolicy(raw[1]),
     b"STALE_EPOCH": lambda raw: StaleEpoch(raw[1], raw[2], raw[3]),
-    b"ADOPTING": lambda raw: Adopting(raw[1]),
+    b"RESTARTED": lambda raw: Lost("restarted"),
     b"ROLLED_BACK": lambda raw: Lost("rolled back"),
     b"NEED_REBUILD": lambda raw: Lost(f"missing {raw[1].decode()}"),
     b"STATE": lambda raw: Lost(raw[1].decode()) if raw[1] in (b"rebuilding", b"corrupt") else Closed(raw[1].decode()),

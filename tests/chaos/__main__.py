@@ -1,7 +1,7 @@
-"""`python -m tests.chaos --seed N --calls 10000`: the long proof. Prints every invariant, exits non-zero when one fails.
+"""`python -m tests.chaos --seed N`: the long proof. Prints every invariant, exits non-zero when one fails.
 
-Three parts: bursts at the edge of a cap (`--edges` seeds), and calls under the nemesis, whose schedule `--verbose` prints. The kill-point
-matrix is `pytest -m long tests/chaos`, which `make chaos` runs first.
+Two parts: bursts at the edge of a cap (`--edges 20`), and calls under the nemesis (`--calls 10000`), whose schedule `--verbose` prints. Naming one
+part runs that one alone. The kill-point matrix is `pytest -m long tests/chaos`, which `make chaos` runs first.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from tests.rig import processes
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--calls", type=int, help="calls under the nemesis")
     parser.add_argument("--per-second", type=float, default=60.0)
-    parser.add_argument(
-        "--edges", type=int, default=20, help="bursts of a thousand calls at the edge of a cap; 0: none"
-    )
+    parser.add_argument("--edges", type=int, help="bursts of a thousand calls at the edge of a cap, a seed each")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs, stores and invoice")
     parser.add_argument("--verbose", action="store_true", help="print the nemesis's schedule")
     given = parser.parse_args()
+    if given.calls is None:
+        given.calls = 10_000 if not given.edges else 0
+        given.edges = given.edges if given.edges is not None else 20
     home = Path(tempfile.mkdtemp(prefix=f"sluice-chaos-{given.seed}-"))
     try:
         good = _edges(home / "edges", given.seed, given.edges) if given.edges else True

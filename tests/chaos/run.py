@@ -19,7 +19,7 @@ from tests.rig import auditor, processes
 from tests.rig.auditor import Evidence, Finding
 from tests.rig.books import CapWatch, read_counters, read_ledger
 from tests.rig.load import Answer, Call, flow, make
-from tests.rig.nemesis import Nemesis
+from tests.rig.nemesis import Nemesis, Victim
 from tests.rig.processes import Stack
 
 LIMITS = {
@@ -34,6 +34,9 @@ MOST_FILES = 6000
 MOST_STREAM = 200_000
 PROVIDER_KEY = "sk-canary-provider-key-5f1d0c"
 CUSTOMER_CAP_USD = "0.02"
+LOWERED_CAP_USD = "0.008"
+DOOMED_KEYS = 6
+"""Of each tenant: what the nemesis may revoke"""
 
 
 @dataclass
@@ -93,8 +96,11 @@ class Gauges:
             self.above.append(f"{name}: {files} open files")
 
 
-def chaos(home: Path, *, seed: int, calls: int, per_second: float = 60.0, faults: bool = True) -> Outcome:
-    """One run in `home`, an empty folder. Blocks; must be called from the main thread (processes are started there)."""
+def chaos(
+    home: Path, *, seed: int, calls: int, per_second: float = 60.0, faults: bool = True, short: bool = False
+) -> Outcome:
+    """One run in `home`, an empty folder. Blocks; must be called from the main thread (processes are started there). `short`: faults
+    follow each other closely, and abandoned holds do not wait for their leases to end."""
     began = time.monotonic()
     rng = random.Random(seed)
     with processes.installation(home) as stack:
@@ -103,9 +109,9 @@ def chaos(home: Path, *, seed: int, calls: int, per_second: float = 60.0, faults
         stack.start_gateways(2)
         stack.launch_worker()
         caps = {budget["id"]: budget["cap"] for world in worlds for budget in world["budgets"]}
-        run = asyncio.run(_run(stack, rng, tenants, worlds, caps, calls, per_second, faults))
+        run = asyncio.run(_run(stack, rng, tenants, worlds, caps, calls, per_second, faults, short))
         answers, nemesis, gauges, breaches, unhealed, healed_s = run
-        kill_points.settle_down(stack)
+        (kill_points.settle_at_once if short else kill_points.settle_down)(stack)
         stack.stop_apps()
         with stack.money() as client:
             counters = read_counters(client)
@@ -120,6 +126,7 @@ def chaos(home: Path, *, seed: int, calls: int, per_second: float = 60.0, faults
             caps=caps,
             answers=answers,
             breaches=breaches,
+            revoked=nemesis.revoked,
             canaries={tenant.name: tenant.canary for tenant in tenants},
             secrets={
                 "the provider key": PROVIDER_KEY,
@@ -166,7 +173,7 @@ def _tenants(stack: Stack) -> tuple[list[traffic.Tenant], list[dict[str, Any]]]:
                 "slug": name,
                 "provider_url": stack.provider_url,
                 "provider_key": f"{PROVIDER_KEY}-{name}",
-                "keys": 2,
+                "keys": 2 + DOOMED_KEYS,
                 "budgets": budgets,
             },
         )
@@ -190,18 +197,30 @@ async def _run(
     calls: int,
     per_second: float,
     faults: bool,
+    short: bool,
 ) -> tuple[list[Answer], Nemesis, Gauges, list[str], list[str], float]:
-    nemesis = Nemesis(stack, random.Random(rng.getrandbits(64)))
     gauges = Gauges(stack)
     watches = [
         CapWatch(stack.money(), world["id"], partition_prefix(partition_of(world["id"])), caps) for world in worlds
     ]
+    victims = [
+        Victim(
+            world["id"],
+            watch,
+            world["budgets"][1]["id"],
+            CUSTOMER_CAP_USD,
+            LOWERED_CAP_USD,
+            [(key["id"], key["text"]) for key in world["keys"][2:]],
+        )
+        for world, watch in zip(worlds, watches, strict=True)
+    ]
+    nemesis = Nemesis(stack, random.Random(rng.getrandbits(64)), tenants=victims)
     over = asyncio.Event()
     ports = [gateway.port for gateway in stack.gateways]
     for watch in watches:
         watch.__enter__()
     looking = asyncio.create_task(gauges.watch())
-    breaking = asyncio.create_task(nemesis.run(over)) if faults else None
+    breaking = asyncio.create_task(nemesis.run(over, rest_s=(0.3, 1.2) if short else (1.0, 4.0))) if faults else None
     try:
         wanted = traffic.calls(rng, tenants=tenants, ports=ports, count=calls)
         answers = await flow(wanted, at_once=150, per_second=per_second)

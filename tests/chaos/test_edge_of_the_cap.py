@@ -10,14 +10,12 @@ from tests.rig.processes import Installation
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_exactly_as_many_calls_pass_as_fit_under_the_tightest_of_seven_caps(
-    site: Installation, seed: int
-) -> None:
+async def test_exactly_as_many_calls_pass_as_fit_under_the_tightest_of_seven_caps(site: Installation) -> None:
     site.start_gateways(2)
-    burst = await edge.run(site, seed=seed, calls=1000)
-    assert burst.admitted == burst.expected, burst
-    assert burst.statuses["402 budget_exceeded"] == 1000 - burst.expected, burst
-    assert burst.breaches == []
-    assert burst.looks > 20
-    assert burst.slowest_refusal_s < edge.patience_s(), burst
+    for seed in (1, 2):  # `make chaos` runs twenty
+        burst = await edge.run(site, seed=seed, calls=1000)
+        assert burst.admitted == burst.expected, burst
+        assert burst.statuses["402 budget_exceeded"] == 1000 - burst.expected, burst
+        assert burst.breaches == []
+        assert burst.looks > 20
+        assert burst.slowest_refusal_s < edge.patience_s(), burst

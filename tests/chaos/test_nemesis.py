@@ -11,8 +11,8 @@ from tests.chaos.run import chaos
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(420)]
 
 
-def test_the_books_agree_after_five_hundred_calls_under_the_nemesis(tmp_path: Path) -> None:
-    outcome = chaos(tmp_path / "chaos", seed=11, calls=500, per_second=14)
+def test_the_books_agree_after_hundreds_of_calls_under_the_nemesis(tmp_path: Path) -> None:
+    outcome = chaos(tmp_path / "chaos", seed=11, calls=360, per_second=24, short=True)
     assert outcome.passed, str(outcome) + "\n" + "\n".join(outcome.schedule)
     assert len(outcome.faults) >= 5
-    assert outcome.charged > 200
+    assert outcome.charged > 150

@@ -40,6 +40,8 @@ class Evidence:
     secrets: dict[str, str] = field(default_factory=dict)
     """What -> a text that no file of the run may contain."""
     files: Path | None = None
+    revoked: dict[str, float] = field(default_factory=dict)
+    """Key text -> when its revocation was acknowledged (wall clock)."""
     liveness: Sequence[str] = ()
     """What did not heal in time."""
     unbounded: Sequence[str] = ()
@@ -69,6 +71,7 @@ def audit(evidence: Evidence) -> list[Finding]:
         _upper(evidence, charges, corrections),
         _isolation(evidence),
         _secrecy(evidence),
+        _revoked(evidence),
         Finding("I8 LIVENESS", list(evidence.liveness), len(evidence.answers)),
         _honest(evidence),
         Finding("I10 BOUNDED", list(evidence.unbounded), 1),
@@ -233,6 +236,24 @@ def _secrecy(evidence: Evidence) -> Finding:
         except FileNotFoundError:
             continue  # a store cleaned up behind itself
     return Finding("I7 SECRECY", [f"{what} in {', '.join(sorted(where))}" for what, where in found.items()], len(files))
+
+
+def _revoked(evidence: Evidence) -> Finding:
+    """F34: no call that began after a key's revocation was acknowledged gets past the door."""
+    problems = []
+    checked = 0
+    for answer in evidence.answers:
+        since = evidence.revoked.get(dict(answer.call.headers).get("Authorization", "").removeprefix("Bearer "))
+        if since is None or not answer.started_at or answer.started_at <= since:
+            continue
+        checked += 1
+        code = (answer.error_object or {}).get("code")
+        stopped = answer.status in (0, 401) or (answer.status == 503 and code != "server_error")
+        if not stopped:
+            problems.append(
+                f"{answer.status} on {answer.call.label} {answer.call_id}, {answer.started_at - since:.2f} s after the revocation"
+            )
+    return Finding("F34 REVOKED", problems, checked)
 
 
 def _honest(evidence: Evidence) -> Finding:

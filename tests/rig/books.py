@@ -133,11 +133,17 @@ class CapWatch:
     workspace: int
     partition_prefix: str
     caps: Mapping[str, int]
-    """Budget id -> cap (never lowered while watched)."""
+    """Budget id -> cap, until `change` says otherwise."""
     looks: int = 0
     highest: dict[str, int] = field(default_factory=dict)
     """Counter -> highest settled + held seen."""
     breaches: list[str] = field(default_factory=list)
+
+    _lowered: dict[str, int] = field(default_factory=dict)
+    """Budget id -> cap that was lowered; what stood above it then may only fall."""
+    _above: dict[str, int] = field(default_factory=dict)
+    """Counter -> its lowest use since, while that is above the lowered cap."""
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     _LOOK = """
     local found = {}
@@ -166,13 +172,31 @@ class CapWatch:
             except RedisError:
                 time.sleep(0.2)  # it is down: that is what the test wanted
 
+    def change(self, budget: str, cap: int | None) -> None:
+        """The change of a cap was acknowledged: from now on it is in force. None: as it was in the beginning."""
+        with self._turn:
+            if cap is None:
+                self._lowered.pop(budget, None)
+            else:
+                self._lowered[budget] = cap
+            self._above.clear()
+        self.look()
+
     def look(self) -> None:
+        with self._turn:
+            self._look()
+
+    def _look(self) -> None:
         prefix = f"{self.partition_prefix}w:{self.workspace}:"
         found: Any = self.client.eval(self._LOOK, 1, prefix)
         self.looks += 1
         for suffix, total in zip(found[::2], found[1::2], strict=True):
             counter, used = _text(suffix), int(total)
             self.highest[counter] = max(used, self.highest.get(counter, 0))
-            cap = self.caps.get(counter.split(":")[1])
+            budget = counter.split(":")[1]
+            cap = self.caps.get(budget)
+            if budget in self._lowered:
+                cap = max(self._lowered[budget], self._above.get(counter, used))
+                self._above[counter] = min(used, cap)
             if cap is not None and used > cap:
                 self.breaches.append(f"{counter}: {used} > {cap} ({time.strftime('%H:%M:%S')})")

@@ -1,7 +1,7 @@
 """The nemesis: one fault after another by a seeded schedule, each undone before the next, each with the window in which it may show.
 
-What one machine cannot survive by design is not combined: for some seconds after the money Redis forgot something, no gateway is killed,
-because what Redis lost is then only in the gateways' memory.
+What nothing survives by design is not combined: for some seconds after the money Redis forgot something no gateway is killed, and it forgets
+nothing before the books have what a gateway that died had told it; for what Redis lost is then only in the memory of gateways.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 from redis.exceptions import RedisError
 
+from tests.rig.books import CapWatch
 from tests.rig.processes import Process, Stack
+from tests.rig.skewed import shift
 from tests.rig.tcp_proxy import PASS, Fault, TcpProxy, black_hole, cut, delay, half_open, resets
 
+DEADLY = ("gateway kill -9", "gateway SIGTERM")
+FORGETFUL = ("redis FLUSHALL", "redis loses a counter", "redis comes back older")
 REMEMBERED_S = 12.0
 """No gateway dies so long after Redis lost something: time to present again what it forgot."""
-FAKETIME = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-)
+CLOCK_JUMPS_S = (-40 * 86400, -3600, -7, 7, 3600, 40 * 86400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,20 @@ class Window:
 
 
 @dataclass
+class Victim:
+    """What an administrator may do to a tenant while it calls."""
+
+    workspace: int
+    watch: CapWatch
+    budget: str
+    """Its cap is lowered, and put back"""
+    cap_usd: str
+    lower_usd: str
+    doomed: list[tuple[str, str]]
+    """(id, text) of keys that may be revoked"""
+
+
+@dataclass
 class Nemesis:
     stack: Stack
     rng: random.Random
@@ -46,6 +62,11 @@ class Nemesis:
     windows: list[Window] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     forgot_at: float = 0.0
+    died: dict[int, str] = field(default_factory=dict)
+    """Partition -> the newest event when a gateway last died, until the books have it."""
+    tenants: Sequence[Victim] = ()
+    revoked: dict[str, float] = field(default_factory=dict)
+    """Key text -> when its revocation was acknowledged."""
 
     def __post_init__(self) -> None:
         stack = self.stack
@@ -72,6 +93,9 @@ class Nemesis:
             "postgres wire resets": (1, lambda: self._break(stack.postgres_wire, resets(), 1)),
             "stream read again": (2, self.redeliver),
             "events repeated out of order": (2, self.repeat_events),
+            "gateway's clock jumps": (2, self.jump_clock),
+            "cap lowered and put back": (2, self.edit_cap),
+            "key revoked": (2, self.revoke_key),
         }
 
     async def run(self, until: asyncio.Event, *, rest_s: tuple[float, float] = (1.0, 4.0)) -> None:
@@ -86,7 +110,11 @@ class Nemesis:
                 ]
                 self.rng.shuffle(deck)
             name = deck.pop()
-            if "gateway" in name and time.monotonic() - self.forgot_at < REMEMBERED_S:
+            if name in DEADLY and time.monotonic() - self.forgot_at < REMEMBERED_S:
+                deck.insert(0, name)
+                await asyncio.sleep(0.5)
+                continue
+            if name in FORGETFUL and not await asyncio.to_thread(self._books_have_the_dead):
                 deck.insert(0, name)
                 await asyncio.sleep(0.5)
                 continue
@@ -110,6 +138,7 @@ class Nemesis:
         gateway = self.rng.choice(self.stack.gateways)
         began = time.time() - 0.5
         await asyncio.to_thread(gateway.kill)
+        await asyncio.to_thread(self._remember_the_dead)
         await asyncio.sleep(self.rng.uniform(0, 2))
         await self._again(gateway)
         self.windows.append(Window(gateway.port, began, time.time() + 0.5))
@@ -118,8 +147,62 @@ class Nemesis:
         gateway = self.rng.choice(self.stack.gateways)
         began = time.time() - 0.5
         await asyncio.to_thread(gateway.stop, 45)
+        await asyncio.to_thread(self._remember_the_dead)
         await self._again(gateway)
         self.windows.append(Window(gateway.port, began, time.time() + 0.5))
+
+    def _remember_the_dead(self) -> None:
+        """What a dead gateway had told Redis ends here."""
+        try:
+            with self.stack.money() as client:
+                for key in client.scan_iter(match="sl:{p*}:out"):
+                    for id_, _ in client.xrevrange(key, count=1):
+                        self.died[int(key[5:7])] = id_.decode()
+        except RedisError as error:
+            self.note(f"  not known what the books must have: {error}")
+
+    def _books_have_the_dead(self) -> bool:
+        try:
+            with psycopg.connect(self.stack.postgres.admin_url("sluice"), connect_timeout=2) as admin:
+                booked = dict(admin.execute("SELECT partition, last_id FROM billing_stream_offset").fetchall())
+        except psycopg.Error:
+            return False
+        self.died = {p: last for p, last in self.died.items() if _id(booked.get(p, "")) < _id(last)}
+        return not self.died
+
+    async def jump_clock(self) -> None:
+        """A gateway whose clock differs from Redis' by more than five seconds admits nothing, until it is right again."""
+        gateway = self.rng.choice(self.stack.gateways)
+        if gateway.clock is None:
+            return
+        shift(gateway.clock, self.rng.choice(CLOCK_JUMPS_S))
+        await asyncio.sleep(self.rng.uniform(1, 4))
+        shift(gateway.clock, 0)
+
+    # administrators
+    async def edit_cap(self) -> None:
+        """From its acknowledgement on, a lowered cap is in force on every gateway."""
+        if not self.tenants:
+            return
+        victim = self.rng.choice(self.tenants)
+        await self._set_cap(victim, victim.lower_usd)
+        victim.watch.change(victim.budget, int(Decimal(victim.lower_usd) * 10**9))
+        await asyncio.sleep(self.rng.uniform(1, 4))
+        victim.watch.change(victim.budget, None)
+        await self._set_cap(victim, victim.cap_usd)
+
+    async def _set_cap(self, victim: Victim, cap_usd: str) -> None:
+        given = {"workspace": victim.workspace, "budget": victim.budget, "cap": cap_usd}
+        await asyncio.to_thread(self.stack.ask, "cap", given=given)
+
+    async def revoke_key(self) -> None:
+        victims = [victim for victim in self.tenants if victim.doomed]
+        if not victims:
+            return
+        victim = self.rng.choice(victims)
+        identity, text = victim.doomed.pop()
+        await asyncio.to_thread(self.stack.ask, "revoke", given={"workspace": victim.workspace, "key": identity})
+        self.revoked[text] = time.time()
 
     async def pause_gateway(self) -> None:
         gateway = self.rng.choice(self.stack.gateways)
@@ -220,9 +303,9 @@ class Nemesis:
         wire.fault = PASS
 
 
-def faketime() -> str | None:
-    """The library that gives one process another clock, where it is installed."""
-    return next((path for path in FAKETIME if Path(path).exists()), None)
+def _id(entry: str) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds or 0), int(number or 0)
 
 
 def _copy(source: Path, target: Path) -> None:

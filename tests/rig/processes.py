@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from config.stack.postgres import PostgresServer
 from config.stack.process import end, free_port, spawn, wait_until
 from config.stack.redis import RedisServer
 from tests.rig.simulator import Simulator
+from tests.rig.skewed import new_clock
 from tests.rig.tcp_proxy import TcpProxy
 
 START_S = 60.0
@@ -95,22 +97,27 @@ class Process:
 @dataclass
 class Gateway(Process):
     port: int = 0
+    clock: Path | None = None
+    """Its clock, where a test may shift it (skewed.py)"""
 
 
 def gateway(home: Path, environment: Mapping[str, str], name: str = "gateway", **more: str) -> Gateway:
     """A gateway process that is not started yet. `more` are variables for it alone."""
     port = free_port()
+    clock = new_clock(home / f"{name}-{port}.clock")
     command = (
-        "-m", "uvicorn", "config.asgi:application", "--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop", "--http", "httptools",
+        "-m", "tests.rig.skewed", "uvicorn",
+        "config.asgi:application", "--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop", "--http", "httptools",
         "--no-access-log", "--log-level", "warning", "--backlog", "4096", "--timeout-graceful-shutdown", "30",
     )  # fmt: skip
     return Gateway(
         name,
         command,
-        {**environment, "SLUICE_PORT": str(port), **more},
+        {**environment, "SLUICE_PORT": str(port), "RIG_CLOCK": str(clock), **more},
         home / f"{name}.log",
         ready=lambda: answers_http(port, "/readyz", timeout_s=3.0),
         port=port,
+        clock=clock,
     )
 
 
@@ -138,6 +145,34 @@ def ask(environment: Mapping[str, str], *words: str, given: Any = None, timeout_
     if done.returncode != 0:
         raise RuntimeError(f"tests.rig.world {' '.join(words)} failed ({done.returncode}):\n{done.stderr[-4000:]}")
     return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+class Inside:
+    """A long-lived `tests.rig.world serve`: questions are answered one at a time."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self._turn = threading.Lock()
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.rig.world", "serve"],
+                env=dict(environment), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+            )  # fmt: skip
+
+    def ask(self, verb: str, given: Any) -> Any:
+        with self._turn:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write(json.dumps([verb, given]) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        answer = json.loads(line or '{"error": "it has ended"}')
+        if "error" in answer:
+            raise RuntimeError(f"tests.rig.world {verb} failed:\n{answer['error'][-4000:]}")
+        return answer["answer"]
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=10)
 
 
 @dataclass
@@ -211,6 +246,12 @@ class Stack(Installation):
     postgres_wire: TcpProxy = field(kw_only=True)
     """Between the worker and PostgreSQL."""
     provider_wire: TcpProxy = field(kw_only=True)
+    _inside: Inside | None = field(default=None, repr=False)
+
+    def ask(self, *words: str, given: Any = None) -> Any:
+        if self._inside is None:
+            self._inside = Inside(self.environment, self.home / "inside.log")
+        return self._inside.ask(words[0], given)
 
     @property
     def provider_url(self) -> str:
@@ -236,6 +277,8 @@ class Stack(Installation):
 
     def stop(self) -> None:
         self.stop_apps()
+        if self._inside is not None:
+            self._inside.close()
         for wire in (self.redis_wire, self.postgres_wire, self.provider_wire):
             wire.stop()
         self.simulator.stop()

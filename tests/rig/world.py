@@ -1,11 +1,12 @@
-"""What a test needs of an installation's inside, as a command in that installation's environment: `python -m tests.rig.world VERB`,
-JSON on standard input and output. Only the application's own actions are used.
+"""What a test needs of an installation's inside, as a command in that installation's environment: `python -m tests.rig.world VERB`, JSON on
+standard input and output; or `... serve`, a line for each question and answer. Only the application's own actions are used.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,15 @@ import django
 
 django.setup()
 
+from django.db import connection  # noqa: E402
+
 from billing import tasks as billing_tasks  # noqa: E402 - needs the apps
+from billing.domain.keys import PARTITIONS  # noqa: E402
 from guardrails import actions as guardrails_actions  # noqa: E402
 from guardrails import recovery  # noqa: E402
 from guardrails import tasks as guardrails_tasks  # noqa: E402
+from guardrails.limiter import control  # noqa: E402
+from guardrails.limiter.connection import sync_store  # noqa: E402
 from workspaces import actions  # noqa: E402
 from workspaces.audit import SYSTEM, Actor  # noqa: E402
 from workspaces.models import User, Workspace  # noqa: E402
@@ -82,8 +88,13 @@ def drain(_: Any) -> int:
     return billing_tasks.drain_now().booked
 
 
-def sweep(_: Any) -> None:
-    guardrails_tasks.sweep()
+def sweep(given: Any) -> None:
+    """As the worker does, or with {"ahead_s"}: as if that much time had passed."""
+    if not given:
+        guardrails_tasks.sweep()
+        return
+    for partition in range(PARTITIONS):
+        control.sweep(sync_store(), partition, most=1000, grace_ms=-1000 * given["ahead_s"])
 
 
 def rebuild(given: dict[str, Any]) -> dict[str, int] | None:
@@ -101,7 +112,26 @@ VERBS: dict[str, Callable[[Any], Any]] = {
 
 
 def main() -> None:
-    json.dump(VERBS[sys.argv[1]](json.loads(sys.stdin.read() or "null")), sys.stdout)
+    if sys.argv[1] == "serve":
+        serve()
+    else:
+        json.dump(VERBS[sys.argv[1]](json.loads(sys.stdin.read() or "null")), sys.stdout)
+
+
+def serve() -> None:
+    """Starting Python and Django takes longer than what is asked."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        verb, given = json.loads(line)
+        try:
+            answer = {"answer": VERBS[verb](given)}
+        except Exception:  # noqa: BLE001 - whatever it was, the asker is told
+            answer = {"error": traceback.format_exc()}
+        finally:
+            connection.close()
+            connection.close_pool()  # PostgreSQL may be killed before the next question
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

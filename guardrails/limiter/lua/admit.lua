@@ -2,13 +2,6 @@
 -- ARGV: gateway's now (ms), percent of maxmemory beyond which nothing new is admitted, then one packed request a call.
 local gateway_now, ceiling = tonumber(ARGV[1]), tonumber(ARGV[2])
 
--- Finishes must always pass, so admits stop while there is still room for them.
-local function memory_is_short()
-  local info = redis.call('INFO', 'memory')
-  local limit = tonumber(string.match(info, '\nmaxmemory:(%d+)'))
-  return limit and limit > 0 and tonumber(string.match(info, '\nused_memory:(%d+)')) * 100 >= limit * ceiling
-end
-
 -- Past its throttle threshold a scope's calls are spaced: at a set rate, or so that what is left lasts for what remains of the period.
 local function check_throttle(base, budget, used, plan)
   local key = 'rl:t:' .. budget[1]
@@ -104,13 +97,13 @@ end
 
 local function admit(item)
   local base = base_of(item[1], item[2])
-  local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n', 'until')
+  local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n', 'run')
   if not (meta[1] and meta[2] and meta[3] and meta[4] and meta[5]) then return { 'NEED_REBUILD', 'meta' } end
   if meta[1] ~= 'active' then return { 'STATE', meta[1] } end
+  if meta[6] ~= run then return { 'RESTARTED' } end  -- until it was compared with what everybody has seen
   local epoch, seq, ver = tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
   if epoch > item[4] then return { 'STALE_EPOCH', epoch, seq, ver } end
   if epoch < item[4] or seq < item[6] then return { 'ROLLED_BACK', epoch, seq } end
-  if meta[6] and now < tonumber(meta[6]) then return { 'ADOPTING', tonumber(meta[6]) - now } end
   if ver > item[5] then return { 'STALE_POLICY', ver } end
   if skewed(gateway_now) then return { 'CLOCK_SKEW', now } end
   if redis.call('EXISTS', base .. 'r:' .. item[3]) == 1 then return { 'DUPLICATE' } end
@@ -119,6 +112,7 @@ local function admit(item)
   return check_rates(base, item[11], plan) or check_budgets(base, item[10], plan) or write(item, base, ver, plan)
 end
 
-local replies, short = {}, memory_is_short()
+-- Finishes must always pass, so admits stop while there is still room for them.
+local replies, short = {}, memory_percent >= ceiling
 for i = 3, #ARGV do replies[i - 2] = short and { 'FULL' } or admit(cmsgpack.unpack(ARGV[i])) end
 return replies

@@ -1,14 +1,13 @@
--- adopt: a live gateway re-presents a hold that Redis forgot. The call is already running, so no cap can refuse it any more.
+-- adopt: a live gateway that was not waited for presents a hold that Redis forgot (hand_in.lua is the rule, this the exception). The call is already running, so no cap can refuse it any more.
 -- ARGV: one packed admit request each (rates are not advanced again).
 local function adopt(item)
   local prefix, workspace, rid, amount, lease, ctx = item[1], item[2], item[3], item[7], item[8], item[9]
   local base = base_of(prefix, workspace)
-  local meta = redis.call('HMGET', base .. 'meta', 'state', 'n')
-  if not (meta[1] and meta[2]) then return { 'NEED_REBUILD', 'meta' } end
-  if meta[1] == 'rebuilding' or meta[1] == 'corrupt' then return { 'STATE', meta[1] } end
+  local _, _, stop = open_for_ends(base)
+  if stop then return stop end
   local known = redis.call('HGET', base .. 'r:' .. rid, 'st')
   if known then return { 'ALREADY', known } end
-  if redis.call('HLEN', base .. 'idx') ~= tonumber(meta[2]) then return { 'NEED_REBUILD', 'idx' } end
+  if redis.call('HLEN', base .. 'idx') ~= tonumber(redis.call('HGET', base .. 'meta', 'n')) then return { 'NEED_REBUILD', 'idx' } end
   local charges, fresh = {}, {}
   for i, budget in ipairs(item[10]) do
     fresh[i] = redis.call('EXISTS', base .. budget[1]) == 0

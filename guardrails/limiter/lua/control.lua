@@ -2,10 +2,11 @@
 local item = cmsgpack.unpack(ARGV[1])
 local verb, prefix, workspace = item[1], item[2], item[3]
 local base = base_of(prefix, workspace)
-local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver')
+local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'run')
 
--- Steps of a rebuild are fenced by its epoch: a second, older or resumed rebuilder is refused.
-local function fenced(epoch) return meta[1] == 'rebuilding' and tonumber(meta[2]) == epoch end
+-- Steps of a rebuild are fenced by its epoch and by the store's process: a second, older or resumed rebuilder is refused, and one under
+-- whom the store was replaced.
+local function fenced(epoch) return meta[1] == 'rebuilding' and tonumber(meta[2]) == epoch and meta[5] == run end
 
 -- One command for many arguments, an even number at a time (Lua's stack is small).
 local function in_pieces(arguments, command)
@@ -24,10 +25,30 @@ function verbs.policy(ver, state)
   return { 'OK' }
 end
 
+-- Freeze. `since` is when the workspace was last open: a rebuild may take several turns.
 function verbs.begin(epoch)
   if meta[2] and tonumber(meta[2]) >= epoch then return { 'STALE', tonumber(meta[2]) } end
-  redis.call('HSET', base .. 'meta', 'state', 'rebuilding', 'epoch', int(epoch))
+  redis.call('HSET', base .. 'meta', 'state', 'rebuilding', 'epoch', int(epoch), 'run', run)
+  redis.call('HDEL', base .. 'meta', 'asked')
+  if meta[1] ~= 'rebuilding' then redis.call('HSET', base .. 'meta', 'since', int(now)) end
   return { 'OK', tonumber(meta[3] or 0) }
+end
+
+-- The gateways are asked to hand in what they hold (hand_in.lua). Answers for how long they have been, for how long the workspace is frozen (ms),
+-- and who has said that this was all. A repetition changes nothing.
+function verbs.ask(epoch)
+  if meta[1] ~= 'rebuilding' or tonumber(meta[2]) ~= epoch then return { 'STALE', tonumber(meta[2] or 0) } end
+  redis.call('HSETNX', base .. 'meta', 'asked', int(now))
+  local at = redis.call('HMGET', base .. 'meta', 'asked', 'since')
+  return { 'OK', now - tonumber(at[1]), now - tonumber(at[2] or at[1]), redis.call('HKEYS', base .. 'said:' .. int(epoch)) }
+end
+
+-- Events that Redis lost and the books never read, written again. events: {kind, rid, cost, held, charges, ctx, payload}
+function verbs.emit(epoch, seq, events)
+  if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
+  if seq > tonumber(meta[3] or 0) then redis.call('HSET', base .. 'meta', 'seq', int(seq)) end
+  for _, e in ipairs(events) do emit(prefix, workspace, e[1], e[2], e[3], e[4], e[5], e[6], e[7]) end
+  return { 'OK' }
 end
 
 -- Forget open holds, and counters page by page; answers where the next page begins ("0": nowhere) and how many counters are left.
@@ -70,13 +91,13 @@ function verbs.seed(epoch, counters, holds)
   return { 'OK' }
 end
 
--- For `window` ms the gateways present again what Redis forgot and the books never read; only then is anything new admitted.
-function verbs.commit(epoch, seq, ver, state, counters, window)
+function verbs.commit(epoch, seq, ver, state, counters)
   if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
   local listed = redis.call('HLEN', base .. 'idx')
   if listed ~= counters then return { 'INCOMPLETE', listed } end
   redis.call('HSET', base .. 'meta', 'state', state, 'seq', int(math.max(seq, tonumber(meta[3] or 0))),
-    'ver', int(math.max(ver, tonumber(meta[4] or 0))), 'n', int(listed), 'until', int(now + window))
+    'ver', int(math.max(ver, tonumber(meta[4] or 0))), 'n', int(listed), 'run', run)
+  redis.call('HDEL', base .. 'meta', 'since', 'asked')
   return { 'OK', math.max(seq, tonumber(meta[3] or 0)) }
 end
 

@@ -90,9 +90,8 @@ end
 
 local function finish(prefix, workspace, rid, kind, cost, tokens, calls, payload)
   local base = base_of(prefix, workspace)
-  local state = redis.call('HGET', base .. 'meta', 'state')
-  if not state then return { 'NEED_REBUILD', 'meta' } end
-  if state == 'rebuilding' or state == 'corrupt' then return { 'STATE', state } end
+  local state, seq, stop = open_for_ends(base)
+  if stop then return stop end
   local record = redis.call('HMGET', base .. 'r:' .. rid, 'st', 'amt', 'bk', 'rt', 'ctx')
   if not record[1] then
     if kind ~= 'void' then return { 'UNKNOWN' } end
@@ -106,5 +105,5 @@ local function finish(prefix, workspace, rid, kind, cost, tokens, calls, payload
   if record[1] == 'X' and kind ~= 'expire' then
     return correct(prefix, workspace, rid, kind, record, cost, tokens, calls, payload)
   end
-  return { 'ALREADY', record[1] }
+  return { 'ALREADY', record[1], seq }
 end

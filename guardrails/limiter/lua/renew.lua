@@ -1,9 +1,8 @@
 -- renew: an attempt that is still running keeps its hold. ARGV: one packed {prefix, workspace, rid, lease} each.
 local function renew(prefix, workspace, rid, lease)
   local base = base_of(prefix, workspace)
-  local state = redis.call('HGET', base .. 'meta', 'state')
-  if not state then return { 'NEED_REBUILD', 'meta' } end
-  if state == 'rebuilding' then return { 'STATE', state } end
+  local _, _, stop = open_for_ends(base)
+  if stop then return stop end
   local record = redis.call('HMGET', base .. 'r:' .. rid, 'st', 'rt')
   if not record[1] then return { 'UNKNOWN' } end
   if record[1] ~= 'H' then return { 'ALREADY', record[1] } end

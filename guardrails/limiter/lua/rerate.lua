@@ -22,9 +22,8 @@ local function rerate(rid, leg, delta, charges, ctx, payload)
   return { 'OK', emit(prefix, workspace, 'rerate', rid, delta, 0, charges, ctx, payload, leg) }
 end
 
-local state = redis.call('HGET', base .. 'meta', 'state')
-if not state then return { 'NEED_REBUILD', 'meta' } end
-if state == 'rebuilding' or state == 'corrupt' then return { 'STATE', state } end
+local _, _, stop = open_for_ends(base)
+if stop then return stop end
 local replies = {}
 for i = 3, #ARGV do replies[i - 2] = rerate(unpack(cmsgpack.unpack(ARGV[i]))) end
 return { 'DONE', replies }

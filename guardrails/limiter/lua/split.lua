@@ -21,9 +21,8 @@ local function settle_part(state, left, amount, part, cost, tokens, calls, ctx, 
   return 'OK', state == 'H' and math.max(0, amount - cost) or amount
 end
 
-local meta = redis.call('HGET', base .. 'meta', 'state')
-if not meta then return { 'NEED_REBUILD', 'meta' } end
-if meta == 'rebuilding' or meta == 'corrupt' then return { 'STATE', meta } end
+local _, _, stop = open_for_ends(base)
+if stop then return stop end
 local record = redis.call('HMGET', base .. 'r:' .. rid, 'st', 'amt', 'bk')
 if not record[1] then return { 'UNKNOWN' } end
 if record[1] ~= 'H' and record[1] ~= 'X' then return { 'ENDED', record[1] } end
