@@ -158,10 +158,10 @@ def test_a_budget_set_in_the_browser_refuses_the_next_call(page: Page, site: Sit
 
     # A draft is tried out beside its form, and follows what is typed.
     page.get_by_role("link", name="New budget").click()
-    page.get_by_label("Cap").fill("0.000001")
+    page.get_by_label("Cap", exact=True).fill("0.000001")
     expect(page.locator("#preview")).to_contain_text("At the pace of the last 7 days this stops")
     page.get_by_role("button", name="Backtest the last 30 days").click()
     expect(page.locator("#backtest")).to_contain_text("It would have saved")
-    page.get_by_label("Cap").fill("1000")
+    page.get_by_label("Cap", exact=True).fill("1000")
     expect(page.locator("#backtest")).to_contain_text("It would have stopped nothing")
     picture(page, "budget-tried-out")
