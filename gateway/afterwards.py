@@ -94,6 +94,8 @@ class Afterwards:
                     await self._look(thing)
             except NOT_NOW as error:
                 log.warning("answers that nobody came back for were not read: %s", type(error).__name__)
+            except Exception:  # the edge of this task: one row that cannot be read must not end the looking
+                log.exception("answers that nobody came back for were not read")
 
     async def _look(self, thing: KeptThing) -> None:
         try:

@@ -8,6 +8,7 @@ from gateway.edge import MAX_MESSAGES, Call, Request, check_choices, check_model
 from gateway.errors import BadRequest
 
 __all__ = [
+    "check_betas",
     "read_chat",
     "read_completion",
     "read_embedding",
@@ -27,7 +28,7 @@ BETAS = frozenset(
         "computer-use-2025-01-24", "computer-use-2025-11-24", "context-1m-2025-08-07", "context-management-2025-06-27",
         "dev-full-thinking-2025-05-14", "effort-2025-11-24", "extended-cache-ttl-2025-04-11", "fast-mode-2026-02-01",
         "fine-grained-tool-streaming-2025-05-14", "interleaved-thinking-2025-05-14", "mid-conversation-output-config-2026-07-01",
-        "mid-conversation-system-clear-at-2026-08-21", "mid-conversation-tool-changes-2026-07-01",
+        "mid-conversation-system-clear-at-2026-08-21", "message-batches-2024-09-24", "mid-conversation-tool-changes-2026-07-01",
         "model-context-window-exceeded-2025-08-26", "output-128k-2025-02-19", "output-300k-2026-03-24", "pdfs-2024-09-25",
         "prompt-caching-2024-07-31", "structured-outputs-2025-11-13", "task-budgets-2026-03-13", "thinking-binding-controls-2026-08-01",
         "thinking-display-updates-2026-08-18", "thinking-token-count-2026-05-13", "token-counting-2024-11-01",
@@ -42,7 +43,7 @@ remote MCP, advisors, fallbacks, code execution) cost what nobody could bound be
 def read_messages(request: Request, body: bytes, *, counting: bool = False) -> Call:
     """Anthropic messages; `counting`: the same body without an output, for count_tokens."""
     fields = read_object(body)
-    _check_betas(request)
+    check_betas(request)
     model = check_model(fields.get("model"))
     _check_list(fields.get("messages"), "messages")
     if not counting and fields.get("max_tokens") is None:
@@ -154,7 +155,7 @@ def _check_embeddings(fields: dict[str, Any], model: str) -> None:
             )
 
 
-def _check_betas(request: Request) -> None:
+def check_betas(request: Request) -> None:
     for name, value in request.forwarded:
         if name != b"anthropic-beta":
             continue

@@ -17,6 +17,7 @@ import orjson
 
 from gateway import batches, edge, multipart, uploads
 from gateway.answers import identity, send_whole
+from gateway.bodies import check_betas
 from gateway.edge import Receive, Request, Scope, Send
 from gateway.errors import BadRequest, GatewayError, ProviderBadResponse, ProviderTimeout, UnknownModel
 from gateway.forward import unanswered
@@ -276,6 +277,7 @@ async def _create_message_batch(asked: Asked) -> None:
     edge.check_media_type(asked.scope)
     body = await edge.read_body(asked.request, asked.scope, asked.receive, asked.runtime.max_body_bytes)
     fields = edge.read_object(body)
+    check_betas(asked.request)
     from_messages = batches.read_requests(fields)
     await _make_batch(
         asked,

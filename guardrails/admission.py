@@ -21,7 +21,7 @@ from billing.domain.events import encode as encode_event
 from billing.domain.money import usd_text
 from billing.domain.quote import Quote
 from guardrails.domain import refusals
-from guardrails.domain.budgets import Match, OnTight, Stage, Unit
+from guardrails.domain.budgets import Budget, Kind, Match, OnTight, Stage, Unit
 from guardrails.domain.periods import FOREVER_MS, Bounds, Period
 from guardrails.domain.rates import WINDOW_US, Metric, RateMatch, matching
 from guardrails.domain.refusals import BudgetStoreUnavailable, ModelNotPriced, Standing, WorkspaceClosed
@@ -440,8 +440,15 @@ class Admission:
             held=held,
             cap=budget.cap_at(attempt.now_ms) if limit is None else limit,
             resets_at=_iso(bounds.end_ms) if budget.period is not Period.TOTAL else "",
-            url=f"{self._public_url}/w/{slug}/guardrails/budgets/{budget.id}/" if self._public_url else "",
+            url=self._page_of(slug, budget),
         )
+
+    def _page_of(self, slug: str, budget: Budget) -> str:
+        """Where to ask for more: the budget's own form for that; for a plan's quota the page of all budgets."""
+        if not self._public_url:
+            return ""
+        place = "" if budget.kind is Kind.PLAN_QUOTA else f"budgets/{budget.id}/raise/"
+        return f"{self._public_url}/w/{slug}/guardrails/{place}"
 
     def _admitted(self, attempt: _Attempt, rid: str, ok: Ok) -> Admitted:
         quote, limit = attempt.quote, attempt.limit

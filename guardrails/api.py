@@ -181,6 +181,10 @@ class MonthlyControl(_Preset):
     act: ClassVar = staticmethod(actions.monthly_control)
 
 
+class SpendAlert(_Preset):
+    act: ClassVar = staticmethod(actions.spend_alert)
+
+
 class MemberCaps(_Preset):
     act: ClassVar = staticmethod(actions.member_caps)
 

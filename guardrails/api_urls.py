@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from guardrails import api
+from guardrails import api, draft_api
 
 _W = "workspaces/<slug:slug>/"
 
@@ -13,6 +13,11 @@ urlpatterns = [
     path(_W + "budgets/daily-hard-stop/", api.DailyHardStop.as_view()),
     path(_W + "budgets/monthly-control/", api.MonthlyControl.as_view()),
     path(_W + "budgets/member-caps/", api.MemberCaps.as_view()),
+    path(_W + "budgets/spend-alert/", api.SpendAlert.as_view()),
+    path(_W + "budgets/preview/", draft_api.PreviewDraft.as_view()),
+    path(_W + "budgets/backtest/", draft_api.BacktestDraft.as_view()),
+    path(_W + "budgets/<uuid:budget_id>/preview/", draft_api.PreviewChange.as_view()),
+    path(_W + "budgets/<uuid:budget_id>/backtest/", draft_api.BacktestChange.as_view()),
     path(_W + "budgets/<uuid:budget_id>/", api.OneBudget.as_view()),
     path(_W + "budgets/<uuid:budget_id>/standing/", api.BudgetStanding.as_view()),
     path(_W + "rate-limits/", api.RateLimits.as_view()),

@@ -11,6 +11,7 @@ from guardrails.domain.budgets import TAG_PREFIX, OnTight, Strategy, Unit
 from guardrails.domain.periods import Period
 from guardrails.domain.rates import Metric
 from guardrails.models import DEFAULT_NOTIFY
+from workspaces.errors import Refused
 
 SCOPES = (
     ("", "The whole workspace"),
@@ -169,3 +170,14 @@ class RaiseForm(forms.Form):
         super().__init__(*arguments, **options)
         until = ((UNTIL_RESET, f"until it resets ({resets})"),) if resets else ()
         self.fields["lasts"].choices = [*until, *_LASTS]  # type: ignore[attr-defined]
+
+
+def beside(error: Refused, form: forms.Form) -> Refused:
+    """The refusal beside the field of the form that says what the limit is on."""
+    if error.field == "value" and form.cleaned_data.get("scope", "") == Dimension.VIRTUAL_KEY:
+        error.field = "key"
+    elif error.field == "scope" and form.cleaned_data.get("scope") == "tag":
+        error.field = "tag"
+    elif error.field == "value" and not form.cleaned_data.get("scope"):
+        error.field = "scope"
+    return error

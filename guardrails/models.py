@@ -85,7 +85,9 @@ class Budget(Scoped):
         ordering = ("created_at", "id")
         constraints = [
             models.UniqueConstraint(
-                fields=["by", "value", "period", "unit", "reset_day"], nulls_distinct=False, name="budget_not_twice"
+                fields=["by", "value", "period", "unit", "reset_day", "kind"],
+                nulls_distinct=False,
+                name="budget_not_twice_of_a_kind",
             ),
             models.CheckConstraint(condition=Q(cap__gte=1, cap__lte=MAX_CAP), name="budget_cap_in_bounds"),
             models.CheckConstraint(

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.utils import timezone
 
 from guardrails import actions, queries, shown
@@ -18,7 +18,7 @@ from guardrails.forms import UNTIL_RESET, RaiseForm
 from guardrails.models import NEXT_OF_RAISE, Raise, RaiseState
 from workspaces.errors import NotThere, Refused, WrongState
 from workspaces.roles import Action, may
-from workspaces.views.frame import actor, framed, membership_of, page, refuse, url, workspace_of, workspace_page
+from workspaces.views.frame import actor, membership_of, page, refuse, url, workspace_of, workspace_page
 
 LONGEST_RESET = timedelta(days=365)
 _ENDED_SHOWN = 10
@@ -28,11 +28,6 @@ _PILLS = {
     RaiseState.DECLINED: "bad",
     RaiseState.WITHDRAWN: "plain",
 }
-
-
-@workspace_page(Action.SEE_BUDGETS)
-def raises_live(request: HttpRequest) -> HttpResponse:
-    return render(request, "guardrails/raises.html", framed(request, "guardrails") | overview(request))
 
 
 @workspace_page(Action.REQUEST_RAISE, methods=("GET", "POST"))
@@ -138,7 +133,6 @@ def overview(request: HttpRequest) -> dict[str, Any]:
     return {
         "raises": [_row(request, row, now) for row in (*asked, *in_force, *ended)],
         "raises_open": len(asked),
-        "raises_live_url": url(request, "raises_live"),
     }
 
 

@@ -193,14 +193,15 @@ _PATHS = {
 
 
 def form_of(content_type: str, body: bytes) -> dict[str, Any]:
-    """The fields and files of a form, read by the standard library: another reader than the gateway's."""
-    head = b"content-type: " + content_type.encode("latin-1") + b"\r\n\r\n"
-    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
+    """The fields and files of a form: cut at the boundary, each head read by the standard library (another reader than the gateway's)."""
+    named = email.parser.HeaderParser(policy=email.policy.HTTP).parsestr(f"content-type: {content_type}\r\n\r\n")
+    boundary = named.get_param("boundary")
     fields: dict[str, Any] = {}
-    for part in message.iter_parts():
+    for piece in (b"\r\n" + body).split(b"\r\n--" + str(boundary).encode())[1:-1]:
+        head, _, content = piece.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        part = email.parser.BytesHeaderParser(policy=email.policy.HTTP).parsebytes(head + b"\r\n\r\n")
         name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if not isinstance(name, str) or not isinstance(content, bytes):
+        if not isinstance(name, str):
             raise Refused(400, "We could not parse the form of your request.")
         value: Any = content if part.get_filename() is not None else content.decode()
         if name in ("n", "partial_images"):

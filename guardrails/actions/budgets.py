@@ -20,7 +20,7 @@ from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
 from guardrails.limiter.store import StoreError
 from guardrails.models import Budget
-from workspaces import audit, policy_signal
+from workspaces import audit, policy_signal, tenancy
 from workspaces.actions.base import changing, identity, words
 from workspaces.audit import SYSTEM, Actor
 from workspaces.errors import Invalid, NotAllowed, NotThere, Taken
@@ -49,25 +49,65 @@ def create_budget(
     on_tight, alert_percent, throttle_percent, kill_percent (None switches a stage off), throttle_per_minute, notify, message,
     upgrade_url. Raises Invalid naming the field, Taken for a second budget on the same scope, period and unit.
     """
+    with changing(workspace):
+        if Budget.objects.count() >= MOST_BUDGETS:
+            raise Invalid(f"A workspace has at most {MOST_BUDGETS} budgets. Delete some first.")
+        budget = draft_budget(
+            workspace=workspace, by=by, cap=cap, period=period, unit=unit, scope=scope, value=value, name=name, reset_day=reset_day,
+            kind=kind, **settings,
+        )  # fmt: skip
+        with _may_be_there():
+            budget.save(force_insert=True)
+        _announce(workspace, by, "budget.create", budget, {}, _shown(budget))
+    return budget
+
+
+def draft_budget(
+    *,
+    workspace: Workspace,
+    by: Actor,
+    cap: Any,
+    period: str,
+    unit: str = Unit.USD,
+    scope: str = "",
+    value: str | None = "",
+    name: str = "",
+    reset_day: Any = 1,
+    kind: str = Kind.BUDGET,
+    **settings: Any,
+) -> Budget:
+    """What `create_budget` would make of these, checked alike and not saved."""
     counted = checked.one_of(Unit, unit, field="unit")
     calendar = checked.one_of(Period, period, field="period")
     kind = checked.one_of(Kind, kind, field="kind")
     if kind is Kind.PLAN_QUOTA:
         raise Invalid("A plan's quota comes from the plan.", field="kind")
-    with changing(workspace):
-        if Budget.objects.count() >= MOST_BUDGETS:
-            raise Invalid(f"A workspace has at most {MOST_BUDGETS} budgets. Delete some first.")
-        on, of = checked.scope(workspace, scope, value)
-        day = _reset_day(calendar, reset_day)
-        budget = Budget(
-            by=on, value=of, period=calendar, unit=counted, kind=kind, cap=checked.amount(cap, counted), reset_day=day,
-            eras=[[workspace.time_zone, day, 0]], created_by=by.name[:254],
-            name=words(name, field="name", longest=120, required=False) or _title(counted, calendar, on, of),
-        )  # fmt: skip
-        _set(budget, settings)
-        with _may_be_there():
-            budget.save(force_insert=True)
-        _announce(workspace, by, "budget.create", budget, {}, _shown(budget))
+    on, of = checked.scope(workspace, scope, value)
+    day = _reset_day(calendar, reset_day)
+    budget = Budget(
+        by=on, value=of, period=calendar, unit=counted, kind=kind, cap=checked.amount(cap, counted), reset_day=day,
+        eras=[[workspace.time_zone, day, 0]], created_by=by.name[:254],
+        name=words(name, field="name", longest=120, required=False) or _title(counted, calendar, on, of),
+    )  # fmt: skip
+    _set(budget, settings)
+    return budget
+
+
+def draft_change(*, workspace: Workspace, budget_id: UUID | str, **changes: Any) -> Budget:
+    """What `update_budget` would make of a budget, checked alike and not saved."""
+    fixed = set(changes) - CHANGEABLE
+    if fixed:
+        raise Invalid(f"This cannot be changed: {', '.join(sorted(fixed))}. Make another budget.", field=min(fixed))
+    with tenancy.entered(workspace):
+        budget = _found(budget_id)
+    if "cap" in changes:
+        budget.cap = checked.amount(changes.pop("cap"), Unit(budget.unit))
+    if "name" in changes:
+        budget.name = words(changes.pop("name"), field="name", longest=120)
+    if "reset_day" in changes:
+        budget.reset_day = _reset_day(Period(budget.period), changes.pop("reset_day"))
+        _move_calendar(budget, workspace.time_zone)
+    _set(budget, changes)
     return budget
 
 
@@ -76,20 +116,9 @@ def update_budget(*, workspace: Workspace, by: Actor, budget_id: UUID | str, **c
 
     A lower cap applies at once and rewrites nothing: what was spent above it shows as over. Another reset day applies from the next period on.
     """
-    fixed = set(changes) - CHANGEABLE
-    if fixed:
-        raise Invalid(f"This cannot be changed: {', '.join(sorted(fixed))}. Make another budget.", field=min(fixed))
     with changing(workspace):
-        budget = _found(budget_id)
-        before = _shown(budget)
-        if "cap" in changes:
-            budget.cap = checked.amount(changes.pop("cap"), Unit(budget.unit))
-        if "name" in changes:
-            budget.name = words(changes.pop("name"), field="name", longest=120)
-        if "reset_day" in changes:
-            budget.reset_day = _reset_day(Period(budget.period), changes.pop("reset_day"))
-            _move_calendar(budget, workspace.time_zone)
-        _set(budget, changes)
+        before = _shown(_found(budget_id))
+        budget = draft_change(workspace=workspace, budget_id=budget_id, **changes)
         with _may_be_there():
             budget.save()
         after = _shown(budget)
@@ -137,6 +166,20 @@ def monthly_control(*, workspace: Workspace, by: Actor, cap_usd: Any) -> Budget:
         "Monthly Budget Control",
         alert_percent=70,
         throttle_percent=90,
+    )
+
+
+def spend_alert(*, workspace: Workspace, by: Actor, cap_usd: Any) -> Budget:
+    """The workspace's Monthly Spend Alert, made or set to another amount: it tells at 50, 75, 90 and 100% and is never in the way of a call."""
+    return _preset(
+        workspace,
+        by,
+        Kind.SPEND_ALERT,
+        cap_usd,
+        Period.MONTH,
+        "Monthly Spend Alert",
+        strategy=Strategy.ALERT_ONLY,
+        throttle_percent=None,
     )
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
+from billing.domain.dimensions import Dimension
 from guardrails.actions import checked
 from guardrails.domain.rates import Metric
 from guardrails.models import RateLimit
@@ -50,6 +51,17 @@ def create_rate_limit(
             raise Taken("There is such a limit on this scope already. Change that one.", field="value") from None
         _announce(workspace, by, "rate_limit.create", row, {}, _shown(row))
     return row
+
+
+def each_key_limit(*, workspace: Workspace, by: Actor, limit: Any) -> RateLimit:
+    """The Custom Rate Limit: so many requests a minute for each virtual key, made or set to another number."""
+    with changing(workspace):
+        known = RateLimit.objects.filter(by=Dimension.VIRTUAL_KEY, value=None, metric=Metric.RPM).first()
+        if known is not None:
+            return update_rate_limit(workspace=workspace, by=by, limit_id=known.pk, limit=limit)
+        return create_rate_limit(
+            workspace=workspace, by=by, metric=Metric.RPM, limit=limit, scope=Dimension.VIRTUAL_KEY, value=None
+        )
 
 
 def update_rate_limit(

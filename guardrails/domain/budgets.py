@@ -52,6 +52,7 @@ class Kind(StrEnum):
     BUDGET = "budget"
     DAILY_HARD_STOP = "daily_hard_stop"
     MONTHLY_CONTROL = "monthly_control"
+    SPEND_ALERT = "spend_alert"
     MEMBER_CAP = "member_cap"
     PLAN_QUOTA = "plan_quota"
 

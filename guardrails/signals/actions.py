@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from billing.domain.money import BadAmount, parse_cap_usd
@@ -72,11 +73,9 @@ def archive_all(*, workspace: Workspace, by: Actor, up_to: UUID | str) -> int:
 
 def mark_seen(*, workspace: Workspace, membership: Membership, newest: UUID) -> None:
     """A member has looked at the inbox. No audit: reading changes nothing."""
-    known = Preference.objects.filter(workspace_id=workspace.pk, user_id=membership.user_id).first()
-    if known is None:
-        _keep(audience.default(workspace, membership), seen_id=newest)
-    elif known.seen_id is None or known.seen_id < newest:
-        Preference.objects.filter(pk=known.pk).update(seen_id=newest)
+    own = Preference.objects.filter(workspace_id=workspace.pk, user_id=membership.user_id)
+    if not own.filter(Q(seen_id=None) | Q(seen_id__lt=newest)).update(seen_id=newest) and not own.exists():
+        _keep(audience.preference_of(workspace, membership), seen_id=newest)
 
 
 # --- Preferences ------------------------------------------------------------------------------------------------------
@@ -96,7 +95,7 @@ def set_preference(*, workspace: Workspace, membership: Membership, by: Actor, *
                 "Quiet hours have a beginning and an end.",
                 field="quiet_to" if before.quiet_to is None else "quiet_from",
             )
-        saved = _keep(before)
+        saved = _keep(before, chosen_at=timezone.now())
         audit.record(
             workspace=workspace, by=by, action="preference.change", target=membership.user.email[:160], before=shown,
             after={name: _plain(getattr(saved, name)) for name in changes},
@@ -120,17 +119,14 @@ def _keep(preference: Preference, **more: Any) -> Preference:
     """Save it, whether or not there is a row already."""
     for name, value in more.items():
         setattr(preference, name, value)
-    if preference._state.adding:
-        fields = ["mail", "budgets", "weekly", "quiet_from", "quiet_to", "wake_for_critical"]
-        (saved,) = Preference.objects.bulk_create(
-            [preference],
-            update_conflicts=True,
-            unique_fields=["workspace_id", "user_id"],
-            update_fields=list(more) or fields,
-        )
-        return saved
-    preference.save()
-    return preference
+    chosen = [*_READ, "chosen_at"] if preference.chosen_at is not None else []
+    (saved,) = Preference.objects.bulk_create(
+        [preference],
+        update_conflicts=True,
+        unique_fields=["workspace_id", "user_id"],
+        update_fields=[*chosen, "seen_id"],
+    )
+    return saved
 
 
 def _plain(value: Any) -> Any:

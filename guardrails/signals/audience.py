@@ -42,7 +42,7 @@ def hearers(workspace: Workspace) -> list[Hearer]:
         Hearer(
             row.user,
             Role(row.role),
-            chosen.get(row.user_id) or default(workspace, row),
+            _in_force(chosen.get(row.user_id), workspace, row),
             ZoneInfo(row.user.time_zone or workspace.time_zone),
         )
         for row in rows.order_by("created_at")
@@ -51,16 +51,17 @@ def hearers(workspace: Workspace) -> list[Hearer]:
 
 def preference_of(workspace: Workspace, membership: Membership) -> Preference:
     found = Preference.objects.filter(workspace_id=workspace.pk, user_id=membership.user_id).first()
-    return found or default(workspace, membership)
+    return _in_force(found, workspace, membership)
 
 
-def default(workspace: Workspace, membership: Membership) -> Preference:
-    """Not saved: what a role hears until its holder chooses. A member's "immediate" reaches only as far as `wants` lets it."""
-    told = membership.role in TOLD_BY_DEFAULT
-    mail = Pace.IMMEDIATE if told or membership.role == Role.MEMBER else Pace.OFF
-    return Preference(
-        workspace_id=workspace.pk, user_id=membership.user_id, mail=mail, weekly=membership.role == Role.OWNER
-    )
+def _in_force(found: Preference | None, workspace: Workspace, membership: Membership) -> Preference:
+    """What a member chose, or what their role hears until they do. A member's "immediate" reaches only as far as `wants` lets it."""
+    preference = found or Preference(workspace_id=workspace.pk, user_id=membership.user_id)
+    if preference.chosen_at is None:
+        told = membership.role in TOLD_BY_DEFAULT
+        preference.mail = Pace.IMMEDIATE if told or membership.role == Role.MEMBER else Pace.OFF
+        preference.weekly = membership.role == Role.OWNER
+    return preference
 
 
 def wants(hearer: Hearer, notice: Notice, scope: Scope | None, value: str) -> bool:
@@ -72,7 +73,7 @@ def wants(hearer: Hearer, notice: Notice, scope: Scope | None, value: str) -> bo
         return False
     if preference.budgets is not None and notice.budget_id is not None and notice.budget_id not in preference.budgets:
         return False
-    if hearer.role in TOLD_BY_DEFAULT or not preference._state.adding:
+    if hearer.role in TOLD_BY_DEFAULT or preference.chosen_at is not None:
         return True
     return scope is not None and scope.by == Dimension.MEMBER and hearer.user.email == (value or scope.value)
 

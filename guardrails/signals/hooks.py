@@ -6,6 +6,7 @@ tried again for two days; an endpoint that only fails for three days is paused, 
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from workspaces import outbound
 from workspaces.models import Workspace
 from workspaces.vault import door
 from workspaces.vault.door import VaultError
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_S: Final = 10.0
 AT_ONCE: Final = 16
@@ -95,12 +98,17 @@ def _packed(workspace: Workspace, delivery: Delivery) -> Parcel | None:
     except VaultError as error:
         outbox.failed(delivery, now, str(error), permanent=error.status == 409)
         return None
+    is_slack = endpoint.kind == EndpointKind.SLACK
+    try:
+        body = orjson.dumps(slack_message(workspace, notice) if is_slack else payload(workspace, notice))
+    except Exception:
+        log.exception("delivery %s cannot be composed", delivery.uid)
+        outbox.failed(delivery, now, "It could not be composed.", permanent=False)
+        return None
     if not outbox.begin(delivery, now):
         return None
-    if endpoint.kind == EndpointKind.SLACK:
-        body = orjson.dumps(slack_message(workspace, notice))
+    if is_slack:
         return Parcel(delivery, *split_url(secret), {"content-type": "application/json"}, body)
-    body = orjson.dumps(payload(workspace, notice))
     signed = webhooks.headers(secret, f"msg_{delivery.uid.hex}", int(now.timestamp()), body)
     return Parcel(delivery, *split_url(endpoint.url), signed, body)
 

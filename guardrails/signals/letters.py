@@ -237,7 +237,7 @@ def _many(notice: Notice, reader: Reader) -> Letter:
     counts = sorted(many["by_threshold"].items(), key=lambda one: -int(one[0]))
     rows = tuple(
         Line(
-            row["budget"]["value"] or row["budget"]["name"],
+            row["budget"]["on"] if row["budget"]["value"] else row["budget"]["name"],
             _of(row["used"], row["cap"], row["budget"]["unit"]),
             {"kill": "refused", "throttle": "slowed"}.get(row["stage"], f"{row['threshold']}%"),
         )

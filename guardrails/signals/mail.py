@@ -183,6 +183,10 @@ def _send_one(workspace: Workspace, delivery: Delivery, connection: _Connection)
     except NotWanted as error:
         outbox.skipped(delivery, datetime.now(UTC), str(error))
         return 0
+    except Exception:
+        log.exception("mail %s cannot be composed", delivery.uid)
+        outbox.failed(delivery, datetime.now(UTC), "It could not be composed.", permanent=False)
+        return 0
     try:
         connection.open()
         if not outbox.begin(delivery, datetime.now(UTC)):

@@ -173,7 +173,7 @@ class Pace(models.TextChoices):
 
 
 class Preference(models.Model):
-    """What one member of a workspace wants to hear by mail. No row: the defaults of their role (`guardrails.signals.audience`)."""
+    """What one member of a workspace wants to hear by mail. Without a choice: the defaults of their role (`guardrails.signals.audience`)."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workspace_id = models.BigIntegerField()
@@ -186,6 +186,8 @@ class Preference(models.Model):
     """Minutes after midnight on the person's clock; null: no quiet hours."""
     quiet_to = models.SmallIntegerField(null=True)
     wake_for_critical = models.BooleanField(default=True)
+    chosen_at = models.DateTimeField(null=True)
+    """Null: they only looked at the inbox, and hear what their role hears."""
     seen_id = models.UUIDField(null=True)
     """The newest notice they have looked at."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from django.db.models import Count, Max, Q, QuerySet
 
-from guardrails.signals.models import Delivery, DeliveryState, Endpoint, Kind, Notice, Preference, Severity
+from guardrails.signals.models import Delivery, DeliveryState, Endpoint, Kind, Notice, Preference
 from workspaces.errors import NotThere
 from workspaces.models import Membership, Workspace
 
@@ -61,12 +60,6 @@ def unseen(workspace: Workspace, membership: Membership) -> int:
     else:
         rows = rows.filter(made_at__gte=membership.created_at)
     return len(rows.order_by("-id").values_list("id", flat=True)[:MOST_COUNTED])
-
-
-def worst_open(workspace: Workspace, since: datetime) -> list[Notice]:
-    """Open critical notices, newest first: what a page may put above everything else."""
-    rows = notices(workspace, severity=Severity.CRITICAL).filter(at__gte=since)
-    return list(rows.order_by("-id")[:3])
 
 
 # --- Endpoints --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from django.core.cache import cache
 from django.db import InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerAway
 
-from guardrails.signals import digests, hooks, mail, outlooks, stages, telling
+from guardrails.signals import digests, hooks, mail, outlooks, retention, stages, telling
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,10 @@ SCHEDULE: Final = {
     "signals.tell": 3.0,
     "signals.send_mail": 3.0,
     "signals.post": 3.0,
-    "signals.look_at_stages": 15.0,
+    "signals.look_at_stages": 5.0,
     "signals.look_ahead": 120.0,
     "signals.weekly": 300.0,
+    "signals.retire": 3600.0,
 }
 HELD_S: Final = 90
 """How long one run may keep others of its kind away, should its process die."""
@@ -106,3 +107,10 @@ def look_ahead() -> None:
 @_alone("weekly")
 def weekly() -> None:
     digests.make(datetime.now(UTC))
+
+
+@shared_task(name="signals.retire")
+@_alone("retire")
+def retire() -> None:
+    if gone := retention.retire(datetime.now(UTC)):
+        log.info("retired %d old notices", gone)

@@ -169,7 +169,7 @@ class _Teller:
         severity = Severity.WARNING if kind is Kind.THRESHOLD and one.threshold >= NEAR else SEVERITY[kind]
         made = notify(
             self.workspace, kind=kind, severity=severity, key=f"crossing:{one.counter}:{one.threshold}:{one.cap}",
-            title=title(rule, kind, one, value), facts=facts, at=one.at, now=self.now, budget_id=one.budget_id,
+            title=title(rule, kind, one, facts), facts=facts, at=one.at, now=self.now, budget_id=one.budget_id,
             scope=rule.scope, value=value, by_mail=not self._is_stale(rule, one),
         )  # fmt: skip
         return 0 if made is None else 1
@@ -262,8 +262,8 @@ def _merged(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 
 # --- Titles: a subject's worth ----------------------------------------------------------------------------------------
-def title(rule: BudgetRule, kind: Kind, one: Crossed, value: str) -> str:
-    named = f'"{rule.name}"' + (f" of {value}" if value else "")
+def title(rule: BudgetRule, kind: Kind, one: Crossed, facts: dict[str, Any]) -> str:
+    named = f'"{rule.name}"' + (f" ({facts['budget']['on']})" if facts["budget"]["value"] else "")
     what = "Your plan" if rule.kind is BudgetKind.PLAN_QUOTA else "Budget"
     of = f"{shown.amount(one.settled, rule.unit)} of {shown.amount(one.cap, rule.unit)}"
     if rule.unit is not Unit.USD:

@@ -144,7 +144,7 @@ def test_a_budget_set_in_the_browser_refuses_the_next_call(page: Page, site: Sit
     site.call(secret)
 
     page.get_by_role("link", name="Guardrails").click()
-    stop = page.locator("form").filter(has=page.get_by_label("Daily Hard Stop in dollars"))
+    stop = page.locator("form").filter(has=page.get_by_label("Daily Hard Stop, dollars a day"))
     stop.get_by_role("textbox").fill("0.00000001")
     stop.get_by_role("button", name="Switch on").click()
     expect(page.locator("#budgets")).to_contain_text("Daily Hard Stop")
@@ -154,3 +154,14 @@ def test_a_budget_set_in_the_browser_refuses_the_next_call(page: Page, site: Sit
     stop.get_by_role("button", name="Change").click()
     expect(page.locator("#budgets")).to_contain_text("of $5.00")
     assert refused_with(site, secret) == 200
+    picture(page, "guardrails")
+
+    # A draft is tried out beside its form, and follows what is typed.
+    page.get_by_role("link", name="New budget").click()
+    page.get_by_label("Cap").fill("0.000001")
+    expect(page.locator("#preview")).to_contain_text("At the pace of the last 7 days this stops")
+    page.get_by_role("button", name="Backtest the last 30 days").click()
+    expect(page.locator("#backtest")).to_contain_text("It would have saved")
+    page.get_by_label("Cap").fill("1000")
+    expect(page.locator("#backtest")).to_contain_text("It would have stopped nothing")
+    picture(page, "budget-tried-out")

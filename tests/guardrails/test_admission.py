@@ -8,10 +8,12 @@ from collections import Counter as Tally
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
+from django.urls import resolve
 
 from billing.domain import keys as money_keys
 from billing.domain.events import Basis, Outcome, PriceStatus
@@ -215,6 +217,8 @@ async def test_presets_and_the_plan_refuse_with_codes_of_their_own(alice_app: Ca
         await sync(getattr(actions, preset), workspace=alice_app.acme, by=alice_app.cast.alice.actor, cap_usd="1")
     refusal = await alice_app.refused(USD + 1)
     assert (refusal.status, refusal.code) == (402, code)
+    where = resolve(urlsplit(refusal.facts["url"]).path)
+    assert where.url_name == ("guardrails" if preset == "quota" else "raise_new"), "a page that is there"
 
 
 def _quota_used_up(workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
+from guardrails.signals import audience
 from guardrails.signals.models import Notice, Preference
 from tests.cast import Cast
 from tests.signals.conftest import Spending
@@ -160,3 +161,15 @@ def test_seen_moves_forward_only(told: Notice, cast: Cast) -> None:
         actions.mark_seen(workspace=cast.acme, membership=cast.alice.membership, newest=older)
         assert Preference.objects.get().seen_id == told.pk
     assert datetime.now(UTC) > told.at
+
+
+def test_looking_at_the_inbox_is_no_choice_of_what_to_hear(told: Notice, cast: Cast, ann_client: Client) -> None:
+    ann_client.get("/w/acme/alerts/")
+    assert cast.ann.membership is not None
+    cast.ann.membership.role = "owner"
+    cast.ann.membership.save(update_fields=["role"])
+    with tenancy.entered(cast.acme):
+        (ann,) = [one for one in audience.hearers(cast.acme) if one.user == cast.ann.user]
+        assert (ann.preference.mail, ann.preference.weekly) == ("immediate", True), (
+            "what an owner hears, not what a viewer heard"
+        )

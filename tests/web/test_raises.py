@@ -68,7 +68,7 @@ def test_a_member_asks_the_owner_approves_and_the_cap_on_the_page_is_higher(
     assert set(acts(page_of(member))) == {"withdraw"}, "one's own request can be taken back, not approved"
     assert cap_now(cast.acme, budget) == 10
 
-    live = alice_client.get("/w/acme/guardrails/raises/live/").content.decode()
+    live = alice_client.get("/w/acme/guardrails/live/").content.decode()
     assert "<html" not in live, "a fragment"
     assert "Launch day" in live
     assert "1 waiting" in live

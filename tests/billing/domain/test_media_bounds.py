@@ -178,3 +178,15 @@ def test_a_field_of_unknown_price_has_no_bound_in_a_transcription() -> None:
     assert (
         quote("openai", "/v1/audio/transcriptions", {**body, "agents": "1"}, 0, rates("whisper-1")).amount_nano is None
     )
+
+
+def test_mistral_transcribes_by_the_minute() -> None:
+    usage = {"prompt_audio_seconds": 90, "prompt_tokens": 4, "completion_tokens": 300, "total_tokens": 1429}
+    found = extract("mistral", "/v1/audio/transcriptions", {"model": "voxtral-mini-2602", "text": "x", "usage": usage})
+    assert price(found, rates("voxtral-mini-2602", "mistral")).cost_nano == 4_500_000
+
+
+def test_a_batch_tier_that_nobody_prices_has_no_bound() -> None:
+    body = {"model": "gpt-audio", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5}
+    made = quote("openai", "/v1/batches/v1/chat/completions", body, 100, rates("gpt-audio"))
+    assert (made.amount_nano, made.refusal) == (None, "unpriced: service tier 'batch'")

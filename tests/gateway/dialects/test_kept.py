@@ -233,3 +233,13 @@ def test_what_a_batch_of_messages_must_say(gateway: GatewayProcess, shop: Shop) 
             f"{gateway.url}/anthropic/v1/messages/batches", json=body, headers={"x-api-key": shop.key}, timeout=20
         )
         assert answer.json()["error"]["code"] == "invalid_batch"
+
+
+def test_a_beta_without_a_bound_is_no_batch_either(claude: Anthropic, shop: Shop) -> None:
+    params: Any = {"model": "sim-small", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]}
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        claude.messages.batches.create(
+            requests=[{"custom_id": "a", "params": params}], extra_headers={"anthropic-beta": "skills-2025-10-02"}
+        )
+    assert "not offered" in str(refused.value)
+    assert shop.booked() == []
