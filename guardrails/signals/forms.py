@@ -21,7 +21,9 @@ class PreferenceForm(forms.Form):
     which = forms.ChoiceField(
         choices=((_EVERY, "Every budget"), (_SOME, "Only these")), label="About", widget=forms.Select, required=False
     )
-    budgets = forms.MultipleChoiceField(required=False, label="Budgets", widget=forms.CheckboxSelectMultiple)
+    budgets = forms.MultipleChoiceField(
+        required=False, label="Budgets", widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"})
+    )
     weekly = forms.BooleanField(required=False, label="Mail me the week in numbers, Monday mornings")
     quiet_from = forms.CharField(
         required=False, max_length=5, label="Quiet from", widget=forms.TextInput(attrs={"type": "time"})
