@@ -17,7 +17,7 @@ PRODUCTION = SLUICE_MODE=production SLUICE_HOME=/nonexistent SLUICE_PUBLIC_URL=h
 	DATABASE_URL=postgresql://sluice@127.0.0.1:5432/sluice REDIS_URL=redis://127.0.0.1:6379/0
 OUR_APPS = config gateway guardrails billing workspaces
 
-.PHONY: help up env env-dev test check format lock bench chaos e2e clean
+.PHONY: help up demo pictures env env-dev test check format lock bench chaos e2e clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ help: ## list the targets
 up: ## start everything on this machine: PostgreSQL, Redis, web and gateway, worker, simulator, inbox (Ctrl-C stops it)
 	@bin/env up
 	@exec $(PY) -m config.stack up --end-with-parent
+
+demo: ## the same with a demo workspace in it: three months of calls of a made-up product (prints the address and the login)
+	@bin/env up
+	@exec $(PY) -m config.stack up --end-with-parent --demo
 
 env: ## make .venv with what `make up` needs
 	@bin/env up
@@ -68,6 +72,10 @@ chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the boo
 e2e: env-dev ## only the browser tests
 	@bin/browser
 	@$(PY) -m pytest tests/e2e $(ARGS)
+
+pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pictures (about eight minutes)
+	@bin/browser
+	@SLUICE_PICTURES=1 $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
 
 clean: ## remove caches and .venv; SLUICE_HOME (./var) stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles

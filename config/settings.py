@@ -52,7 +52,7 @@ SHARED_APPS = [
     "guardrails.signals",
     "gateway",
 ]
-TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "guardrails"]
+TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "billing.saved", "guardrails"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 
 TENANT_MODEL = "workspaces.Workspace"

@@ -7,7 +7,6 @@ once. A background response is one attempt; each line of a batch is an attempt o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -80,9 +79,9 @@ class Afterwards:
 
     async def close(self) -> None:
         if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+            while not self._watcher.done():  # a cancellation that lands on work in a thread is lost (asgiref)
+                self._watcher.cancel()
+                await asyncio.wait([self._watcher], timeout=0.5)
         if self._errands:
             await asyncio.wait(self._errands, timeout=5)
 

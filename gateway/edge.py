@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from gateway import jsonbody
 from gateway.errors import BadRequest, HeadersTooLarge, InvalidKey, MethodNotAllowed, TooLarge, TooSlow, Unsupported
+from gateway.hop.wishes import take_wishes
 from gateway.multipart import boundary_of
 from workspaces.ids import uuid7_text
 
@@ -129,6 +130,7 @@ def read_head(scope: Scope, call_id: str) -> Request:
     query = scope["query_string"]
     if query:
         _refuse_key_in(query)
+    most_retries, fallbacks = take_wishes(sluice) if sluice else (None, True)
     return Request(
         call_id=call_id,
         started=time.perf_counter(),
@@ -138,6 +140,8 @@ def read_head(scope: Scope, call_id: str) -> Request:
         sluice=sluice,
         forwarded=forwarded,
         content_length=_content_length(found),
+        most_retries=most_retries,
+        fallbacks=fallbacks,
     )
 
 

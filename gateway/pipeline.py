@@ -29,7 +29,6 @@ from gateway.errors import GatewayError, ProviderBadResponse
 from gateway.forward import failed
 from gateway.hop.onward import onward
 from gateway.hop.trip import Trip, breaker_open
-from gateway.hop.wishes import read_wishes
 from gateway.planning import Planned
 from gateway.provider_errors import refusal, safe_headers
 from gateway.providers.dialect import StreamMeter, may_be_whole, meter_of
@@ -49,8 +48,6 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     """One call to one of `gateway.endpoints`. Raises GatewayError or a guardrails Refusal while no answer has begun."""
     request = edge.read_head(scope, call_id)
     request.endpoint = endpoint.name
-    if request.sluice:
-        read_wishes(request)
     grant = await runtime.gate.policies.recognise(request.secret)
     room = runtime.uploads if endpoint.form else None
     body = await uploads.read(request, scope, receive, largest=runtime.max_body_bytes, room=room)

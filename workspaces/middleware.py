@@ -57,12 +57,10 @@ class WorkspaceMiddleware:
 def membership_of(request: HttpRequest, slug: str) -> Membership:
     if not SLUG.fullmatch(slug):
         raise Http404("no such workspace")
-    membership = (
-        Membership.objects.select_related("workspace")
-        .filter(user_id=cast("User", request.user).pk, workspace__slug=slug)
-        .exclude(workspace__state=WorkspaceState.DELETING)
-        .first()
-    )
+    rows = Membership.objects.select_related("workspace").filter(user_id=cast("User", request.user).pk)
+    mine = list(rows.exclude(workspace__state=WorkspaceState.DELETING).order_by("workspace__name", "workspace_id"))
+    request.memberships = mine  # type: ignore[attr-defined]  # the switcher shows them: one query serves both
+    membership = next((one for one in mine if one.workspace.slug == slug), None)
     if membership is None:
         raise Http404("no such workspace")
     return membership

@@ -19,6 +19,7 @@ from django.db.models.fields.json import KeyTextTransform
 
 from billing.domain.dimensions import MAX_TAG_KEY_CHARS, Dimension
 from billing.domain.keys import partition_of
+from billing.ledger import ranking
 from billing.ledger.rollups import MEASURES, NO_HOURS, NO_MONTHS, zone
 from billing.ledger.stream import MoneyStream
 from billing.models import (
@@ -39,6 +40,7 @@ from workspaces.models import Workspace
 TAG: Final = "tag:"
 MOST_DAYS: Final = 366 * 10
 MOST_DAYS_BY_HOUR: Final = 62
+MOST_TAGS_SHOWN: Final = 30
 
 
 class CannotAnswer(Invalid):
@@ -175,6 +177,13 @@ def totals(workspace: Workspace, days: Days, filters: Filters = NO_FILTERS) -> T
     return rows[0].totals if rows else Totals()
 
 
+RANKS: Final[Mapping[str, str]] = {
+    **{name: name for name in MEASURES},
+    "tokens": "input_tokens + cache_read_tokens + cache_write_tokens + output_tokens",
+}
+"""What groups can be ranked by -> the expression of its measure."""
+
+
 def by_value(
     workspace: Workspace,
     days: Days,
@@ -196,31 +205,150 @@ def grouped(
     filters: Filters = NO_FILTERS,
     limit: int = 100,
     rank_by: str = "cost_nano",
+    only: Sequence[tuple[str, ...]] | None = None,
 ) -> list[Row]:
-    """Sums by no, one or two dimensions, largest first.
+    """Sums by no, one or two dimensions, largest first; or of the groups `only`, in their order, those that are there.
 
     What concerns one dimension reads its own rollup (whole months from monthly rows); everything else the daily combinations.
     """
     _inside(workspace)
     _check(dimensions, filters)
-    if rank_by not in MEASURES:
-        raise CannotAnswer(f"cannot rank by {rank_by[:40]!r}: use one of {', '.join(MEASURES)}")
+    _check_rank(rank_by)
     single = _single(dimensions, filters)
     if single is None:
-        return _grouped_details(workspace, days, dimensions, filters, limit, rank_by)
+        shown = _ranked_details(workspace, days, dimensions, filters, limit, rank_by) if only is None else list(only)
+        return _grouped_details(workspace, days, dimensions, filters, shown)
     segments = list(_calendar(days, monthly=single not in NO_MONTHS))
-    values = _dearest(workspace, segments, single, filters, limit, rank_by) if dimensions else None
+    values = None
+    if dimensions:
+        dearest = only is None
+        values = (
+            _dearest(workspace, segments, single, filters, limit, rank_by)
+            if dearest
+            else [value for (value,) in only or ()]
+        )
     merged: dict[str, Totals] = {}
     for model, column, first, last in segments:
         rows = _values(model, column, workspace, single, first, last, filters)
         by = "dimension"  # one value: no group
         if values is not None:
-            rows, by = rows.filter(value__in=values), "value"
+            rows, by = _only_values(rows, column, first, last, values), "value"
         for group, *numbers in rows.values(by).annotate(**_sums()).values_list(by, *_SUM_NAMES):
             merged[group] = merged.get(group, Totals()) + _totals(numbers)
     if values is None:
         return [Row((), sums) for sums in merged.values()]
-    return [Row((value,), merged[value]) for value in values]
+    return [Row((value,), merged[value]) for value in values if value in merged]
+
+
+def ranked(
+    workspace: Workspace,
+    days: Days,
+    dimensions: Sequence[str],
+    *,
+    filters: Filters = NO_FILTERS,
+    limit: int,
+    rank_by: str = "cost_nano",
+) -> list[tuple[str, ...]]:
+    """The groups of one or two dimensions, largest first, without their sums: what an export then reads piece by piece (`grouped(only=)`)."""
+    _inside(workspace)
+    _check(dimensions, filters)
+    _check_rank(rank_by)
+    single = _single(dimensions, filters)
+    if single is None:
+        return [
+            tuple(v or "" for v in one) for one in _ranked_details(workspace, days, dimensions, filters, limit, rank_by)
+        ]
+    segments = list(_calendar(days, monthly=single not in NO_MONTHS))
+    return [(value,) for value in _dearest(workspace, segments, single, filters, limit, rank_by)]
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """A value whose spend changed, and by how much."""
+
+    dimension: str
+    value: str
+    now_nano: int
+    before_nano: int
+
+    @property
+    def change_nano(self) -> int:
+        return self.now_nano - self.before_nano
+
+
+def movers(workspace: Workspace, days: Days, dimensions: Sequence[str], *, limit: int = 8) -> list[Mover]:
+    """The values whose spend differs most from that of as many days before, of any of the dimensions."""
+    _inside(workspace)
+    _check((), dict.fromkeys(dimensions, ""))
+    before = days.before()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _MOVERS,
+            {
+                "workspace": workspace.pk, "dimensions": list(dimensions), "first": days.first, "limit": limit,
+                "months": sorted({day.replace(day=1) for day in ranking.days_between(before.first, days.last)}),
+                "days": ranking.days_between(before.first, days.last), "candidates": MOVER_CANDIDATES,
+            },
+        )  # fmt: skip
+        return [Mover(name, value, int(now or 0), int(was or 0)) for name, value, now, was in cursor.fetchall()]
+
+
+MOVER_CANDIDATES: Final = 400
+"""The values of each dimension that are looked at: those that spent most in the months concerned. Who is not among them moved less than
+the last of them spent."""
+_MOVERS: Final = """
+WITH candidates AS (
+    SELECT dimension, value FROM (
+        SELECT dimension, value, row_number() OVER (PARTITION BY dimension ORDER BY sum(cost_nano) DESC) AS place
+        FROM billing_rollup_month
+        WHERE workspace_id = %(workspace)s AND dimension = ANY(%(dimensions)s) AND month = ANY(%(months)s)
+        GROUP BY dimension, value
+    ) AS ranked WHERE place <= %(candidates)s
+)
+SELECT r.dimension, r.value, sum(r.cost_nano) FILTER (WHERE r.day >= %(first)s), sum(r.cost_nano) FILTER (WHERE r.day < %(first)s)
+FROM unnest(%(days)s::date[]) AS d(day)
+CROSS JOIN candidates AS c
+JOIN billing_rollup_day AS r ON r.workspace_id = %(workspace)s AND r.dimension = c.dimension AND r.day = d.day AND r.value = c.value
+GROUP BY r.dimension, r.value
+ORDER BY abs(sum(CASE WHEN r.day >= %(first)s THEN r.cost_nano ELSE -r.cost_nano END)) DESC, r.dimension, r.value LIMIT %(limit)s
+"""
+
+
+def hours_so_far(workspace: Workspace, now: datetime) -> tuple[Totals, Totals]:
+    """Today until now, and yesterday until the same time on the clock: a fair comparison for a day that is not over. Whole hours of
+    the rollup, so yesterday's running hour counts as far as it is a whole one."""
+    _inside(workspace)
+    clock = zone(workspace.time_zone)
+    local = now.astimezone(clock)
+    midnight = datetime.combine(local.date(), time(), clock)
+    day_before = datetime.combine(local.date() - timedelta(days=1), time(), clock)
+    until = datetime.combine(local.date() - timedelta(days=1), local.time(), clock)
+    rows = RollupHour.objects.filter(workspace_id=workspace.pk, dimension="", hour__gte=day_before, hour__lte=now)
+    today_sums, yesterday = Totals(), Totals()
+    for hour, *numbers in rows.values_list("hour", *MEASURES):
+        if hour >= midnight:
+            today_sums += Totals(*numbers)
+        elif hour < until.astimezone(UTC):
+            yesterday += Totals(*numbers)
+    return today_sums, yesterday
+
+
+def known_tags(workspace: Workspace, days: Days) -> list[str]:
+    """The tags that calls of the range had, as dimensions ("tag:plan"), by name."""
+    _inside(workspace)
+    rows = RollupMonth.objects.filter(
+        workspace_id=workspace.pk,
+        dimension__gt=TAG,
+        dimension__lt=TAG[:-1] + ";",
+        month__gte=days.first.replace(day=1),
+        month__lte=days.last,
+    )
+    return sorted(set(rows.order_by("dimension").values_list("dimension", flat=True).distinct()[:MOST_TAGS_SHOWN]))
+
+
+def _check_rank(rank_by: str) -> None:
+    if rank_by not in RANKS:
+        raise CannotAnswer(f"cannot rank by {rank_by[:40]!r}: use one of {', '.join(RANKS)}")
 
 
 Segment = tuple[type[RollupDay] | type[RollupMonth], str, date, date]
@@ -230,38 +358,47 @@ Segment = tuple[type[RollupDay] | type[RollupMonth], str, date, date]
 def _dearest(
     workspace: Workspace, segments: Sequence[Segment], dimension: str, filters: Filters, limit: int, rank_by: str
 ) -> list[str]:
-    """The values to show, ranked by one measure before the others are added up: of ten thousand customers a hundred are shown."""
-    parts, params = [], []
-    for model, column, first, last in segments:
-        own = " AND value = %s" if dimension in filters else ""
-        parts.append(
-            f"SELECT value, {rank_by} AS measure FROM {model._meta.db_table} "  # noqa: S608 - names of ours, checked by `grouped`
-            f"WHERE workspace_id = %s AND dimension = %s AND {column} BETWEEN %s AND %s{own}"
-        )
-        params += [workspace.pk, dimension, first, last, *([filters[dimension]] if own else [])]
-    query = f"SELECT value FROM ({' UNION ALL '.join(parts)}) AS r GROUP BY value ORDER BY sum(measure) DESC, value LIMIT %s"  # noqa: S608
-    with connection.cursor() as cursor:
-        cursor.execute(query, [*params, limit])
-        return [row[0] for row in cursor.fetchall()]
+    """The values to show, ranked by one measure before the others are added up."""
+    tables = [(model._meta.db_table, column, first, last) for model, column, first, last in segments]
+    return ranking.dearest(
+        workspace.pk, tables, dimension, limit=limit, measure=RANKS[rank_by], value=filters.get(dimension)
+    )
+
+
+def _ranked_details(
+    workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, limit: int, rank_by: str
+) -> list[Any]:
+    rows, names = _details(workspace, days, dimensions, filters)
+    if not names:
+        return []
+    found = rows.values(*names).annotate(measure=Sum(_measure(rank_by))).order_by(F("measure").desc(), *names)
+    return list(found.values_list(*names)[:limit])
+
+
+def _measure(rank_by: str) -> Any:
+    first, *others = RANKS[rank_by].split(" + ")
+    return sum((F(name) for name in others), start=F(first))
 
 
 def _grouped_details(
-    workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, limit: int, rank_by: str
+    workspace: Workspace, days: Days, dimensions: Sequence[str], filters: Filters, shown: Sequence[tuple[str, ...]]
 ) -> list[Row]:
     rows, names = _details(workspace, days, dimensions, filters)
     if not names:  # `values()` of nothing would group by everything
         whole = rows.aggregate(**_sums())
         return [Row((), _totals([whole[name] for name in _SUM_NAMES]))]
-    ranked = rows.values(*names).annotate(measure=Sum(rank_by)).order_by(F("measure").desc(), *names)
-    shown = list(ranked.values_list(*names)[:limit])
     for place, name in enumerate(names):
         wanted = {values[place] for values in shown}
         # A tag that a call does not have is NULL, which no list contains.
-        absent = Q(**{f"{name}__isnull": True}) if None in wanted else Q()
+        absent = Q(**{f"{name}__isnull": True}) if wanted & {None, ""} and name.startswith("tag_") else Q()
         rows = rows.filter(Q(**{f"{name}__in": wanted - {None}}) | absent)
     sums = rows.values(*names).annotate(**_sums()).values_list(*names, *_SUM_NAMES)
-    found = {row[: len(names)]: _totals(row[len(names) :]) for row in sums}
-    return [Row(tuple(value or "" for value in values), found[values]) for values in shown]
+    found: dict[tuple[str, ...], Totals] = {}
+    for row in sums:
+        key = tuple(value or "" for value in row[: len(names)])
+        found[key] = found.get(key, Totals()) + _totals(row[len(names) :])
+    plain = [tuple(value or "" for value in values) for values in shown]
+    return [Row(values, found[values]) for values in dict.fromkeys(plain) if values in found]
 
 
 def series(
@@ -295,7 +432,7 @@ def series(
     else:
         return _detailed_series(workspace, days, granularity, dimensions, filters, values)
     if values is not None and dimension:
-        rows = rows.filter(value__in=values)
+        rows = _only_values(rows, column, days.first, days.last, values)
     merged: dict[tuple[Any, str], Totals] = {}
     for start, value, *numbers in rows.values_list(column, "value", *MEASURES):
         key = (_bucket(start, granularity), value if dimension else "")
@@ -371,6 +508,13 @@ def _values(
         workspace_id=workspace.pk, dimension=dimension, **{f"{column}__gte": first, f"{column}__lte": last}
     )
     return rows.filter(value=filters[dimension]) if dimension in filters else rows
+
+
+def _only_values(rows: QuerySet[Any], column: str, first: date, last: date, values: Sequence[str]) -> QuerySet[Any]:
+    """Only some values. Days are then named one by one, so that the index is probed for each instead of read through."""
+    if column == "day" and (last - first).days < ranking.LISTED_DAYS:
+        rows = rows.filter(day__in=ranking.days_between(first, last))
+    return rows.filter(value__in=values)
 
 
 def _details(
@@ -520,6 +664,36 @@ def _with_corrections(workspace: Workspace, charges: list[Entry]) -> list[Logged
     for row in rows.order_by("leg"):
         corrections.setdefault(row.rid, []).append(row)
     return [LoggedCall(charge, tuple(corrections.get(charge.rid, ()))) for charge in charges]
+
+
+def call_of(workspace: Workspace, given: UUID) -> UUID | None:
+    """The call that an id names: its own, or one of its attempts'. None where the books have neither."""
+    _inside(workspace)
+    try:
+        made = datetime.fromtimestamp(made_at_ms(given) / 1000, UTC)
+    except ValueError:
+        return None
+    window = (made - timedelta(seconds=10), made + timedelta(hours=1))
+    rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, leg=0)
+    return rows.filter(Q(call_id=given) | Q(rid=given)).values_list("call_id", flat=True).first()
+
+
+def dimensions_with(workspace: Workspace, value: str) -> list[str]:
+    """The dimensions that a call ever had this value in, as far as the months' rollup knows (sessions: the days')."""
+    _inside(workspace)
+    names = [name for name in _DIMENSIONS if name not in NO_MONTHS]
+    rows = RollupMonth.objects.filter(workspace_id=workspace.pk, dimension__in=names, value=value)
+    found = set(rows.values_list("dimension", flat=True).distinct())
+    if not found:
+        kept = RollupDay.objects.filter(workspace_id=workspace.pk, dimension__in=list(NO_MONTHS), value=value)
+        found = set(kept.values_list("dimension", flat=True)[:1])
+    return [name for name in _SEARCHED if name in found]
+
+
+_SEARCHED: Final = (
+    "customer", "feature", "agent", "model", "user", "session", "member", "department", "virtual_key", "environment", "provider",
+)  # fmt: skip
+"""Where a word that fits several dimensions is meant first."""
 
 
 def open_attempts(workspace: Workspace) -> int:

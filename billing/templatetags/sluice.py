@@ -25,9 +25,17 @@ def usd(nano: int | None) -> str:
 
 
 @register.filter
+def usd_round(nano: int | None) -> str:
+    """Nano-dollars without cents where there are hundreds of dollars: for the ends of an interval, which are no exact numbers."""
+    if nano is None or abs(nano) < 100 * money.NANO_PER_USD:
+        return usd(nano)
+    return f"${round(nano / money.NANO_PER_USD):,}"
+
+
+@register.filter
 def usd_exact(nano: int | None) -> str:
     """Nano-dollars to the last digit, for titles and price lines."""
-    return "" if nano is None else f"${money.usd_text(nano)}"
+    return "" if nano is None else f"{'-' if nano < 0 else ''}${money.usd_text(abs(nano))}"
 
 
 @register.filter

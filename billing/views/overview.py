@@ -1,23 +1,30 @@
-"""The overview: how much, by what, and the calls as they come; before the first call, the four steps to it.
+"""The overview: how much, who and what for, where it is heading, which lever; before the first call, the four steps to it.
 
-The page asks for its fragment (`overview_live`) every second and a half while somebody looks, every second before the first call.
-The version in the address makes that cheap: when nothing was booked and no step was done since, the answer is 204 after one read by key.
+The page asks for its pulse (`overview_live`: figures and newest calls) every second and a half while somebody looks, every second before the
+first call. The version in the address makes that cheap: when nothing was booked and no step was done since, the answer is 204 after one read by key.
+The rest of the page (`overview_spend`) is asked for every 20 seconds in the same way.
 """
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from billing.domain.dimensions import OTHER, Dimension
+from billing.domain.dimensions import Dimension
+from billing.domain.forecast import WINDOW_DAYS, Forecast, Maturity, forecast
 from billing.ledger import queries
-from billing.ledger.queries import Days, Granularity, Totals
+from billing.ledger.queries import CannotAnswer, Days, Granularity, Totals
+from billing.ledger.rollups import zone
 from billing.views import calls as call_views
-from billing.views import reads
+from billing.views import panels, question, reads, spend
+from billing.views.naming import Names
+from billing.views.panels import Place
+from billing.views.reads import Mark
 from workspaces.roles import Action, may
 from workspaces.views import reads as workspace_reads
 from workspaces.views import test_call
@@ -26,36 +33,64 @@ from workspaces.views.virtual_keys import snippet_tabs
 
 LIVE_CALLS = 8
 CHART_DAYS = 30
-CHART_SERIES = 5
-BREAKDOWN_ROWS = 6
-MOST_KEYS = 200
+BREAKDOWN_ROWS = 7
+MOVERS = 6
+MOVER_DAYS = 7
+MOVING = (Dimension.CUSTOMER, Dimension.FEATURE, Dimension.AGENT, Dimension.MODEL)
+STACKS = (
+    Dimension.FEATURE, Dimension.MODEL, Dimension.CUSTOMER, Dimension.AGENT, Dimension.MEMBER, Dimension.DEPARTMENT, Dimension.PROVIDER,
+    Dimension.VIRTUAL_KEY, Dimension.ENVIRONMENT,
+)  # fmt: skip
 _STARTING = "s"
 _RUNNING = "r"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a page or fragment is made from: the stage, the books' mark, and before the first call the steps done."""
+
+    mark: Mark
+    done: int = 0
+
+    @property
+    def version(self) -> str:
+        return f"{_RUNNING}{self.mark.seq}" if self.mark.has_calls else f"{_STARTING}{self.done}"
 
 
 @workspace_page(Action.SEE_SPEND)
 def overview(request: HttpRequest) -> HttpResponse:
     request.session["last_workspace"] = workspace_of(request).slug
-    return page(request, "billing/overview.html", "overview", _context(request, was_starting=False))
+    look = _look(request)
+    context = _context(request, look)
+    if look.mark.has_calls:
+        context |= _spend(request, look, context["pulse"]["by_day"])
+    return page(request, "billing/overview.html", "overview", context)
 
 
 @workspace_page(Action.SEE_SPEND)
 def overview_live(request: HttpRequest) -> HttpResponse:
     seen = request.GET.get("seen", "")
-    version = _version(request)
-    if seen == version:
+    look = _look(request)
+    if seen == look.version:
         return HttpResponse(status=204)
-    context = _context(request, was_starting=seen.startswith(_STARTING))
+    context = _context(request, look) | {"is_fragment": True}
+    if seen.startswith(_STARTING) and look.mark.has_calls:  # the first call: the whole page comes into being
+        context |= _spend(request, look, context["pulse"]["by_day"]) | {"celebrates": True}
     return render(request, "billing/overview_pulse.html", framed(request, "overview") | context)
 
 
-def _version(request: HttpRequest) -> str:
-    """What the fragment was made from: the stage, the books' mark, and before the first call the steps done."""
-    workspace = workspace_of(request)
-    mark = reads.mark(workspace.pk)
-    if mark.has_calls:
-        return f"{_RUNNING}{mark.seq}"
-    return f"{_STARTING}{_done_before_calls(request)}"
+@workspace_page(Action.SEE_SPEND)
+def overview_spend(request: HttpRequest) -> HttpResponse:
+    look = _look(request)
+    if request.GET.get("seen", "") == look.version:
+        return HttpResponse(status=204)
+    context = _spend(request, look, None)
+    return render(request, "billing/overview_spend.html", framed(request, "overview") | context)
+
+
+def _look(request: HttpRequest) -> _Look:
+    mark = reads.mark(workspace_of(request).pk)
+    return _Look(mark) if mark.has_calls else _Look(mark, _done_before_calls(request))
 
 
 def _done_before_calls(request: HttpRequest) -> int:
@@ -65,25 +100,26 @@ def _done_before_calls(request: HttpRequest) -> int:
     return has_credential + 2 * has_key
 
 
-def _context(request: HttpRequest, *, was_starting: bool) -> dict[str, Any]:
-    version = _version(request)
+def _context(request: HttpRequest, look: _Look) -> dict[str, Any]:
+    version = look.version
     pulse: dict[str, Any] = {"version": version, "url": f"{url(request, 'overview_live')}?seen={version}"}
     context: dict[str, Any] = {
         "pulse": pulse,
         "calls_url": url(request, "calls"),
+        "explorer_url": url(request, "explorer"),
         "keys_new_url": url(request, "key_new"),
-        **test_call.offered(request),
+        **test_call.offered(request, surely=look.mark.has_calls),
     }
     pulse["can_call"] = context["can_call"]
-    if version.startswith(_STARTING):
-        pulse |= _onboarding(request, int(version[1:]))
+    if not look.mark.has_calls:
+        pulse |= _onboarding(request, look.done)
         context["snippets"] = snippet_tabs("start")
     else:
         pulse |= _figures(request)
-        pulse["celebrates"] = was_starting
     return context
 
 
+# --- Before the first call --------------------------------------------------------------------------------------------
 def _onboarding(request: HttpRequest, done: int) -> dict[str, Any]:
     role = membership_of(request).role
     has_credential, has_key = bool(done & 1), bool(done & 2)
@@ -109,28 +145,52 @@ def _step(name: str, title: str, text: str, is_done: bool, allowed: bool, where:
     }  # fmt: skip
 
 
+# --- Figures and newest calls: with every look ------------------------------------------------------------------------
 def _figures(request: HttpRequest) -> dict[str, Any]:
-    workspace = workspace_of(request)
-    month = queries.month_to_date(workspace, timezone.now())
+    workspace, now = workspace_of(request), timezone.now()
+    month = queries.month_to_date(workspace, now)
     today = month.last
-    last_month = Days((month.first - timedelta(days=1)).replace(day=1), month.first - timedelta(days=1))
-    charted = Days(today - timedelta(days=CHART_DAYS - 1), today)
-    read = Days(min(last_month.first, charted.first), today)
-    by_day = {point.start: point.totals for point in queries.series(workspace, read, Granularity.DAY)}
+    last_month = question.preset_days("last_month", today)
+    read = Days(min(last_month.first, today - timedelta(days=WINDOW_DAYS)), today)
+    by_day: dict[Any, Totals] = {
+        point.start: point.totals for point in queries.series(workspace, read, Granularity.DAY)
+    }
+    so_far, yesterday = queries.hours_so_far(workspace, now)
     this_month = _added(by_day, month)
-    by_model = _by_model(request, Days(min(month.first, charted.first), today))
+    same_days = _added(by_day, question.period_before(month, "month"))
     shows_calls = may(membership_of(request).role, Action.SEE_CALLS)
-    names: dict[str, str] = {}
     return {
-        "today": _plain(by_day.get(today, Totals())),
-        "yesterday": _plain(by_day.get(today - timedelta(days=1), Totals())),
+        "by_day": by_day,
+        "today": _plain(so_far),
+        "today_change": spend.change(so_far.cost_nano, yesterday.cost_nano),
         "month": _plain(this_month),
-        "last_month": _plain(_added(by_day, last_month)),
+        "month_change": spend.change(this_month.cost_nano, same_days.cost_nano),
         "month_start": month.first,
-        "chart": _chart(by_day, by_model, charted),
-        "by_model": _models(request, by_model, month, this_month),
-        "by_key": _keys(request, month, this_month, names),
-        "calls": call_views.recent(request, LIVE_CALLS, names) if shows_calls else [],
+        "forecast": _forecast(by_day, month, _added(by_day, last_month), now.astimezone(zone(workspace.time_zone))),
+        "extra": panels.shown(request, Place.FIGURE),
+        "calls": call_views.recent(request, LIVE_CALLS, {}) if shows_calls else [],
+    }
+
+
+def _forecast(by_day: dict[Any, Totals], month: Days, last_month: Totals, local: datetime) -> dict[str, Any]:
+    """The month's end as it looks now, beside what the last month came to."""
+    seen: Forecast = forecast(
+        {day: totals.cost_nano for day, totals in by_day.items()},
+        first=month.first,
+        last=(month.first + timedelta(days=32)).replace(day=1) - timedelta(days=1),
+        today=month.last,
+        elapsed=(local.hour * 60 + local.minute) / 1440,
+    )
+    return {
+        "is_known": seen.maturity is not Maturity.NONE,
+        "is_guess": seen.maturity is Maturity.GUESS,
+        "expected_nano": seen.expected_nano,
+        "low_nano": seen.low_nano,
+        "high_nano": seen.high_nano,
+        "last": seen.last,
+        "history_days": seen.history_days,
+        "last_month_nano": last_month.cost_nano,
+        "change": spend.change(seen.expected_nano, last_month.cost_nano),
     }
 
 
@@ -145,77 +205,72 @@ def _plain(totals: Totals) -> dict[str, int]:
         "calls": totals.calls,
         "errors": totals.errors,
         "tokens": totals.tokens,
-        "input_tokens": totals.tokens - totals.output_tokens,
-        "output_tokens": totals.output_tokens,
     }
 
 
-def _by_model(request: HttpRequest, days: Days) -> dict[str, dict[Any, Totals]]:
-    """Model -> day -> totals, for the models that cost most, dearest first."""
+# --- Spend, movers, budgets, signals: every 20 seconds ----------------------------------------------------------------
+def _spend(request: HttpRequest, look: _Look, by_day: dict[Any, Totals] | None) -> dict[str, Any]:
+    """`by_day`: the workspace's totals of the charted days, where they are known already."""
     workspace = workspace_of(request)
-    ranked = queries.by_value(workspace, days, Dimension.MODEL, limit=BREAKDOWN_ROWS)
-    found: dict[str, dict[Any, Totals]] = {row.value: {} for row in ranked}
-    for point in queries.series(workspace, days, Granularity.DAY, dimension=Dimension.MODEL, values=list(found)):
-        found[point.value][point.start] = point.totals
-    return found
-
-
-def _chart(by_day: dict[Any, Totals], by_model: dict[str, dict[Any, Totals]], days: Days) -> dict[str, Any]:
-    """Spend by day, stacked by the dearest models; the rest of each day is the last series."""
-    named = list(by_model)[:CHART_SERIES]
-    rows = []
-    for day in _span(days):
-        values = [by_model[name].get(day, Totals()).cost_nano for name in named]
-        whole = by_day.get(day, Totals()).cost_nano
-        rows.append({"date": day, "values": [*values, whole - sum(values)], "total": whole})
-    names = ["Other" if name == OTHER else name for name in named]
-    if any(row["values"][-1] for row in rows) or not names:  # type: ignore[index]
-        names.append("Other")
+    today = queries.today(workspace, timezone.now())
+    days = Days(today - timedelta(days=CHART_DAYS - 1), today)
+    names = Names(request)
+    asked = question.Question(days=days, preset="30d", by=_stacked_by(request, look), compares=False)
+    found = spend.answer_by_day(workspace, asked, names, rows=BREAKDOWN_ROWS, by_day=by_day)
+    changed = _movers(request, today, names)
     return {
-        "series": [{"name": name, "colour": number} for number, name in enumerate(names, start=1)],
-        "days": [row | {"values": row["values"][: len(names)]} for row in rows],  # type: ignore[index]
-    }
+        "spend": {
+            "url": f"{url(request, 'overview_spend')}?by={asked.by}&seen={look.version}",
+            "chart": spend.chart(request, asked, found, names, "Spend by day"),
+            "rows": spend.rows(request, asked, found, names),
+            "title": question.title_of(asked.by),
+            "explorer_url": f"{url(request, 'explorer')}?{asked.query()}",
+            "stacks": [
+                {"name": name.value, "title": question.title_of(name), "url": f"?by={name}#spend", "is_current": name == asked.by}
+                for name in STACKS
+            ],
+        },
+        "movers": changed,
+        "movers_url": f"{url(request, 'explorer')}?{question.Question(days=question.preset_days('7d', today), preset='7d').query()}",
+        "panels": panels.shown(request, Place.MAIN),
+        "signals": panels.shown(request, Place.STATUS),
+    }  # fmt: skip
 
 
-def _span(days: Days) -> list[date]:
-    return [days.first + timedelta(days=number) for number in range((days.last - days.first).days + 1)]
+def _stacked_by(request: HttpRequest, look: _Look) -> str:
+    asked = request.GET.get("by", "")
+    try:
+        if asked:
+            return queries.check_dimension(asked)
+    except CannotAnswer:
+        pass  # an address somebody wrote by hand: the usual one is shown
+    return Dimension.FEATURE if look.mark.has_features else Dimension.MODEL
 
 
-def _models(
-    request: HttpRequest, by_model: dict[str, dict[Any, Totals]], month: Days, whole: Totals
-) -> list[dict[str, Any]]:
-    sums = {name: _added(by_day, month) for name, by_day in by_model.items()}
-    rows = [
-        (name, totals, f"{url(request, 'calls')}?{call_views.query(model=name)}")
-        for name, totals in sums.items()
-        if totals.attempts
+def _movers(request: HttpRequest, today: date, names: Names) -> list[dict[str, Any]]:
+    """What changed most since the week before; until yesterday, because today is not over."""
+    workspace = workspace_of(request)
+    last = today - timedelta(days=1)
+    days = Days(last - timedelta(days=MOVER_DAYS - 1), last)
+    found: list[queries.Mover] = []
+    for one in queries.movers(workspace, days, MOVING, limit=4 * MOVERS):
+        # An agent, its only feature and their only model move together: that is one piece of news.
+        told = any(abs(one.change_nano - known.change_nano) * 50 < abs(one.change_nano) for known in found)
+        if one.change_nano and not told:
+            found.append(one)
+    found = found[:MOVERS]
+    most = max((abs(one.change_nano) for one in found), default=0)
+    asked = question.Question(days=days, preset="")
+    return [
+        {
+            "name": names.of(one.dimension, one.value),
+            "dimension": question.title_of(one.dimension),
+            "now_nano": one.now_nano,
+            "before_nano": one.before_nano,
+            "change": spend.change(one.now_nano, one.before_nano),
+            "size": abs(one.change_nano),
+            "most": most,
+            "url": f"{url(request, 'explorer')}?{asked.with_filter(one.dimension, one.value)}",
+        }
+        for one in found
     ]
-    rows.sort(key=lambda row: (-row[1].cost_nano, row[0]))
-    return _breakdown(rows, whole)
-
-
-def _keys(request: HttpRequest, month: Days, whole: Totals, names: dict[str, str]) -> list[dict[str, Any]]:
-    """By key. The many keys of test calls, each used once, are one row. Adds the keys' names to `names`."""
-    found = queries.by_value(workspace_of(request), month, Dimension.VIRTUAL_KEY, limit=MOST_KEYS)
-    names |= workspace_reads.key_names(workspace_of(request), {row.value for row in found})
-    tests = [row.totals for row in found if names[row.value] == workspace_reads.TEST_CALL_KEY]
-    rows = [
-        (names[row.value], row.totals, f"{url(request, 'calls')}?{call_views.query(key=row.value)}")
-        for row in found
-        if names[row.value] != workspace_reads.TEST_CALL_KEY
-    ]
-    if tests:
-        rows.append(("Test calls", sum(tests, Totals()), ""))
-    rows.sort(key=lambda row: (-row[1].cost_nano, row[0]))
-    return _breakdown(rows[:BREAKDOWN_ROWS], whole)
-
-
-def _breakdown(rows: list[tuple[str, Totals, str]], whole: Totals) -> list[dict[str, Any]]:
-    """Rows for `billing/breakdown.html`, with an "Other" row for what is beyond them."""
-    shown = [
-        {"name": name, "url": where, "whole_nano": whole.cost_nano, **_plain(totals)} for name, totals, where in rows
-    ]
-    rest = whole - sum((totals for _, totals, _ in rows), Totals())
-    if rows and (rest.cost_nano > 0 or rest.calls > 0):
-        shown.append({"name": "Other", "url": "", "whole_nano": whole.cost_nano, **_plain(rest)})
-    return shown

@@ -1,4 +1,7 @@
-"""`python -m config.stack up` (what `make up` runs) and `python -m config.stack heartbeat` (is the worker listening? exit 0 or 1)."""
+"""`python -m config.stack up` (what `make up` and, with `--demo`, `make demo` run) and `python -m config.stack heartbeat`.
+
+The latter says whether the worker is listening: exit 0 or 1.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,17 @@ def main() -> int:
     start.add_argument(
         "--end-with-parent", action="store_true", help="stop when the process that started this one ends"
     )
+    start.add_argument("--demo", action="store_true", help="with the demo workspace, made when it is not there yet")
     commands.add_parser("heartbeat", help="exit 0 when a worker took a message lately")
     options = parser.parse_args()
     if options.command == "heartbeat":
         age_s = heartbeat_age_s(Environment.read().redis("SLUICE_BROKER_URL", 1), HEARTBEAT_KEY)
         return 0 if age_s is not None and age_s < DEAF_AFTER_S else 1
     if not options.end_with_parent:
-        return up()
+        return up(demo=options.demo)
     parent = os.getppid()
     die_with_parent(signal.SIGTERM)
-    return up(parent=parent) if os.getppid() == parent else 1
+    return up(parent=parent, demo=options.demo) if os.getppid() == parent else 1
 
 
 if __name__ == "__main__":

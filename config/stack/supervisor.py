@@ -48,9 +48,12 @@ class Stopped(Exception):
 class Supervisor:
     """The parts of one SLUICE_HOME."""
 
-    def __init__(self, environment: Environment, *, home: Home, parent: int | None = None) -> None:
+    def __init__(
+        self, environment: Environment, *, home: Home, parent: int | None = None, with_demo: bool = False
+    ) -> None:
         self.environment = environment
         self.parent = parent  # the make that started us, if one did
+        self.with_demo = with_demo
         self.home = home
         self.port = environment.number("SLUICE_PORT", low=1, high=65535)
         self.drain_s = environment.number("SLUICE_DRAIN_SECONDS", high=3600)
@@ -62,6 +65,7 @@ class Supervisor:
         self.child_environment = inherited(**self.values, PYTHONUNBUFFERED="1")
         self.listener: socket.socket | None = None
         self.migration: subprocess.Popen[bytes] | None = None
+        self.demo: subprocess.Popen[bytes] | None = None
         self.stores: list[Part] = []
         self.sides: list[Part] = []  # what the application talks to besides its stores
         self.apps: list[Part] = []
@@ -247,6 +251,9 @@ class Supervisor:
             "",
             f"Sluice is up after {time.monotonic() - began:.1f} s: open {self.values['SLUICE_PUBLIC_URL']}   (Ctrl-C stops everything)",
         )
+        if self.with_demo:
+            say("demo", "writing three months of calls; this takes about three minutes the first time")
+            self.demo = self._python("manage.py", "demo", log=self.home.logs / "demo.log")
 
     def _prepare_stores(self) -> None:
         if self.postgres:
@@ -285,11 +292,21 @@ class Supervisor:
             time.sleep(LOOK_EVERY_S)
             for part in (*self.stores, *self.sides, *self.apps):
                 self._look_after(part)
+            self._tell_of_the_demo()
             if self.parent is not None and is_interrupted(self.parent):
                 raise Stopped("make was interrupted")
             if time.monotonic() >= check_at:
                 check_at = time.monotonic() + CHECK_EVERY_S
                 self._check()
+
+    def _tell_of_the_demo(self) -> None:
+        """The end of its log, once it is there: the address and the login, or why not."""
+        if self.demo is not None and (code := self.demo.poll()) is not None:
+            self.demo = None
+            log = self.home.logs / "demo.log"
+            print(tail(log, 4 if code == 0 else 15), flush=True)
+            if code:
+                say("demo", f"{describe_exit(code)} (log: {log})")
 
     def _look_after(self, part: Part) -> None:
         if part.has_died():
@@ -337,8 +354,9 @@ class Supervisor:
         """First who takes work, then who does it, then what they talk to, the stores last."""
         if self.listener is not None:
             self.listener.close()
-        if self.migration is not None:
-            end(self.migration, steps=[(signal.SIGTERM, 5)])
+        for helper in (self.migration, self.demo):
+            if helper is not None:
+                end(helper, steps=[(signal.SIGTERM, 5)])
         webs = [part for part in self.apps if part.name != "worker"]
         workers = [part for part in self.apps if part.name == "worker"]
         for stage in (webs, [*workers, *self.sides], self.stores):
@@ -347,7 +365,7 @@ class Supervisor:
         say("stopped")
 
 
-def up(*, parent: int | None = None) -> int:
+def up(*, parent: int | None = None, demo: bool = False) -> int:
     """The command. Returns the exit code."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys (SECURITY S14)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -356,7 +374,7 @@ def up(*, parent: int | None = None) -> int:
     try:
         home = Home.open(Environment.read().home, enterable_by_others=rootless() == "nobody")
         home.remove_run_file()  # left by one that was killed: it must not be taken for somebody's settings
-        Supervisor(Environment.read(), home=home, parent=parent).run()
+        Supervisor(Environment.read(), home=home, parent=parent, with_demo=demo).run()
     except (StackError, BadEnvironment) as error:
         print(f"\nmake up: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Exists, Max, Q, QuerySet, Subquery
 
 from guardrails.signals.models import Delivery, DeliveryState, Endpoint, Kind, Notice, Preference
 from workspaces.errors import NotThere
@@ -49,16 +49,11 @@ def kinds(workspace: Workspace) -> list[str]:
 
 def unseen(workspace: Workspace, membership: Membership) -> int:
     """How many open notices came since the member last looked, up to `MOST_COUNTED`."""
-    seen = (
-        Preference.objects.filter(workspace_id=workspace.pk, user_id=membership.user_id)
-        .values_list("seen_id", flat=True)
-        .first()
+    looked = Preference.objects.filter(workspace_id=workspace.pk, user_id=membership.user_id, seen_id__isnull=False)
+    rows = notices(workspace).exclude(kind=Kind.DIGEST)  # one query: the bell is on every page
+    rows = rows.filter(
+        Q(id__gt=Subquery(looked.values("seen_id")[:1])) | Q(~Exists(looked), made_at__gte=membership.created_at)
     )
-    rows = notices(workspace).exclude(kind=Kind.DIGEST)
-    if seen is not None:
-        rows = rows.filter(id__gt=seen)
-    else:
-        rows = rows.filter(made_at__gte=membership.created_at)
     return len(rows.order_by("-id").values_list("id", flat=True)[:MOST_COUNTED])
 
 

@@ -21,7 +21,7 @@ from guardrails.models import Budget
 from guardrails.signals import actions, audience, mail, queries
 from guardrails.signals.forms import PreferenceForm, SpendLineForm
 from guardrails.signals.letters import Reader, about, letter_of
-from guardrails.signals.models import Kind, Notice, Preference, Severity, SpendLine
+from guardrails.signals.models import DeliveryState, Kind, Notice, Preference, Severity, SpendLine
 from guardrails.signals.outlooks import line as line_of
 from workspaces.errors import NotThere, Refused
 from workspaces.models import Workspace, WorkspaceState
@@ -108,7 +108,7 @@ def alert(request: HttpRequest, notice_id: UUID) -> HttpResponse:
     workspace = workspace_of(request)
     notice = queries.notice(workspace, notice_id)
     letter = letter_of(notice, Reader(workspace, ZoneInfo(workspace.time_zone)))
-    told = notice.deliveries.exclude(user_id=None).count()
+    told = notice.deliveries.filter(state=DeliveryState.SENT).exclude(user_id=None).count()
     context = {
         "notice": _row(request, notice),
         "letter": letter,

@@ -75,15 +75,15 @@ def test_a_newcomer_goes_from_sign_up_to_the_number_on_the_dashboard(page: Page,
     expect(page.get_by_text("That is your first call")).to_be_visible()
     expect(page.locator("[data-figure=month-usd]")).to_contain_text(re.compile(r"\$0\.0*[1-9]"))
     expect(page.locator("[data-figure=month-tokens]")).not_to_have_text("0")
-    expect(page.locator("#by-model")).to_contain_text("sim-small")
-    expect(page.locator("#by-key")).to_contain_text("Shop assistant")
+    expect(page.locator("#spend-table")).to_contain_text("sim-small")
+    expect(page.locator("#live-calls")).to_contain_text("Shop assistant")
 
     # The button makes another one, and its result says what it cost.
     page.get_by_role("button", name="Send a test call").click()
     expect(page.locator("#test-call-result")).to_contain_text("The call went through")
     expect(page.locator("#test-call-result")).to_contain_text(re.compile(r"Cost\s*\$0\.0"))
     expect(page.locator("[data-figure=month-calls]")).to_have_text("2", timeout=5_000)
-    expect(page.locator("#by-key")).to_contain_text("Test calls")
+    expect(page.locator("#live-calls")).to_contain_text("Test call")
 
     # One call's page says how the cent came about and what it was for.
     page.get_by_role("link", name="Calls", exact=True).click()
@@ -158,10 +158,10 @@ def test_a_budget_set_in_the_browser_refuses_the_next_call(page: Page, site: Sit
 
     # A draft is tried out beside its form, and follows what is typed.
     page.get_by_role("link", name="New budget").click()
-    page.get_by_label("Cap").fill("0.000001")
+    page.get_by_label("Cap", exact=True).fill("0.000001")
     expect(page.locator("#preview")).to_contain_text("At the pace of the last 7 days this stops")
     page.get_by_role("button", name="Backtest the last 30 days").click()
     expect(page.locator("#backtest")).to_contain_text("It would have saved")
-    page.get_by_label("Cap").fill("1000")
+    page.get_by_label("Cap", exact=True).fill("1000")
     expect(page.locator("#backtest")).to_contain_text("It would have stopped nothing")
     picture(page, "budget-tried-out")

@@ -120,7 +120,7 @@ def assert_keeps_to_the_policy(answer: Any) -> None:
     assert answer["X-Frame-Options"] == "DENY"
     assert answer["Referrer-Policy"] == "same-origin"
     assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
-    page = answer.content.decode()
+    page = (b"".join(answer.streaming_content) if answer.streaming else answer.content).decode()
     for pattern in INLINE:
         assert not pattern.search(page), f"{pattern.pattern}: {pattern.search(page)}"
 
@@ -193,6 +193,7 @@ def test_the_sidebar_leads_to_every_page_of_a_role_and_marks_the_one_that_is_ope
     linked = re.findall(r'<a class="nav-item" href="/w/acme/([^"]*)"( aria-current="page")?', page)
     assert [path for path, _ in linked] == [
         "",
+        "explorer/",
         "calls/",
         "guardrails/",
         "alerts/",

@@ -338,3 +338,58 @@ def test_an_address_that_the_api_does_not_have_is_answered_in_its_own_words(api:
 def test_a_missing_slash_costs_neither_method_nor_body(api: Api) -> None:
     answer = api("alice").post(ACME + "virtual-keys?x=1", {"name": "prod"}, format="json")
     assert (answer.status_code, answer["Location"]) == (308, ACME + "virtual-keys/?x=1")
+
+
+# --- Aliases and the rules of repeating -------------------------------------------------------------------------------
+def test_an_alias_is_made_shown_changed_and_deleted_and_each_step_is_audited(api: Api, cast: Cast) -> None:
+    alice = api("alice")
+    body = {"name": "fast", "targets": ["openai/gpt-4o-mini", {"provider": "anthropic", "model": "claude-haiku-4-5"}]}
+    made = alice.post(ACME + "aliases/", body, format="json")
+    assert made.status_code == 201, made.content
+    assert [target["provider"] for target in made.json()["targets"]] == ["openai", "anthropic"]
+    assert "no_answer" not in made.json()["fallback_on"]
+    address = f"{ACME}aliases/{made.json()['id']}/"
+    changed = alice.patch(address, {"fallback_on": ["rate_limited"]}, format="json")
+    assert (changed.status_code, changed.json()["fallback_on"]) == (200, ["rate_limited"])
+    again = alice.post(ACME + "aliases/", body, format="json")
+    assert (again.status_code, again.json()["code"]) == (409, "taken")
+    assert alice.delete(address).status_code == 204
+    actions_seen = [row["action"] for row in alice.get(ACME + "audit/").json()["results"]]
+    assert actions_seen[:3] == ["alias.delete", "alias.change", "alias.create"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"name": "a/b"}, {"name": "a b"}, {"name": ""}, {"targets": []}, {"targets": ["gpt-4o"]}, {"targets": ["nobody/gpt-4o"]},
+     {"targets": ["openai/gpt 4o"]}, {"targets": ["openai/gpt-4o"] * 2}, {"targets": [{"provider": "openai", "model": "x", "base_url": "http://x"}]},
+     {"targets": [{"provider": "openai", "model": "x", "credential": "00000000-0000-7000-8000-000000000000"}]}, {"targets": [7]},
+     {"fallback_on": ["always"]}, {"fallback_on": "rate_limited"}],
+)  # fmt: skip
+def test_an_alias_that_makes_no_sense_is_a_400(api: Api, body: dict[str, object]) -> None:
+    wanted = {"name": "fast", "targets": ["openai/gpt-4o"], **body}
+    assert api("alice").post(ACME + "aliases/", wanted, format="json").status_code == 400
+
+
+def test_the_rules_of_repeating_have_defaults_and_bounds(api: Api) -> None:
+    alice = api("alice")
+    shown = alice.get(ACME + "routing/").json()
+    assert (shown["retries"], shown["pause_ms"], shown["max_wait_ms"]) == (2, 250, 1000)
+    assert alice.patch(ACME + "routing/", {"retries": 0}, format="json").json()["retries"] == 0
+    assert alice.patch(ACME + "routing/", {"retries": 6}, format="json").status_code == 400
+
+
+def test_a_credential_is_given_its_turn_and_its_time_limits(api: Api) -> None:
+    alice = api("alice")
+    made = alice.post(ACME + "credentials/", {"provider": "openai", "secret": SECRET, "verify": False}, format="json")
+    address = f"{ACME}credentials/{made.json()['id']}/"
+    change = {"priority": 3, "weight": 5, "timeouts": {"first_byte_s": 30}}
+    changed = alice.patch(address, change, format="json")
+    assert changed.status_code == 200, changed.content
+    assert {name: changed.json()[name] for name in change} == change
+    for wrong in (
+        {"timeouts": {"first_byte_s": 0}},
+        {"timeouts": {"dns_s": 1}},
+        {"weight": 0},
+        {"base_url": "http://x"},
+    ):
+        assert alice.patch(address, wrong, format="json").status_code == 400

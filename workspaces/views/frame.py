@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.forms import BaseForm
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -27,7 +27,7 @@ from workspaces.models import Membership, Workspace
 from workspaces.roles import Action
 from workspaces.views import reads
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 class WorkspaceRequest(HttpRequest):
@@ -50,7 +50,7 @@ def workspace_page(
         @wraps(view)
         @never_cache
         @require_http_methods([*methods, "HEAD"] if "GET" in methods else list(methods))
-        def checked(request: WorkspaceRequest, slug: str, **kwargs: Any) -> HttpResponse:
+        def checked(request: WorkspaceRequest, slug: str, **kwargs: Any) -> HttpResponseBase:
             if not roles.may(request.membership.role, action):
                 raise PermissionDenied
             if confirmed_by and request.method == "POST" and not _proved_lately(request):
@@ -91,6 +91,7 @@ class _Entry:
 _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
     ("", (
         _Entry("overview", "Overview", "layout-dashboard", Action.SEE_SPEND),
+        _Entry("explorer", "Cost explorer", "chart-bar", Action.SEE_SPEND),
         _Entry("calls", "Calls", "list-details", Action.SEE_CALLS),
         _Entry("guardrails", "Guardrails", "shield-check", Action.SEE_BUDGETS),
         _Entry("alerts", "Alerts", "bell", Action.SEE_BUDGETS),
@@ -143,7 +144,7 @@ def framed(request: HttpRequest, active: str) -> dict[str, Any]:
 
 
 def _others(request: HttpRequest, workspace: Workspace) -> list[dict[str, Any]]:
-    memberships = reads.memberships_of(request.user)
+    memberships = getattr(request, "memberships", None) or reads.memberships_of(request.user)
     return [
         {
             "name": one.workspace.name,

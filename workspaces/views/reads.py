@@ -12,6 +12,7 @@ from workspaces.directory.models import Agent, Department
 from workspaces.domain.providers import PROVIDERS
 from workspaces.errors import NotThere
 from workspaces.models import ApiToken, Invitation, Membership, User, VirtualKey, Workspace, WorkspaceState
+from workspaces.routes.models import Alias
 from workspaces.vault.models import CredentialState, ProviderCredential
 
 TEST_CALL_KEY = "Test call"
@@ -69,6 +70,22 @@ def credentials() -> list[ProviderCredential]:
     """Of the entered workspace; never with what is sealed."""
     rows = ProviderCredential.objects.defer("sealed").order_by("disabled_at", "provider", "name")
     return list(rows)
+
+
+def aliases() -> list[dict[str, Any]]:
+    """The entered workspace's names for models, with their targets in order and when they move on."""
+    names = {str(row.id): row.name for row in ProviderCredential.objects.only("id", "name")}
+    return [
+        {
+            "name": row.name,
+            "targets": [
+                f"{target.name} with {names.get(target.credential, GONE)}" if target.credential else target.name
+                for target in row.compiled().targets
+            ],
+            "conditions": ", ".join(name.replace("_", " ") for name in row.fallback_on) or "never",
+        }
+        for row in Alias.objects.order_by("name")
+    ]
 
 
 def usable_credentials() -> list[ProviderCredential]:

@@ -35,9 +35,8 @@ _DERIVED = ("simulator", "bedrock", "vertex")
 @workspace_page(Action.SEE_CREDENTIALS)
 def vault(request: HttpRequest) -> HttpResponse:
     rows = [_shown(request, credential) for credential in reads.credentials()]
-    return page(
-        request, "workspaces/vault.html", "vault", {"credentials": rows, "new_url": url(request, "credential_new")}
-    )
+    context = {"credentials": rows, "aliases": reads.aliases(), "new_url": url(request, "credential_new")}
+    return page(request, "workspaces/vault.html", "vault", context)
 
 
 @workspace_page(Action.MANAGE_CREDENTIALS, methods=("GET", "POST"))

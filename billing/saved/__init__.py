@@ -1,0 +1,1 @@
+"""Saved views of the cost explorer, in each workspace's own schema."""

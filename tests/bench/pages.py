@@ -1,0 +1,251 @@
+"""How fast the pages are with a large book: a million entries, 10,000 customers, sixty days. A line a page; exit 1 above the goals.
+
+    python -m tests.bench.pages [--entries 1000000] [--customers 10000] [--rounds 7]
+
+A PostgreSQL and a Redis of its own; the book is written by SQL inside the database (the writer would need ten minutes), the rollups are
+grouped from it, so they agree with it as the writer's do. Pages are asked for in process: what is measured is ours, not a socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import secrets
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+GOAL_MS = 200
+GOAL_QUERIES = 15
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--entries", type=int, default=1_000_000)
+    parser.add_argument("--customers", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--home", help="keep the book in this folder, and find it there again")
+    parser.add_argument("--only", default="", help="only pages whose address contains this")
+    options = parser.parse_args()
+    from config.stack import postgres as stack_postgres
+    from config.stack import redis as stack_redis
+
+    with tempfile.TemporaryDirectory(prefix="sluice-pages-", ignore_cleanup_errors=True) as passing:
+        folder = options.home or passing
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder).chmod(0o755)
+        settings = {"shared_buffers": "256MB"}
+        server = stack_postgres.PostgresServer(home=Path(folder) / "postgres", fast_and_unsafe=True, settings=settings)
+        cache = stack_redis.RedisServer(home=Path(folder) / "redis", settings={"appendonly": "no"})
+        try:
+            cache.launch()
+            server.launch()
+            cache.wait()
+            server.wait()
+            server.ensure_application_database()
+            _set_up_django(server.url(), cache.url(0), folder)
+            return _measure(options)
+        finally:
+            cache.stop()
+            server.stop()
+
+
+def _set_up_django(database: str, money: str, home: str) -> None:
+    os.environ.update(
+        DJANGO_SETTINGS_MODULE="config.settings", SLUICE_MODE="test", SLUICE_HOME=f"{home}/home", DATABASE_URL=database, REDIS_URL=money,
+        SLUICE_SECRET_KEY=secrets.token_urlsafe(50), SLUICE_PUBLIC_URL="http://testserver", SLUICE_LOG_LEVEL="WARNING",
+        SLUICE_MASTER_KEY=base64.b64encode(secrets.token_bytes(32)).decode(), SLUICE_PEPPER=base64.b64encode(secrets.token_bytes(32)).decode(),
+    )  # fmt: skip
+    Path(f"{home}/home/static").mkdir(parents=True, exist_ok=True)
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
+    call_command("migrate_workspaces", verbosity=0)
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext, setup_test_environment
+
+    from guardrails import actions as guardrail_actions
+    from tests.cast import make_user, make_workspace
+    from workspaces import actions, tenancy
+    from workspaces.audit import Actor
+    from workspaces.models import User, VirtualKey, Workspace
+
+    setup_test_environment()
+    workspace = Workspace.objects.filter(slug="bench").first()
+    if workspace is None:
+        owner = make_user("bench")
+        workspace = make_workspace("bench", owner)
+        by = Actor("bench", installation=True)
+        with tenancy.entered(workspace):
+            guardrail_actions.monthly_control(workspace=workspace, by=by, cap_usd="100000")
+            made = [
+                actions.create_virtual_key(workspace=workspace, by=by, name=f"Key {number}").row.pk
+                for number in range(20)
+            ]
+        began = time.monotonic()
+        write_book(workspace.pk, options.entries, options.customers, [str(key) for key in made])
+        print(
+            f"{options.entries:,} entries of {options.customers:,} customers in {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
+    owner = User.objects.get(email="bench@example.com")
+    keys = [str(VirtualKey.objects.filter(workspace=workspace).values_list("pk", flat=True)[0])]
+    client = Client()
+    client.force_login(owner)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('sluice.every_workspace', 'on', false)")
+        cursor.execute(
+            "SELECT call_id FROM billing_entry WHERE workspace_id = %s ORDER BY at DESC LIMIT 1", [workspace.pk]
+        )
+        (call,) = cursor.fetchone()
+        cursor.execute("SELECT set_config('sluice.every_workspace', '', false)")
+    bad = 0
+    for path in [path for path in PAGES if options.only in path]:
+        address = f"/w/bench/{path.replace('CALL', str(call)).replace('KEY', keys[0])}"
+        times, counted = [], 0
+        for _ in range(options.rounds):
+            with CaptureQueriesContext(connection) as asked:
+                began = time.perf_counter()
+                answer = client.get(address)
+                if answer.streaming:
+                    b"".join(answer.streaming_content)
+                times.append((time.perf_counter() - began) * 1000)
+            assert answer.status_code == 200, f"{address}: {answer.status_code}"
+            counted = sum(query["sql"].startswith(("SELECT", "WITH", "\n")) for query in asked)
+        middle = statistics.median(times)
+        is_export = "export" in path
+        fails = not is_export and (middle > GOAL_MS or counted > GOAL_QUERIES)
+        bad += fails
+        print(f"{middle:7.0f} ms  {counted:3} queries  {'TOO SLOW' if fails else 'ok':8}  /{path}", flush=True)
+    return int(bad > 0)
+
+
+PAGES = (
+    "",
+    "?by=customer",
+    "explorer/",
+    "explorer/?range=7d&by=customer",
+    "explorer/?range=30d&by=customer",
+    "explorer/?range=30d&by=feature",
+    "explorer/?range=30d&by=customer&then=feature",
+    "explorer/?range=30d&by=model&then=feature",
+    "explorer/?range=month&by=model&customer=customer-00001",
+    "explorer/?range=30d&by=user&metric=tokens",
+    "explorer/?range=30d&by=tag:plan",
+    "explorer/?range=today&by=feature",
+    "explorer/?range=90d&by=customer&metric=latency",
+    "calls/",
+    "calls/?customer=customer-00003",
+    "calls/?customer=customer-09950",
+    "calls/?state=failed",
+    "calls/?model=model-7&feature=feature-3",
+    "calls/?q=customer-00042",
+    "calls/CALL/",
+    "guardrails/",
+    "keys/",
+    "explorer/export.csv?range=30d&by=customer",
+)
+
+
+def write_book(workspace_id: int, entries: int, customers: int, keys: list[str]) -> None:
+    """Entries over the sixty days until now, most customers small; then every rollup, grouped from them."""
+    from django.db import connection
+
+    from billing.ledger import partitions
+    from workspaces import tenancy
+
+    with tenancy.every_workspace("a book for measuring pages"), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT to_char(generate_series(date_trunc('month', now() - interval '61 days'), now(), '1 month'), 'YYYY-MM-01')"
+        )
+        months = [row[0] for row in cursor.fetchall()]
+        partitions.ensure(cursor, [(parent, month) for parent in partitions.PARENTS for month in months])
+        cursor.execute(ENTRIES, {"workspace": workspace_id, "entries": entries, "customers": customers, "keys": keys})
+        for statement in rollup_statements():
+            cursor.execute(statement, {"workspace": workspace_id})
+        cursor.execute(
+            "INSERT INTO billing_sequence_mark (workspace_id, seq, gaps) VALUES (%s, %s, '[]')", [workspace_id, entries]
+        )
+    connection.connection.commit()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+ENTRIES = """
+INSERT INTO billing_entry (workspace_id, rid, leg, at, ended_at, seq, state, basis, price_status, cost_nano, hold_nano, call_id, attempt,
+    credential_id, member, agent, department, virtual_key, customer, feature, end_user, session, model, provider, environment, tags,
+    model_requested, model_served, endpoint, streamed, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, http_status, error,
+    first_byte_ms, duration_ms, overhead_us, counters, flags, price_version, detail)
+SELECT %(workspace)s, (stem || '7' || substr(md5('r' || n), 1, 3) || '8' || substr(md5('r' || n), 4, 15))::uuid, 0, to_timestamp(ms / 1000.0),
+    to_timestamp(ms / 1000.0 + 1), n, 'settled', 'measured', 'exact', (1000000 * r1 * r1 + 200)::bigint, 2000000,
+    (stem || '7' || substr(md5('c' || n), 1, 3) || '8' || substr(md5('c' || n), 4, 15))::uuid, 1, NULL,
+    CASE WHEN n %% 9 = 0 THEN 'member-' || (n %% 45) ELSE '' END, CASE WHEN n %% 7 = 0 THEN 'agent-' || (n %% 21) ELSE '' END,
+    'department-' || (n %% 5), (%(keys)s::text[])[1 + n %% 20], 'customer-' || lpad(customer::text, 5, '0'), 'feature-' || (n %% 12),
+    'user-' || ((r2 * 40000)::int), 'session-' || (n / 4), 'model-' || (n %% 11), (ARRAY['openai', 'anthropic', 'gemini'])[1 + n %% 3],
+    'production', jsonb_build_object('plan', (ARRAY['pro', 'team', 'free'])[1 + customer %% 3]), '', '', '/v1/chat/completions', false,
+    (3000 * r1)::int, (900 * r2)::int, 0, (400 * r2)::int, CASE WHEN n %% 97 = 0 THEN 500 ELSE 200 END,
+    CASE WHEN n %% 97 = 0 THEN 'provider_error' ELSE '' END, 120, 900 + (n %% 700), 500, '[]', '[]', 'bench', ''
+FROM (
+    SELECT n, r1, r2, (%(customers)s * power(r3, 2.2))::int AS customer, ms, lpad(to_hex(ms), 12, '0') AS stem FROM (
+        SELECT n, random() AS r1, random() AS r2, random() AS r3,
+            (extract(epoch FROM now()) * 1000 - (%(entries)s - n)::numeric * 60 * 86400000 / %(entries)s)::bigint AS ms
+        FROM generate_series(1, %(entries)s) AS n
+    ) AS dice
+) AS drawn
+"""
+
+
+def rollup_statements() -> list[str]:
+    from billing.domain.dimensions import Dimension
+    from billing.ledger.rollups import MEASURES
+
+    sums = (
+        "count(*), count(*), count(*) FILTER (WHERE error <> ''), 0, sum(cost_nano)::bigint, 0, 0, sum(input_tokens)::bigint, "
+        "sum(cache_read_tokens)::bigint, 0, sum(output_tokens)::bigint, sum(duration_ms)::bigint, count(*), sum(first_byte_ms)::bigint, "
+        "count(*), sum(overhead_us)::bigint"
+    )
+    added = ", ".join(f"sum({name})::bigint" for name in MEASURES)
+    names = ", ".join(MEASURES)
+    day = "(at AT TIME ZONE 'UTC')::date"
+    columns = [("end_user" if name == "user" else str(name), str(name)) for name in Dimension]
+    source = "FROM billing_entry WHERE workspace_id = %(workspace)s"
+    statements = []
+    for column, name in [("''", ""), *columns, ("tags ->> 'plan'", "tag:plan")]:
+        kept = f"{source} AND {column} <> ''" if name else source
+        statements.append(
+            f"INSERT INTO billing_rollup_day (workspace_id, dimension, day, value, {names}) "
+            f"SELECT workspace_id, '{name}', {day}, {column}, {sums} {kept} GROUP BY 1, 3, 4"
+        )
+        if name not in ("user", "session"):
+            statements.append(
+                f"INSERT INTO billing_rollup_hour (workspace_id, dimension, hour, value, {names}) "
+                f"SELECT workspace_id, '{name}', date_trunc('hour', at), {column}, {sums} {kept} GROUP BY 1, 3, 4"
+            )
+    statements.append(
+        f"INSERT INTO billing_rollup_month (workspace_id, dimension, month, value, {names}) "
+        f"SELECT workspace_id, dimension, date_trunc('month', day)::date, value, {added} FROM billing_rollup_day "
+        "WHERE workspace_id = %(workspace)s AND dimension <> 'session' GROUP BY 1, 2, 3, 4"
+    )
+    every = ", ".join(column for column, _ in columns)
+    statements.append(
+        f"INSERT INTO billing_rollup_detail (workspace_id, day, digest, {every}, tags, {names}) "
+        f"SELECT workspace_id, {day}, md5(concat_ws('|', {every}, tags::text))::uuid, {every}, tags, {sums} {source} "
+        f"GROUP BY 1, 2, 3, {every}, tags"
+    )
+    return statements
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The demo tells its story with real books: they agree with the counters, and its three causes can be found."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from random import Random
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.core.management import call_command
+
+from billing.ledger import queries
+from guardrails import queries as guardrail_queries
+from guardrails.demo import build, story, traffic
+from workspaces import tenancy
+
+ZONE = ZoneInfo(story.TIME_ZONE)
+
+
+@pytest.mark.parametrize("now", ["2026-11-22T01:30", "2026-03-01T00:20", "2024-02-29T12:00", "2026-03-29T03:10"])
+def test_whatever_day_it_is_nothing_is_planned_for_the_future_and_months_are_in_order(now: str) -> None:
+    moment = datetime.fromisoformat(now).replace(tzinfo=ZONE)
+    for month in traffic.months(moment):
+        calls = traffic.planned(month, moment, size=0.004, chance=Random(1))
+        times = [call.at_ms for call in calls]
+        assert times == sorted(times)
+        assert times[-1] < moment.timestamp() * 1000
+        assert traffic.planned(month, moment, size=0.004, chance=Random(1)) == calls, "the same story every time"
+
+
+def test_the_books_of_the_demo_agree_and_the_budgets_know_them(transactional_db: None) -> None:
+    now = datetime.now(UTC)
+    made = build.make(now=now, size=0.002, say=lambda text: None)
+    workspace = made.workspace
+    call_command("reconcile", workspace=workspace.slug, json=True)  # exits where something differs
+    with tenancy.entered(workspace):
+        month = queries.month_to_date(workspace, now)
+        spent = queries.totals(workspace, month).cost_nano
+        features = queries.by_value(workspace, month, "feature")
+    expected = story.MONTH_THREE_USD * traffic.months(now.astimezone(ZONE))[2].share * 0.002
+    assert spent / 1e9 == pytest.approx(expected, rel=0.05)
+    assert {row.value for row in features} == {feature.name for feature in story.FEATURES}
+    status = {one.budget.name: one for one in guardrail_queries.budgets(workspace, now)}
+    whole = status["Monthly Budget Control"].standing
+    assert whole is not None
+    assert whole.settled == spent
+    with pytest.raises(build.NotHere, match="already"):
+        build.make(now=now, size=0.002, say=lambda text: None)
