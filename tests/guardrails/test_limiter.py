@@ -33,6 +33,7 @@ from guardrails.limiter.wire import (
     encode,
 )
 from tests.guardrails.conftest import Bench, W, asking, budget_suffix, counter, now_ms
+from workspaces.ids import uuid7
 
 SETTLE, VOID, EXPIRE, LATE = FinishKind.SETTLE, FinishKind.VOID, FinishKind.EXPIRE, FinishKind.LATE
 
@@ -558,6 +559,16 @@ async def test_a_hostile_value_cannot_stand_in_a_key(bench: Bench) -> None:
         with pytest.raises(ValueError, match="UUID"):
             keys.counter_suffix(text, 0)
     assert len(keys.counter_suffix(budget_suffix(1)[2:38], 0, keys.value_digest("x}:{p00\n" * 1000))) < 120
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, 3600, 40 * 86400])
+async def test_an_attempt_named_by_a_wrong_clock_is_refused_although_the_clock_is_right_again(
+    bench: Bench, ahead_s: int
+) -> None:
+    ask = asking([counter(0, 10, 1000)])
+    ask.rid = str(uuid7(now_ms() + 1000 * ahead_s))
+    assert isinstance(await bench.limiter().admit(W, ask), ClockSkew)  # the books could not file it
+    assert bench.counters() == {}
 
 
 async def test_every_key_of_a_workspace_is_in_one_slot(bench: Bench) -> None:

@@ -95,6 +95,13 @@ local function write(item, base, ver, plan)
   return { 'OK', seq, now + lease, plan.used, plan.rate_left }
 end
 
+-- An attempt's id (UUIDv7) says when it was made, and the books file it there: one made while the gateway's clock was wrong is refused, even if
+-- the clock was put right since. A minute is longer than any admission is tried.
+local function misdated(rid)
+  local made = tonumber(string.sub(rid, 1, 8) .. string.sub(rid, 10, 13), 16)
+  return made and math.abs(now - made) > 60000
+end
+
 local function admit(item)
   local base = base_of(item[1], item[2])
   local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n', 'run')
@@ -105,7 +112,7 @@ local function admit(item)
   if epoch > item[4] then return { 'STALE_EPOCH', epoch, seq, ver } end
   if epoch < item[4] or seq < item[6] then return { 'ROLLED_BACK', epoch, seq } end
   if ver > item[5] then return { 'STALE_POLICY', ver } end
-  if skewed(gateway_now) then return { 'CLOCK_SKEW', now } end
+  if skewed(gateway_now) or misdated(item[3]) then return { 'CLOCK_SKEW', now } end
   if redis.call('EXISTS', base .. 'r:' .. item[3]) == 1 then return { 'DUPLICATE' } end
   if redis.call('HLEN', base .. 'idx') ~= tonumber(meta[5]) then return { 'NEED_REBUILD', 'idx' } end
   local plan = { rates = {}, arrivals = {}, rate_left = {}, throttles = {}, fresh = {}, unlisted = {}, families = {}, used = {}, charges = {} }
