@@ -25,7 +25,7 @@ from workspaces.models import Workspace
 
 log = logging.getLogger(__name__)
 
-ADVISORY_CLASS = 0x51_0C_E2
+ADVISORY_CLASS = 0x51_0C_E3
 BEAT_S = 1.0
 """How often a gateway looks whether its session still stands; a lost one is opened again within this and the half of it"""
 YOUNG_S = 5.0

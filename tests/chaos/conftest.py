@@ -33,10 +33,13 @@ class OnOurStores(Installation):
 
 
 @pytest.fixture
-def site(tmp_path: Path, transactional_db: None, sluice_environment: dict[str, str]) -> Iterator[Installation]:
+def site(
+    tmp_path: Path, transactional_db: None, sluice_environment: dict[str, str], settings: Any
+) -> Iterator[Installation]:
     """An installation without gateways and workers; start what the test needs."""
     simulator = Simulator(tmp_path / "simulator")
     environment = {**sluice_environment, "SLUICE_HOME": str(tmp_path), "SLUICE_SIMULATOR_URL": simulator.base_url}
+    settings.SIMULATOR_URL = simulator.base_url
     made = OnOurStores(tmp_path, environment, simulator)
     try:
         simulator.start()

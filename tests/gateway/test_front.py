@@ -106,8 +106,6 @@ def test_ambiguous_http_is_refused_before_it_means_anything(
         "/v1/chat%2fcompletions",
         "/V1/chat/completions",
         "/v1/chat/completions%00",
-        "/v1/files",
-        "/v1/batches",
         "/v1/fine_tuning/jobs",
         "/v1/realtime",
         "/v1/assistants",

@@ -169,6 +169,11 @@ async def test_a_killed_node_costs_its_own_workspaces_only_and_comes_back_by_its
         assert isinstance(await _persistently(limiter, workspaces[0]), Ok)
     finally:
         nodes[2].start()
+    assert await _persistently(limiter, workspaces[2]) == Lost("restarted")  # it could be an older copy
+    control.begin_rebuild(cluster.store, workspaces[2], 2)
+    control.commit_rebuild(
+        cluster.store, workspaces[2], epoch=2, seq=1, ver=1, state="active", counters=1
+    )  # it was not
     assert isinstance(await _persistently(limiter, workspaces[2]), Ok)
     assert await asyncio.wait_for(waiting, 15) in ("OK", "ALREADY")
     assert cluster.counters(workspaces[2])[budget_suffix(0)] == (7, 0)

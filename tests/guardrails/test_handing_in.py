@@ -44,7 +44,8 @@ class Held:
 
     def __init__(self, limiter: Limiter, script: scripts.Script, *, answers: bool = False) -> None:
         self.reached, self.go = asyncio.Event(), asyncio.Event()
-        run = limiter._run
+        self._waiting: set[asyncio.Task[None]] = set()
+        run, start = limiter._run, limiter._start
 
         async def held(what: scripts.Script, lane: int, arguments: list[bytes]) -> list[Any]:
             if what is script and not answers:
@@ -56,7 +57,26 @@ class Held:
                 await self.go.wait()
             return replies
 
+        def started(what: scripts.Script, lane: int, arguments: list[bytes], answered: Any) -> None:
+            if what is not script:
+                start(what, lane, arguments, answered)
+            elif answers:
+                start(what, lane, arguments, lambda replies, error: self._later(answered, replies, error))
+            else:
+                self._later(start, what, lane, arguments, answered)
+
         limiter._run = held  # type: ignore[method-assign]
+        limiter._start = started  # type: ignore[method-assign]
+
+    def _later(self, act: Callable[..., None], *given: Any) -> None:
+        async def wait() -> None:
+            self.reached.set()
+            await self.go.wait()
+            act(*given)
+
+        task = asyncio.ensure_future(wait())
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
 
 
 @asynccontextmanager

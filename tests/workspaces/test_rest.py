@@ -152,7 +152,8 @@ def routes() -> list[tuple[str, type]]:
 def filled(path: str, slug: str, identity: str) -> str:
     import re
 
-    return "/" + re.sub(r"<[a-z]+:[a-z_]+>", identity, path.replace("<slug:slug>", slug))
+    path = re.sub(r"<int:[a-z_]+>", "1", path.replace("<slug:slug>", slug))
+    return "/" + re.sub(r"<[a-z]+:[a-z_]+>", identity, path)
 
 
 def objects_of(cast: Cast) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from guardrails import actions as money
+from guardrails.policy import NEW_S
 from tests.gateway.hop.house import House, sync
 from workspaces import actions, tenancy
 from workspaces.vault import health
@@ -18,11 +19,15 @@ MESSAGES = "/anthropic/v1/messages"
 
 async def second(house: House, **more: Any) -> Any:
     given = {"name": "second", "secret": "sk-second", "verify": False, "priority": 1, **more}
-    return await house.do(actions.add_credential, provider="simulator", **given)
+    made = await house.do(actions.add_credential, provider="simulator", **given)
+    await asyncio.sleep(NEW_S)  # for so long a gateway may refuse from what it has just read
+    return made
 
 
 async def alias(house: House, *targets: Any, name: str = "fast", **more: Any) -> Any:
-    return await house.do(actions.create_alias, name=name, targets=targets, **more)
+    made = await house.do(actions.create_alias, name=name, targets=targets, **more)
+    await asyncio.sleep(NEW_S)  # for so long a gateway may refuse from what it has just read
+    return made
 
 
 # --- Names ------------------------------------------------------------------------------------------------------------
