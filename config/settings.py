@@ -222,7 +222,11 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "workspaces.openapi.manners"],
-    "ENUM_NAME_OVERRIDES": {"RaiseState": "guardrails.models.RaiseState", "CallState": ["settled", "void", "expired"]},
+    "ENUM_NAME_OVERRIDES": {
+        "RaiseState": "guardrails.models.RaiseState",
+        "CallState": ["settled", "void", "expired"],
+        "EndpointKind": "guardrails.signals.models.EndpointKind",
+    },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }
 
