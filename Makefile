@@ -38,7 +38,7 @@ env-dev: ## make .venv with what the tests and checks need as well
 
 test: env-dev ## run all tests: in parallel, in random order, on real servers of their own (ARGS="-k name")
 	@bin/browser
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS) || bin/again $$? $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
 
 check: env-dev ## lint, format, types, import contracts, deployment settings, migrations, templates
 	$(PY) -m ruff check .

@@ -79,6 +79,8 @@ class Trip:
             raise self.told()
         routes = self._routes(grant)
         allowed = conditions_of(grant, self._call)
+        if last.billed and Condition.NO_ANSWER not in allowed:
+            raise self.told()  # nor to a route that failed earlier and unbilled: any further attempt could be paid a second time
         if (Condition.NO_ANSWER if last.billed else condition) in allowed:
             self.route = self._fresh(routes, health)
             if self.route is not None:

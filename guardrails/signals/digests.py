@@ -61,7 +61,7 @@ def make(now: datetime) -> int:
         for workspace in Workspace.objects.filter(pk__in=waiting):
             try:
                 made += make_for(workspace, Days(first, last), now)
-            except Exception:
+            except Exception:  # one workspace that fails must not cost the others theirs; it is due again
                 log.exception("no digest for workspace %d yet", workspace.pk)
     return made
 

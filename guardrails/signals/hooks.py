@@ -101,7 +101,7 @@ def _packed(workspace: Workspace, delivery: Delivery) -> Parcel | None:
     is_slack = endpoint.kind == EndpointKind.SLACK
     try:
         body = orjson.dumps(slack_message(workspace, notice) if is_slack else payload(workspace, notice))
-    except Exception:
+    except Exception:  # whatever a notice holds, its delivery is marked and tried again, and the queue goes on
         log.exception("delivery %s cannot be composed", delivery.uid)
         outbox.failed(delivery, now, "It could not be composed.", permanent=False)
         return None

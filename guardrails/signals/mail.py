@@ -183,7 +183,7 @@ def _send_one(workspace: Workspace, delivery: Delivery, connection: _Connection)
     except NotWanted as error:
         outbox.skipped(delivery, datetime.now(UTC), str(error))
         return 0
-    except Exception:
+    except Exception:  # whatever a notice holds, its delivery is marked and tried again, and the queue goes on
         log.exception("mail %s cannot be composed", delivery.uid)
         outbox.failed(delivery, datetime.now(UTC), "It could not be composed.", permanent=False)
         return 0
@@ -240,7 +240,7 @@ class _Connection:
         except (OSError, SMTPException) as error:
             self._renew()
             raise Passing(_said(error)) from None
-        except Exception as error:
+        except Exception as error:  # anymail is optional: its errors are known by their module, all others go on
             if type(error).__module__.partition(".")[0] != "anymail":
                 raise
             if "Recipient" in type(error).__name__:

@@ -56,7 +56,7 @@ def look(now: datetime) -> int:
     for workspace in Workspace.objects.filter(pk__in=waiting):
         try:
             made += look_at(workspace, now)
-        except Exception:
+        except Exception:  # one workspace that fails must not cost the others theirs; it is due again
             log.exception("the month of workspace %d is not looked ahead at", workspace.pk)
     return made
 

@@ -51,7 +51,7 @@ def look(now: datetime) -> int:
     for workspace in Workspace.objects.filter(pk__in=waiting):
         try:
             made += look_at(workspace, now)
-        except Exception:
+        except Exception:  # one workspace that fails must not cost the others theirs; it is due again
             log.exception("stages of workspace %d are not looked at yet", workspace.pk)
     return made
 

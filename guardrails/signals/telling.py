@@ -88,7 +88,7 @@ def tell(now: datetime) -> int:
     for workspace in Workspace.objects.filter(pk__in=waiting):
         try:
             made += tell_workspace(workspace, now)
-        except Exception:
+        except Exception:  # one workspace that fails must not cost the others theirs; it is due again
             log.exception("crossings of workspace %d are not told yet", workspace.pk)
     return made
 
