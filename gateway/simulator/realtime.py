@@ -239,7 +239,7 @@ class Talk:
                     return
                 if response.spoken:
                     response.audio_out += 1
-                    delta = base64.b64encode(bytes(2_400)).decode()
+                    delta = base64.b64encode(bytes(240)).decode()
                 else:
                     response.text_out += 1
                     delta = WORDS[place % len(WORDS)]
