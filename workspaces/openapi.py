@@ -147,6 +147,9 @@ def manners(result: dict[str, Any], generator: Any, request: Any, public: bool) 
             if method == "get" and _is_page(operation):
                 known = {parameter["name"] for parameter in parameters}
                 parameters.extend(one for one in (_LIMIT, _CURSOR) if one["name"] not in known)
+            for one in parameters:
+                if one["in"] == "query" and not one.get("description"):
+                    one["description"] = f"Only those with this {one['name'].removesuffix('_id').replace('_', ' ')}."
             _answers(operation, method, tagged="patch" in operations and method in ("get", "patch", "put"))
             operation.setdefault("summary", openapi_tags.summary_of(operation["operationId"], _is_page(operation)))
             tags.update(operation.get("tags", ()))

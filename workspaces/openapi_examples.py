@@ -18,7 +18,7 @@ _LATER = "2099-12-31T23:59:59Z"
 REQUESTS: dict[str, dict[str, Any]] = {
     "workspaces_change": {"name": "Acme", "time_zone": "Europe/Berlin"},
     "workspaces_suspend": {"reason": "a leaked key"},
-    "virtual_keys_create": {"name": "backend", "environment": "production", "may_override": ["customer"]},
+    "virtual_keys_create": {"name": "backend", "environment": "production", "may_override": ["agent"]},
     "virtual_keys_change": {"output_limit": 4096},
     "virtual_keys_rotate": {"grace": "01:00:00"},
     "credentials_add": {"provider": "openai", "name": "main", "secret": "sk-proj-EXAMPLE-EXAMPLE-EXAMPLE", "verify": False},
@@ -61,18 +61,21 @@ FIELDS: dict[str, Any] = {
     "email": "ada@example.com", "user": "ada@example.com", "member": "ada@example.com", "created_by": "ada@example.com",
     "requested_by": "ada@example.com", "decided_by": "ada@example.com", "actor": "ada@example.com", "prefix": "slk_3f9a1c7e5b2d", "last_four": "x7Qa",
     "virtual_key": "slk_…", "api_token": "slt_…", "signing_secret": "whsec_…", "environment": "production", "agent": "triage-bot",
-    "department": "Support", "address": "203.0.113.7", "action": "virtual_key.create", "target": "backend", "before": {}, "after": {"name": "backend"},
+    "department": "Support", "address": "203.0.113.7", "action": "virtual_key.create", "target": "backend", "before": {},
+    "after": {"name": "backend"},
     "hash": "b1946ac92492d2347c6235b4d2611184", "cap": "250", "limit": "250", "settled": "81.20", "held": "0.42", "left": "168.38", "over": "0",
     "percent": 32, "amount": "100", "reason": "launch week", "budget": "Support bot", "scope": "feature", "value": "support", "cost_usd": "0.00042",
-    "held_usd": "0.0012", "charged_usd": "0.42", "at_most_usd": "0.61", "assumed_usd": "0", "cost_nano": 420000, "assumed_nano": 0, "calls": 12, "attempts": 12,
+    "held_usd": "0.0012", "charged_usd": "0.42", "at_most_usd": "0.61", "assumed_usd": "0", "cost_nano": 420000, "assumed_nano": 0,
+    "calls": 12, "attempts": 12,
     "spent": "812.30", "expected": "1420.00", "low": "1305.00", "high": "1560.00", "line": "1500", "crosses_on": None,
     "url": "https://sluice.example/w/acme/alerts/", "kinds": ["threshold"], "title": "Support bot has used 75% of its cap", "kind": "threshold",
     "answer": "200 OK", "status": 200, "http_status": 200, "next": None, "endpoint": "chat", "error": "", "flags": [], "tags": {}, "fees": {},
     "usage": {"input_uncached": 812, "output_text": 64}, "raw_usage": "{}", "breakdown": [], "budgets": [], "price_version": "2026-11-20",
     "group": {"customer": "acme-eu"}, "dimensions": {"customer": "acme-eu", "feature": "support"}, "facts": {"percent": 75},
     "rates": {"input_uncached": "0.15", "output_text": "0.60"}, "tiers": {"standard": [{"unit": "input_uncached", "usd": "0.15", "per": 1000000}]},
-    "discount_percent": "12.5", "unit": "usd", "usd": "0.15", "per": 1000000, "tier": "standard", "settings": {}, "timeouts": {}, "allowed_models": [],
-    "may_override": ["customer"], "scopes": ["read"], "why": ["no rate for output_image"], "notify": [50, 75, 90, 100], "quiet_from": "22:00",
+    "discount_percent": "12.5", "unit": "usd", "usd": "0.15", "per": 1000000, "tier": "standard", "settings": {}, "timeouts": {},
+    "allowed_models": [],
+    "may_override": ["agent"], "scopes": ["read"], "why": ["no rate for output_image"], "notify": [50, 75, 90, 100], "quiet_from": "22:00",
     "quiet_to": "07:00", "from": "2026-11-01", "to": "2026-11-30", "start": "2026-11-01", "base_url": "", "upgrade_url": "", "message": "",
     "note": "contract of 2026", "check_message": "", "credential": None, "typed_slug": "acme",
 }  # fmt: skip
@@ -97,7 +100,9 @@ def add(document: dict[str, Any]) -> None:
             body = operation.get("requestBody", {}).get("content", {}).get("application/json")
             if body is not None:
                 wanted = REQUESTS.get(operation["operationId"])
-                body.setdefault("example", of(body["schema"], schemas, only_required=True) if wanted is None else wanted)
+                body.setdefault(
+                    "example", of(body["schema"], schemas, only_required=True) if wanted is None else wanted
+                )
             for answer in operation["responses"].values():
                 shown = answer.get("content", {}).get("application/json")
                 if shown is not None and "schema" in shown:

@@ -28,6 +28,33 @@ _SAME = {
     "suspend": "", "resume": "", "test-call": "virtual-keys", "routing": "aliases", "calls": "usage", "invitations": "members",
     "departments": "members", "agents": "members", "alert-preferences": "alerts", "spend-alert": "alerts",
 }  # fmt: skip
+_SAID = {
+    "usage": "Spend, calls and tokens, grouped and over time",
+    "audit_list": "List the audit log",
+    "audit_export": "Export the audit log",
+    "prices_lookup": "Read what a model costs now",
+    "prices_unpriced": "List models without a price",
+    "budgets_standing": "Read how far each value of a budget is",
+    "budgets_preview": "Preview a new budget",
+    "budgets_preview_change": "Preview a change of a budget",
+    "budgets_backtest": "Replay history against a new budget",
+    "budgets_backtest_change": "Replay history against a change of a budget",
+    "budgets_daily_hard_stop": "Set the daily hard stop",
+    "budgets_monthly_control": "Set the monthly control",
+    "budgets_member_caps": "Set the cap of every member",
+    "budgets_spend_alert": "Set the alert on spend",
+    "spend_alert_set": "Set the line of the Monthly Spend Alert",
+    "alert_preferences_show": "Read one's own alert preferences",
+    "alert_preferences_change": "Change one's own alert preferences",
+    "webhooks_deliveries": "List the deliveries of a webhook",
+    "webhooks_replay": "Send a delivery once more",
+    "webhooks_rotate_secret": "Rotate the signing secret of a webhook",
+    "workspaces_show": "Read the workspace",
+    "workspaces_change": "Change the workspace",
+    "workspaces_delete": "Delete the workspace",
+    "workspaces_suspend": "Suspend the workspace: the kill switch",
+    "workspaces_resume": "Resume the workspace",
+}
 _VERBS = {
     "show": "Read {a}",
     "create": "Make {a}",
@@ -72,14 +99,16 @@ def listed(used: Iterable[str]) -> list[dict[str, str]]:
 
 
 def summary_of(operation_id: str, is_list: bool) -> str:
-    """"virtual_keys_revoke" -> "Revoke a virtual key"."""
+    """ "virtual_keys_revoke" -> "Revoke a virtual key"."""
+    if operation_id in _SAID:
+        return _SAID[operation_id]
     noun, _, verb = operation_id.rpartition("_")
     if noun and is_list and verb == "list":
         return f"List {_plain(noun)}"
     if noun and verb in _VERBS:
         plain = _plain(noun)
         one = "alias" if plain == "aliases" else plain.removesuffix("s")
-        article = "the" if one == plain else "an" if one[0] in "aeiou" else "a"
+        article = "the" if one == plain else "an" if one[0] in "aeiouA" else "a"
         return _VERBS[verb].format(a=f"{article} {one}", all=plain)
     return _words(operation_id)
 

@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 
 from tests.billing.ledger.conftest import Books, Events
 from tests.cast import Cast, token_of
+from workspaces.models import Plan, Workspace
 
 ACME = "/api/v1/workspaces/acme/"
 
@@ -32,6 +33,7 @@ class World:
 def world(cast: Cast, settings: Any, money_redis_url: str) -> Iterator[World]:
     """One of each kind of object, made through the API with Alice's token. The API's rate is not limited meanwhile."""
     settings.API_REQUESTS_A_MINUTE = 0
+    Workspace.objects.filter(pk=cast.acme.pk).update(plan=Plan.TEAM)
     events, books = Events(money_redis_url), Books.at(money_redis_url)
     events.call(cast.acme.id, cost=1_500, held=9_000, dims={"customer": "ada", "feature": "chat"}, tags={"team": "x"})
     rid = events.emit("hold", cast.acme.id, held=9_000)
@@ -48,7 +50,7 @@ def world(cast: Cast, settings: Any, money_redis_url: str) -> Iterator[World]:
         return str(answer.json()["id"])
 
     budget = made("budgets/", name="everything", cap="50", period="month")
-    endpoint = made("webhooks/", name="pager", url="http://127.0.0.1:9/hook")
+    endpoint = made("webhooks/", name="siren", url="http://127.0.0.1:9/hook")
     ids = {
         "slug": "acme",
         "key_id": made("virtual-keys/", name="backend"),
