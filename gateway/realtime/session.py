@@ -323,16 +323,18 @@ class Session:
             await self._created(event)
         self._in_band.discard(name)
         held = self._holds.running.get(name)
-        error = _error_of(response) if status == "failed" else ""
+        error = _error_of(response) if status == "failed" else "cancelled" if status == "cancelled" else ""
         reading = None
-        if isinstance(usage, dict) and (not held or not held.said or usage.get("output_tokens")):
+        if isinstance(usage, dict) and (usage.get("output_tokens") or usage.get("input_tokens")):
             reading = self._reading([{"type": "response.done", "response": {"usage": usage}}, *self._transcripts], name)
             if len(self._transcripts) == 0:
                 reading.raw_usage = orjson.dumps(usage)
             self._transcripts.clear()
         async with self._lock:
-            unbilled = status == "failed" and usage is None and not (held and held.said)
-            await self._holds.settle(name, reading, error, unbilled=unbilled)
+            unbilled = reading is None and status in ("failed", "cancelled") and not (held and held.said)
+            await self._holds.settle(
+                name, reading, "" if reading is not None and status == "cancelled" else error, unbilled=unbilled
+            )
             if self._talk.automatic and not self._stopping and not self._gone:
                 await self._hold()
 

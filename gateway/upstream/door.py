@@ -7,11 +7,11 @@ it checked, must stop an answer at any byte, and must do it in tens of microseco
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import TypeVar
 
@@ -237,14 +237,13 @@ class Door:
         raise NotSent(f"{origin.host} could not be reached") from failure
 
     async def _connect_to(self, address: str, origin: Origin, make: Callable[[], P]) -> P:
-        transport, connection = await self.loop.create_connection(
+        _, connection = await self.loop.create_connection(
             make,
             address,
             origin.port,
             ssl=self._tls if origin.tls else None,
             server_hostname=origin.host if origin.tls else None,
         )
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return connection
 
 
@@ -253,8 +252,9 @@ def _idle_limit(origin: Origin, connection: Connection) -> float:
     return usual if connection.keep_idle_s is None else min(usual, connection.keep_idle_s - 1.0)
 
 
+@lru_cache(maxsize=4)
 def _tls_context(ca_file: str) -> ssl.SSLContext:
-    """Verified TLS 1.2 or newer against one pinned CA file; SSL_CERT_FILE and its like are not read (SECURITY.md S32, S35)."""
+    """Verified TLS 1.2 or newer against one pinned CA file, read once a process; SSL_CERT_FILE and its like are not read (SECURITY.md S32, S35)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=ca_file)
