@@ -1,7 +1,7 @@
 """One realtime session: events pass in both directions as they are, and none that can cost money passes without a hold.
 
 Of the client's events the gateway changes only two things: a `response.create` or `session.update` gets an `event_id` where it has none, so
-that a refusal of it can be told from others, and under a hard budget output limits above what is held are lowered (docs/adr/0014). What the
+that a refusal of it can be told from others, and under a hard budget output limits above what is held are lowered (docs/adr/0015). What the
 provider sends is never changed.
 """
 
