@@ -1,0 +1,1 @@
+"""What is out of the ordinary, decided on plain values: habits (`baseline`), hours (`hours`), minutes (`minutes`), newcomers (`newcomers`), causes (`causes`)."""
