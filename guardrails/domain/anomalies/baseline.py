@@ -7,7 +7,7 @@ calls. Hours are whole numbers on the workspace's own clock: hours since 1970-01
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 from statistics import median
@@ -110,6 +110,11 @@ class History:
             self._prices[day] = self._price(day * DAY)
         return self._prices[day]
 
+    def busy_attempts(self, hour: int) -> float:
+        """The attempts of a busy one (of ten) among comparable hours: what a series may well do at this time of the week."""
+        pool = sorted(self.at(at).attempts for at, _ in self._like(hour))
+        return float(pool[int(len(pool) * 0.9)]) if pool else 0.0
+
     def error_share(self, hour: int) -> float:
         """The share of attempts that usually fails, as the median of the last days."""
         shares = []
@@ -136,20 +141,22 @@ class History:
     def _comparable(self, hour: int) -> list[float]:
         """The costs of comparable hours, at today's level."""
         trends = self._trend(hour // DAY)
-        pool: list[float] = []
+        pool = [self.at(at).cost_nano * trends[(back - 1) // 7] for at, back in self._like(hour)]
+        if len(pool) < 6:  # a young series: every hour there is
+            pool = [float(self.at(at).cost_nano) for at in range(max(self.born, hour - WEEK), hour)]
+        return pool
+
+    def _like(self, hour: int) -> Iterator[tuple[int, int]]:
+        """(hour, days back) of the hours that an hour is compared with."""
         for back in range(1, WEEKS * 7 + 1):
             same_weekday = back % 7 == 0
             like = back <= 7 and is_weekend(hour - back * DAY) == is_weekend(hour)
             if not (same_weekday or like):
                 continue
-            scale = trends[(back - 1) // 7]
             for beside in _NEIGHBOURS:
                 at = hour - back * DAY + beside
-                if at >= self.born:
-                    pool.append(self.at(at).cost_nano * scale)
-        if len(pool) < 6:  # a young series: every hour there is
-            pool = [float(self.at(at).cost_nano) for at in range(max(self.born, hour - WEEK), hour)]
-        return pool
+                if self.born <= at < hour:
+                    yield at, back
 
     def _trend(self, day: int) -> tuple[float, ...]:
         """By what the weeks before last are multiplied to be at the last one's level: the latest first."""
@@ -157,7 +164,8 @@ class History:
             levels = [self._week_level(day, week) for week in range(WEEKS)]
             first = levels[0]
             self._trends[day] = tuple(
-                min(max(first / level, 1 / MOST_TREND), MOST_TREND) if first > 0 and level > 0 else 1.0 for level in levels
+                min(max(first / level, 1 / MOST_TREND), MOST_TREND) if first > 0 and level > 0 else 1.0
+                for level in levels
             )
         return self._trends[day]
 
@@ -194,5 +202,3 @@ def mixes(before: Mapping[str, tuple[int, int]], now: Mapping[str, tuple[int, in
         if change * price > most:
             gained, most = model, change * price
     return mean_now - mean_before, by_mix, gained
-
-

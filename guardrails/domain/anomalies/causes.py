@@ -1,4 +1,4 @@
-"""One incident a cause: the same loop shows as session, agent, key, customer, model and workspace; the most specific one that carries it is told. Pure.
+"""One incident a cause: the same loop shows as session, agent, key, customer, model and workspace; the most specific is told. Pure.
 
 What was really called in the time of a deviation (`Line`s: combinations of dimensions) says which series are the same thing.
 """
@@ -56,7 +56,11 @@ def causes(deviations: Iterable[Deviation], lines_of: LinesOf, known: Sequence[T
     ranked = [(driver_of(one, lines_of(one.start, one.end)), one) for one in deviations]
     ranked.sort(
         key=lambda pair: (
-            FINENESS[pair[0].dimension], FINENESS[pair[1].series.dimension], _FIRST.index(pair[1].kind), -pair[1].excess_nano, pair[0].value,
+            FINENESS[pair[0].dimension],
+            FINENESS[pair[1].series.dimension],
+            _FIRST.index(pair[1].kind),
+            -pair[1].excess_nano,
+            pair[0].value,
         )
     )
     found: list[Cause] = []

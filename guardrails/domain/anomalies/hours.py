@@ -55,10 +55,10 @@ def _odd(history: History, hour: int, rules: Rules, taught: Sequence[Taught]) ->
         return None
     slot = slot_of(hour)
     known = taught_for(taught, (Kind.VOLUME, Kind.LOOP, Kind.COST_PER_CALL, Kind.MODEL_MIX, Kind.NEW_SPENDER), slot)
-    expected = max([one.per_hour_nano * TOLERANCE for one in known], default=0.0)
-    above = cell.cost_nano - max(level.middle, expected)
-    score = (cell.cost_nano - level.middle) / level.spread if level.spread else 0.0
-    is_much = above > 0 and score >= rules.deviations and cell.cost_nano >= rules.ratio * level.middle
+    allowed = max([one.per_hour_nano * TOLERANCE for one in known], default=0.0)
+    above = cell.cost_nano - level.middle
+    score = above / level.spread if level.spread else 0.0
+    is_much = above > allowed and score >= rules.deviations and cell.cost_nano >= rules.ratio * level.middle
     by_price = price_score = 0.0
     if price is not None and price.middle > 0 and cell.calls >= LEAST_CALLS:
         each = cell.cost_nano / cell.calls
@@ -68,8 +68,8 @@ def _odd(history: History, hour: int, rules: Rules, taught: Sequence[Taught]) ->
         if each > usual and price_score >= rules.deviations * 0.75 and each >= DEARER * price.middle:
             by_price = cell.calls * (each - usual)
     if is_much:
-        return _Odd(hour, above, score)
-    return _Odd(hour, by_price, price_score) if by_price else None
+        return _Odd(hour, above - allowed, score)
+    return _Odd(hour, by_price - allowed, price_score) if by_price > allowed else None
 
 
 def _deviation(series: Series, history: History, run: Sequence[_Odd], last: int) -> Deviation:
@@ -112,7 +112,7 @@ def by_mix(deviation: Deviation, before: Mix, now: Mix) -> Deviation:
     if dearer <= 0 or mixed < MIX_SHARE * dearer or not model:
         return deviation
     whole, was = sum(calls for calls, _ in now.values()), sum(calls for calls, _ in before.values())
-    shares = {
+    shares: dict[str, float | str] = {
         "model": model,
         "model_share": round(now[model][0] / whole, 3),
         "model_share_before": round(before.get(model, (0, 0))[0] / was, 3),

@@ -51,11 +51,12 @@ FINENESS: Final = {name: place for place, name in enumerate(FINEST_FIRST)}
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """What somebody called expected, for one series. `slots`: hours of the week (0 is Monday midnight) it holds in; empty: any."""
+    """What somebody called expected of one series, above its habit. `slots`: hours of the week (0 is Monday midnight) it holds in; empty: any."""
 
     kind: Kind
     per_hour_nano: int = 0
     per_call_nano: int = 0
+    """Not above habit: what a call may cost."""
     per_minute: int = 0
     """Attempts."""
     slots: frozenset[int] = frozenset()

@@ -50,10 +50,12 @@ def loop(pace: Pace, habit: Habit, rules: Rules, taught: Sequence[Taught] = (), 
     minutes = max(pace.seconds / 60, 1 / 60)
     usual = max(habit.per_minute, 0.0) * minutes
     busiest = habit.busiest * max(1.0, minutes)
-    expected = max([one.per_minute * TOLERANCE for one in taught_for(taught, (Kind.LOOP, Kind.VOLUME), slot)], default=0.0)
-    least = max(
-        LEAST_ATTEMPTS if habit.is_known else LEAST_UNKNOWN, BEYOND * usual, busiest * rules.ratio, expected * max(1.0, minutes)
-    )  # fmt: skip
+    expected = max(
+        [one.per_minute * TOLERANCE for one in taught_for(taught, (Kind.LOOP, Kind.VOLUME), slot)], default=0.0
+    )
+    allowed = usual + expected * max(1.0, minutes) if expected else 0.0
+    floor = LEAST_ATTEMPTS if habit.is_known else LEAST_UNKNOWN
+    least = max(floor, BEYOND * usual, busiest * rules.ratio, allowed)
     score = (pace.attempts - usual) / sqrt(max(usual, 1.0))
     a_day = pace.cost_nano / max(pace.seconds, 1.0) * DAY_S
     if pace.attempts < least or score < rules.deviations or a_day < rules.least_nano:
@@ -65,7 +67,9 @@ def loop(pace: Pace, habit: Habit, rules: Rules, taught: Sequence[Taught] = (), 
     )  # fmt: skip
 
 
-def error_storm(pace: Pace, habit: Habit, rules: Rules, taught: Sequence[Taught] = (), *, slot: int = 0) -> Deviation | None:
+def error_storm(
+    pace: Pace, habit: Habit, rules: Rules, taught: Sequence[Taught] = (), *, slot: int = 0
+) -> Deviation | None:
     """Whether far more attempts fail than usual. Failures are told whatever they cost: the ones that cost nothing stop the product."""
     if taught_for(taught, (Kind.ERROR_STORM,), slot) or pace.errors < LEAST_ERRORS:
         return None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from random import Random
 
 import pytest
 
-from guardrails.domain.anomalies import hours, minutes, newcomers
+from guardrails.domain.anomalies import hours, newcomers
 from guardrails.domain.anomalies.causes import Cause, causes
 from guardrails.domain.anomalies.kinds import Deviation, Rules, Series
 from tests.guardrails.anomalies import traces
@@ -47,8 +46,14 @@ def new_ones(trace: Trace) -> list[Deviation]:
     found = []
     for series, days in by_day.items():
         first_day = min(day for day, cost in days.items() if cost)
-        others = [sorted(one.values())[len(one) // 2] for other, one in by_day.items() if other.dimension == series.dimension and other != series]
-        for seen in range(first_day, min(first_day + newcomers.NEW_DAYS, today + 1)):  # a look on each of its first days
+        others = [
+            sorted(one.values())[len(one) // 2]
+            for other, one in by_day.items()
+            if other.dimension == series.dimension and other != series
+        ]
+        for seen in range(
+            first_day, min(first_day + newcomers.NEW_DAYS, today + 1)
+        ):  # a look on each of its first days
             one = newcomers.newcomer(
                 series, [days[day] for day in range(first_day, seen + 1)], first_day=first_day, today=seen,
                 workspace_days=[by_day[Series()][day] for day in range(max(FIRST // 24, seen - 14), seen)], others=others, rules=RULES,
@@ -71,7 +76,12 @@ def measured_for(seeds: Iterable[int]) -> dict[str, Counter[str]]:
             match = next((one for one in open_labels if matches(cause, one)), None)
             if match is None:
                 seen["told"]["wrong"] += 1
-                print(f"seed {seed}: not labelled: {cause.deviation.kind} {cause.driver} {cause.deviation.excess_nano / 1e9:.2f}", cause.deviation.start - FIRST, cause.deviation.end - FIRST, [ (l.name, l.start-FIRST, l.end-FIRST) for l in trace.labels])
+                print(
+                    f"seed {seed}: not labelled: {cause.deviation.kind} {cause.driver} {cause.deviation.excess_nano / 1e9:.2f}",
+                    cause.deviation.start - FIRST,
+                    cause.deviation.end - FIRST,
+                    [(l.name, l.start - FIRST, l.end - FIRST) for l in trace.labels],
+                )
             else:
                 open_labels.remove(match)
                 seen["told"]["right"] += 1
@@ -88,10 +98,17 @@ def measured() -> dict[str, Counter[str]]:
 
 def matches(cause: Cause, label: traces.Label) -> bool:
     one = cause.deviation
-    return one.kind in label.kind and cause.driver in label.drivers and one.start < label.end + 2 and label.start < one.end + 2
+    return (
+        one.kind in label.kind
+        and cause.driver in label.drivers
+        and one.start < label.end + 2
+        and label.start < one.end + 2
+    )
 
 
-def test_most_of_what_is_told_is_labelled_and_most_of_what_is_labelled_is_told(measured: dict[str, Counter[str]]) -> None:
+def test_most_of_what_is_told_is_labelled_and_most_of_what_is_labelled_is_told(
+    measured: dict[str, Counter[str]],
+) -> None:
     right, wrong = measured["told"]["right"], measured["told"]["wrong"]
     labels = measured["labels"].total()
     precision, recall = right / (right + wrong), right / labels

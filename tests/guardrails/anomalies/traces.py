@@ -18,7 +18,32 @@ FIRST = 20_000 * 24 - 72 + 1344 * 24
 """A Monday."""
 MODELS = {"mini": 400_000, "mid": 2_500_000, "large": 15_000_000}
 """What an ordinary call costs, in nano-USD."""
-_DAY = (0.2, 0.15, 0.1, 0.1, 0.12, 0.2, 0.4, 0.8, 1.4, 1.9, 2.0, 1.9, 1.7, 1.8, 1.9, 1.8, 1.6, 1.4, 1.3, 1.2, 1.0, 0.8, 0.6, 0.4)
+_DAY = (
+    0.2,
+    0.15,
+    0.1,
+    0.1,
+    0.12,
+    0.2,
+    0.4,
+    0.8,
+    1.4,
+    1.9,
+    2.0,
+    1.9,
+    1.7,
+    1.8,
+    1.9,
+    1.8,
+    1.6,
+    1.4,
+    1.3,
+    1.2,
+    1.0,
+    0.8,
+    0.6,
+    0.4,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +94,14 @@ class Trace:
         sums: dict[tuple[str, str], dict[int, list[int]]] = {}
         for hour, rows in self.hours.items():
             for (feature, key, agent, model, customer, _), (calls, cost) in rows.items():
-                for name in (("agent", agent), ("virtual_key", key), ("customer", customer), ("feature", feature), ("model", model), ("", "")):
+                for name in (
+                    ("agent", agent),
+                    ("virtual_key", key),
+                    ("customer", customer),
+                    ("feature", feature),
+                    ("model", model),
+                    ("", ""),
+                ):
                     if name[1] or not name[0]:
                         known = sums.setdefault(name, {}).setdefault(hour, [0, 0])
                         known[0] += calls
@@ -161,9 +193,7 @@ def surge(trace: Trace, start: int, chance: Random) -> Label:
     length, who, product = chance.randint(2, 5), f"c{chance.randrange(4)}", PRODUCTS[1]
     for hour in range(start, start + length):
         spend(trace, hour, product, who, poisson(chance.uniform(1500, 4000), chance), chance)
-    return Label(
-        frozenset({Kind.VOLUME}), start, start + length, frozenset({Series("customer", who)}), "volume spike"
-    )
+    return Label(frozenset({Kind.VOLUME}), start, start + length, frozenset({Series("customer", who)}), "volume spike")
 
 
 def dear_calls(trace: Trace, start: int, chance: Random) -> Label:
@@ -201,7 +231,11 @@ def new_customer(trace: Trace, start: int, chance: Random) -> Label:
     for hour in range(start, start + length):
         spend(trace, hour, PRODUCTS[1], "newco", poisson(chance.uniform(150, 400), chance), chance)
     return Label(
-        frozenset({Kind.NEW_SPENDER, Kind.VOLUME}), start, start + length, frozenset({Series("customer", "newco")}), "new customer"
+        frozenset({Kind.NEW_SPENDER, Kind.VOLUME}),
+        start,
+        start + length,
+        frozenset({Series("customer", "newco")}),
+        "new customer",
     )
 
 
