@@ -64,6 +64,8 @@ class CallContext(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     """Dimension -> value; keys are `Dimension` values (without model, provider, virtual_key: they have fields of their own)."""
     tags: dict[str, str] = {}
     price_version: str = ""
+    lease_ms: int = 0
+    """How long the hold stands although nobody renews it (a batch runs for a day); 0: it is renewed while the call runs."""
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
