@@ -19,7 +19,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *workspaces.entrance,
     *signals.outside,
     path("accounts/", include("allauth.urls")),
-    path("w/<str:slug>/", include([*billing.inside, *guardrails.inside, *signals.inside, *anomalies.inside, *workspaces.inside])),
+    path(
+        "w/<str:slug>/",
+        include([*billing.inside, *guardrails.inside, *signals.inside, *anomalies.inside, *workspaces.inside]),
+    ),
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("billing.api_urls")),
     path("api/v1/", include("guardrails.api_urls")),

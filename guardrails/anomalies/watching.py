@@ -39,9 +39,9 @@ MOST_PACES: Final = 60
 
 _FAST: Final = """
 SELECT workspace_id, dimension, value,
-    coalesce(sum(attempts) FILTER (WHERE minute >= %(loops)s), 0), coalesce(sum(errors) FILTER (WHERE minute >= %(loops)s), 0),
+    coalesce(sum(attempts) FILTER (WHERE minute >= %(loops)s), 0)::bigint, coalesce(sum(errors) FILTER (WHERE minute >= %(loops)s), 0)::bigint,
     coalesce(sum(cost_nano) FILTER (WHERE minute >= %(loops)s), 0)::bigint,
-    sum(attempts), sum(errors), sum(cost_nano)::bigint
+    sum(attempts)::bigint, sum(errors)::bigint, sum(cost_nano)::bigint
 FROM billing_minute WHERE minute >= %(errors)s
 GROUP BY 1, 2, 3
 HAVING sum(attempts) FILTER (WHERE minute >= %(loops)s) >= %(attempts)s OR sum(errors) >= %(failed)s
@@ -220,9 +220,10 @@ def _go_on(workspace: Workspace, now: datetime) -> None:
 
 def _cost(one: Incident, rows: Sequence[reading.MinuteSeen]) -> int:
     """What minutes cost above habit; of failing attempts, their share."""
-    attempts, failed, cost = (sum(getattr(row, name) for row in rows) for name in ("attempts", "errors", "cost_nano"))
+    attempts, cost = sum(row.attempts for row in rows), sum(row.cost_nano for row in rows)
     if not attempts:
         return 0
+    failed = sum(row.errors for row in rows)
     share = failed / attempts if one.kind == Kind.ERROR_STORM else max(0.0, 1 - one.usual * len(rows) / attempts)
     return round(cost * share)
 

@@ -75,6 +75,8 @@ class Label:
     end: int
     drivers: frozenset[Series]
     name: str
+    cost_nano: int = 0
+    """What it cost above what was there before."""
 
 
 Dims = tuple[str, str, str, str, str, str]
@@ -115,6 +117,9 @@ class Trace:
         if (start, end) not in self._lines:
             self._lines[start, end] = self._read(start, end)
         return self._lines[start, end]
+
+    def cost(self, start: int, end: int) -> int:
+        return sum(cost for hour in range(start, end) for _, cost in self.hours.get(hour, {}).values())
 
     def _read(self, start: int, end: int) -> list[Line]:
         sums: dict[Dims, list[int]] = {}
@@ -181,7 +186,7 @@ def night_loop(trace: Trace, start: int, chance: Random) -> Label:
     """An agent asks itself the same through the night, in one session."""
     length, product = chance.randint(2, 6), PRODUCTS[4]
     for hour in range(start, start + length):
-        spend(trace, hour, product, "", poisson(chance.uniform(300, 900), chance), chance, session="run-1", times=1.2)
+        spend(trace, hour, product, "", poisson(chance.uniform(80, 900), chance), chance, session="run-1", times=1.2)
     return Label(
         frozenset({Kind.VOLUME, Kind.LOOP}), start, start + length,
         frozenset({Series("session", "run-1"), Series("agent", "scout")}), "runaway loop",
@@ -192,13 +197,13 @@ def surge(trace: Trace, start: int, chance: Random) -> Label:
     """One customer sends many times its usual calls."""
     length, who, product = chance.randint(2, 5), f"c{chance.randrange(4)}", PRODUCTS[1]
     for hour in range(start, start + length):
-        spend(trace, hour, product, who, poisson(chance.uniform(1500, 4000), chance), chance)
+        spend(trace, hour, product, who, poisson(chance.uniform(500, 4000), chance), chance)
     return Label(frozenset({Kind.VOLUME}), start, start + length, frozenset({Series("customer", who)}), "volume spike")
 
 
 def dear_calls(trace: Trace, start: int, chance: Random) -> Label:
     """Every call of an agent carries a context that ran away."""
-    length, times = chance.randint(4, 9), chance.uniform(10, 20)
+    length, times = chance.randint(4, 9), chance.uniform(4, 20)
     for hour in range(start, start + length):
         for dims, row in trace.hours.get(hour, {}).items():
             if dims[2] == "reviewer":
@@ -212,7 +217,7 @@ def dear_calls(trace: Trace, start: int, chance: Random) -> Label:
 
 def other_model(trace: Trace, start: int, chance: Random) -> Label:
     """Someone points a feature at a model that costs forty times as much."""
-    length, share = chance.randint(10, 20), chance.uniform(0.5, 1.0)
+    length, share = chance.randint(10, 20), chance.uniform(0.2, 1.0)
     for hour in range(start, start + length):
         for dims, (calls, cost) in list(trace.hours.get(hour, {}).items()):
             if dims[0] == "extract" and dims[3] == "mini":
@@ -229,7 +234,7 @@ def new_customer(trace: Trace, start: int, chance: Random) -> Label:
     """A customer nobody knew spends like the largest."""
     length = chance.randint(14, 30)
     for hour in range(start, start + length):
-        spend(trace, hour, PRODUCTS[1], "newco", poisson(chance.uniform(150, 400), chance), chance)
+        spend(trace, hour, PRODUCTS[1], "newco", poisson(chance.uniform(60, 400), chance), chance)
     return Label(
         frozenset({Kind.NEW_SPENDER, Kind.VOLUME}),
         start,
@@ -250,7 +255,10 @@ def labelled(seed: int) -> Trace:
     patterns = chance.sample(PATTERNS, k=seed % 4)
     for place, pattern in enumerate(patterns):
         start = last - JUDGED + 4 + place * 54 + chance.randrange(20)
-        trace.labels.append(pattern(trace, start, chance))
+        before = trace.cost(start, start + 60)
+        label = pattern(trace, start, chance)
+        label.cost_nano = trace.cost(start, start + 60) - before
+        trace.labels.append(label)
     return trace
 
 
