@@ -13,8 +13,11 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 from django.db.models import Q
 
+from billing.domain.dimensions import Dimension
+from billing.ledger import queries as books
+from billing.ledger.queries import Days
 from billing.ledger.rollups import zone
-from billing.models import Minute, RollupDay, RollupDetail, RollupHour
+from billing.models import Minute, RollupDay, RollupHour
 from guardrails.anomalies.models import Expectation, Wishes
 from guardrails.domain.anomalies.baseline import Cell, History
 from guardrails.domain.anomalies.causes import Line
@@ -123,16 +126,10 @@ def histories(workspace: Workspace, dimension: str, values: Sequence[str], since
 def mix(workspace: Workspace, series: Series, start: datetime, end: datetime) -> Mix:
     """The models that a series called on the days of a time: model -> (calls, cost)."""
     clock = zone(workspace.time_zone)
-    rows = RollupDetail.objects.filter(
-        workspace_id=workspace.pk, day__gte=start.astimezone(clock).date(), day__lte=end.astimezone(clock).date()
-    )
-    if series.dimension:
-        rows = rows.filter(**{series.dimension: series.value})
-    found: dict[str, tuple[int, int]] = {}
-    for model, calls, cost in rows.values_list("model", "calls", "cost_nano").iterator(chunk_size=2000):
-        was = found.get(model, (0, 0))
-        found[model] = (was[0] + calls, was[1] + cost)
-    return found
+    days = Days(start.astimezone(clock).date(), end.astimezone(clock).date())
+    filters = {series.dimension: series.value} if series.dimension else {}
+    rows = books.by_value(workspace, days, Dimension.MODEL, filters=filters)
+    return {row.value: (row.totals.calls, row.totals.cost_nano) for row in rows}
 
 
 def mix_of_lines(lines: Iterable[Line], series: Series) -> Mix:

@@ -11,7 +11,7 @@ from billing.migrations._partitions import forced_row_level_security
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [("billing", "0006_minutes"), ("workspaces", "0002_current_workspace")]
+    dependencies = [("billing", "0008_minutes"), ("workspaces", "0002_current_workspace")]
 
     operations = [
         migrations.CreateModel(

@@ -7,7 +7,7 @@ from billing.migrations._partitions import forced_row_level_security
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0005_told"),
+        ("billing", "0007_rare_callers"),
     ]
 
     operations = [
