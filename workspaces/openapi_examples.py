@@ -111,7 +111,7 @@ def add(document: dict[str, Any]) -> None:
 
 def of(schema: dict[str, Any], schemas: dict[str, Any], name: str = "", *, only_required: bool = False) -> Any:
     """A value of a schema. `name` is the field's."""
-    schema = _resolved(schema, schemas)
+    schema = resolved(schema, schemas)
     if "enum" in schema:
         given = FIELDS.get(name)
         return given if given in schema["enum"] else schema["enum"][0]
@@ -147,7 +147,7 @@ def _is(value: Any, kind: str) -> bool:
     return isinstance(value, _TYPES[kind])
 
 
-def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     """Through references, and through the allOf and oneOf that drf-spectacular wraps them in."""
     while True:
         if "$ref" in schema:
