@@ -157,6 +157,8 @@ def manners(result: dict[str, Any], generator: Any, request: Any, public: bool) 
                 known = {parameter["name"] for parameter in parameters}
                 parameters.extend(one for one in (_LIMIT, _CURSOR) if one["name"] not in known)
             for one in parameters:
+                if one["name"] == "slug":
+                    one["description"] = "The workspace's address."
                 if one["in"] == "query" and not one.get("description"):
                     one["description"] = f"Only those with this {one['name'].removesuffix('_id').replace('_', ' ')}."
             _answers(operation, method, tagged="patch" in operations and method in ("get", "patch", "put"))

@@ -33,6 +33,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "departments_create": {"name": "Support"},
     "agents_create": {"name": "triage-bot"},
     "workspaces_delete": {"typed_slug": "acme"},
+    "alerts_archive_all": {"up_to": _ID},
     "budgets_create": {"name": "Support bot", "cap": "250", "period": "month", "scope": "feature", "value": "support"},
     "budgets_change": {"cap": "300"},
     "budgets_daily_hard_stop": {"cap": "25"},
@@ -57,6 +58,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
 """By operation. Sent as they are by a test: each is accepted."""
 
 FIELDS: dict[str, Any] = {
+    "period": "month", "strategy": "reject", "alert_percent": 75, "throttle_percent": 90, "kill_percent": 100, "throttle_per_minute": 0,
+    "plan": "team",
     "slug": "acme", "name": "backend", "time_zone": "Europe/Berlin", "provider": "openai", "model": "gpt-4o-mini", "model_served": "gpt-4o-mini",
     "email": "ada@example.com", "user": "ada@example.com", "member": "ada@example.com", "created_by": "ada@example.com",
     "requested_by": "ada@example.com", "decided_by": "ada@example.com", "actor": "ada@example.com", "prefix": "slk_3f9a1c7e5b2d", "last_four": "x7Qa",

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.html import format_html, format_html_join
 from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
@@ -61,7 +62,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> dict[str, A
         "method": method.upper(),
         "path": path,
         "summary": operation["summary"],
-        "text": " ".join(operation.get("description", "").split()),
+        "text": _said(operation.get("description", "")),
         "scope": operation.get("x-scope", ""),
         "roles": operation.get("x-roles", []),
         "parameters": [_parameter(one) for one in operation["parameters"]],
@@ -77,7 +78,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> dict[str, A
 
 def _parameter(one: dict[str, Any]) -> dict[str, Any]:
     required = bool(one.get("required"))
-    text = one.get("description", "")
+    text = _said(one.get("description", ""))
     return {"name": one["name"], "where": one["in"], "type": _type(one["schema"]), "required": required, "text": text}
 
 
@@ -93,7 +94,7 @@ def _fields(schema: dict[str, Any], prefix: str = "", depth: int = 1) -> list[di
             if "properties" not in whole
             else inner.get("description", "")
         )
-        rows.append({"name": prefix + name, "type": _type(inner), "required": name in required, "text": text})
+        rows.append({"name": prefix + name, "type": _type(inner), "required": name in required, "text": _said(text)})
         if depth < _DEEPEST:
             items = whole.get("items")
             rows += (
@@ -114,10 +115,8 @@ def _type(schema: dict[str, Any]) -> str:
     kind = next((one for one in kinds if one != "null"), "any")
     if kind == "array":
         return f"list of {_type(whole.get('items', {}))}{null}"
-    said = {"string": whole.get("format", "text"), "integer": "whole number", "boolean": "true or false"}.get(
-        kind, kind
-    )
-    return said + _bounds(whole) + null
+    words = {"string": str(whole.get("format", "text")), "integer": "whole number", "boolean": "true or false"}
+    return words.get(kind, kind) + _bounds(whole) + null
 
 
 def _bounds(schema: dict[str, Any]) -> str:
@@ -154,13 +153,25 @@ def _problems() -> list[dict[str, Any]]:
     for answer in document()["components"]["responses"].values():
         (media,) = answer["content"].values()
         found.append(
-            {"status": media["example"]["status"], "code": media["example"]["code"], "text": answer["description"]}
+            {
+                "status": media["example"]["status"],
+                "code": media["example"]["code"],
+                "text": _said(answer["description"]),
+            }
         )
     return found
 
 
 def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
     return openapi_examples.resolved(schema, document()["components"]["schemas"])
+
+
+def _said(text: str) -> str:
+    """Escaped, with `code` between backticks marked as such."""
+    parts = " ".join(text.split()).split("`")
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", one) if at % 2 else one,) for at, one in enumerate(parts))
+    )
 
 
 def _pretty(value: Any) -> str:
