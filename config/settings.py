@@ -50,6 +50,7 @@ SHARED_APPS = [
     "drf_spectacular",
     "django_htmx",
     "guardrails.signals",
+    "guardrails.waste",
     "gateway",
 ]
 TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "billing.saved", "guardrails"]
