@@ -576,7 +576,9 @@ async def test_a_model_that_costs_more_than_its_bound_is_kept_from_hard_caps_unt
     await alice_app.budget("100")
     admitted = await alice_app.call(USD)
     await alice_app.gate.admission.settle(admitted, 2 * USD, 10, DONE)
-    for _ in range(250):  # the bar is made beside the calls; it holds once its policy is told, just after its row is seen
+    for _ in range(
+        250
+    ):  # the bar is made beside the calls; it holds once its policy is told, just after its row is seen
         with contextlib.suppress(ModelNotPriced):
             await alice_app.call(1)
             await asyncio.sleep(0.02)

@@ -178,12 +178,10 @@ some_calls = some.lists(
 def test_no_dollar_stands_in_two_categories_and_none_comes_from_nowhere(drawn: list[tuple[Any, ...]]) -> None:
     calls = []
     for number, (at, fresh, output, session, fingerprint, fate) in enumerate(sorted(drawn, key=lambda one: one[0])):
-        calls.append(
-            call(
-                number, at_ms=NOON + at, used=usage(fresh, output), session=session, fingerprint=fingerprint, failed=fate == "failed",
-                hung_up=fate == "hung_up", **({"cost_nano": 0} if fate == "void" else {}),
-            )
-        )  # fmt: skip
+        free: dict[str, Any] = {"cost_nano": 0} if fate == "void" else {}
+        known: dict[str, Any] = {"session": session, "fingerprint": fingerprint}
+        ended = {"failed": fate == "failed", "hung_up": fate == "hung_up"}
+        calls.append(call(number, at_ms=NOON + at, used=usage(fresh, output), **known, **ended, **free))
     found = sort(calls, haiku, session_calls_an_hour=5)
     spent = sum(one.cost_nano for one in calls)
     assert sum(one.cost_nano for one in found) <= spent
