@@ -213,7 +213,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["workspaces.parsers.BoundedJSONParser"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["workspaces.authentication.ApiTokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["workspaces.permissions.Denied"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "workspaces.openapi.Described",
     "EXCEPTION_HANDLER": "workspaces.problems.problem_details",
     "UNAUTHENTICATED_USER": None,
 }
@@ -221,6 +221,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Sluice",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
+    "DESCRIPTION": "The REST API of Sluice: whatever the browser can do, for automation. Guide: docs/rest-api.md.",
     "SERVE_INCLUDE_SCHEMA": False,
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "workspaces.openapi.manners"],
     "ENUM_NAME_OVERRIDES": {

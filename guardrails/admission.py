@@ -351,7 +351,9 @@ class Admission:
             )
 
     def _request(self, attempt: _Attempt, rid: str) -> AdmitRequest:
-        policy, met = attempt.grant.policy, attempt.met
+        policy, met, context = attempt.grant.policy, attempt.met, attempt.context
+        if attempt.lease_ms is not None:
+            context = msgspec.structs.replace(context, lease_ms=attempt.lease_ms)
         nano = attempt.hold_nano
         budgets = met.counters(nano, attempt.hold_tokens)
         if attempt.overflowing:
@@ -365,7 +367,7 @@ class Admission:
             min_seq=0,
             amount=nano,
             lease_ms=attempt.lease_ms or self.limiter.lease_ms,
-            ctx=encode_event(attempt.context).decode(),
+            ctx=encode_event(context).decode(),
             budgets=budgets,
             rates=met.rates_for(self._tokens_at_once(attempt)) if met.rate_asks else [],
         )

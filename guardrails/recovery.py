@@ -40,7 +40,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,6 +50,7 @@ from django.db import connection
 from django.db.models import Q
 
 from billing.domain import keys
+from billing.domain.events import context_from_json
 from billing.ledger.stream import money_stream
 from billing.ledger.writer import drain
 from billing.models import BudgetTotal, Entry, OpenAttempt, RollupDay, SequenceMark
@@ -152,7 +153,7 @@ def _attempt(workspace_id: int, seen_epoch: int | None) -> Rebuilt | None:
         control.wipe(store, workspace_id, epoch)
         workspace.refresh_from_db()  # its version and state are read after the freeze: an older push cannot undo them
         with tenancy.entered(workspace):
-            counters, holds, book_seq = _books(workspace, leases)
+            counters, holds, book_seq = _books(workspace, leases, _slots(handed))
         control.seed(store, workspace_id, epoch, counters, holds)
         seq = control.commit_rebuild(
             store,
@@ -231,9 +232,18 @@ def _drain(workspace_id: int) -> None:
         time.sleep(0.02)
 
 
-def _books(workspace: Workspace, leases: Mapping[str, int]) -> tuple[list[SeedCounter], list[SeedHold], int]:
+def _slots(handed: Iterable[Handed]) -> dict[str, list[str]]:
+    """rid -> the concurrency limits that a running call occupies. The gateways know it; the books do not."""
+    return {
+        one.hold.rid: [rate.suffix for rate in one.hold.rates if rate.kind == "c"] for one in handed if one.end is None
+    }
+
+
+def _books(
+    workspace: Workspace, leases: Mapping[str, int], slots: Mapping[str, list[str]]
+) -> tuple[list[SeedCounter], list[SeedHold], int]:
     """What the counters and open holds must be, and the highest event number the books have seen. `leases`: deadlines that Redis still
-    knew; holds of a batch run for a day and nobody renews them."""
+    knew. Holds of a batch run for a day and nobody renews them: how long, their context says."""
     now = datetime.now(UTC)
     at_ms = int(now.timestamp() * 1000)
     rules = {} if workspace.state == WorkspaceState.DELETING else {rule.id: rule for rule in budget_rules(workspace)}
@@ -244,8 +254,9 @@ def _books(workspace: Workspace, leases: Mapping[str, int]) -> tuple[list[SeedCo
         for counter, _, amount in charges:
             held[counter] = held.get(counter, 0) + amount
         taken_ms = int(attempt.held_at.timestamp() * 1000)
-        lease_ms = max(ADOPT_LEASE_MS, leases.get(str(attempt.rid), 0) - at_ms)
-        holds.append(SeedHold(str(attempt.rid), attempt.hold_nano, charges, attempt.context, taken_ms, lease_ms))
+        rid = str(attempt.rid)
+        lease_ms = max(ADOPT_LEASE_MS, leases.get(rid, 0) - at_ms, taken_ms + _lasting_ms(attempt.context) - at_ms)
+        holds.append(SeedHold(rid, attempt.hold_nano, charges, attempt.context, taken_ms, lease_ms, slots.get(rid, [])))
     running = Q(period_start__gte=now - LOOK_BACK) | Q(period_start=NEVER_ENDS)
     totals = BudgetTotal.objects.filter(workspace_id=workspace.pk)
     totals = totals.filter((Q(budget_id__in=rules) & running) | Q(counter__in=list(held)))
@@ -265,6 +276,10 @@ def _books(workspace: Workspace, leases: Mapping[str, int]) -> tuple[list[SeedCo
         counters.append(SeedCounter(counter, settled.get(counter, 0), held.get(counter, 0), ends[stem], label))
     seq = SequenceMark.objects.filter(workspace_id=workspace.pk).values_list("seq", flat=True).first() or 0
     return counters, holds, seq
+
+
+def _lasting_ms(context: str) -> int:
+    return context_from_json(context).lease_ms if '"lease_ms"' in context else 0
 
 
 def _labels(workspace: Workspace, rules: Mapping[str, BudgetRule]) -> dict[str, str]:

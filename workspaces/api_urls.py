@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from django.urls import path
-from drf_spectacular.views import SpectacularAPIView
 
-from workspaces import api
+from workspaces import api, reference
 
 _W = "workspaces/<slug:slug>/"
 
 urlpatterns = [
-    path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
+    path("schema/", reference.SchemaDocument.as_view(), name="api-schema"),
     path("workspaces/", api.Workspaces.as_view()),
     path(_W, api.OneWorkspace.as_view()),
     path(_W + "virtual-keys/", api.VirtualKeys.as_view()),

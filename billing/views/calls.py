@@ -45,7 +45,7 @@ def calls(request: HttpRequest) -> HttpResponse:
     filters: dict[str, str] | None = narrowed
     problems = list(misread)
     if sought:
-        filters, said = _narrowed_by_search(workspace, narrowed, sought)
+        filters, said = _narrowed_by_search(workspace, narrowed, sought, _today(request))
         problems += said
     state = request.GET.get("state", "")
     if state not in STATES:
@@ -99,12 +99,12 @@ def _call_sought(request: HttpRequest, sought: str) -> UUID | None:
 
 
 def _narrowed_by_search(
-    workspace: Workspace, filters: dict[str, str], sought: str
+    workspace: Workspace, filters: dict[str, str], sought: str, today: date
 ) -> tuple[dict[str, str] | None, list[str]]:
     """A word that was searched for becomes the filter of the dimension that has such a value; None: nothing has it."""
     if "\x00" in sought or len(sought) > MAX_VALUE_CHARS:
         return None, ["A value has at most 128 characters."]
-    known = queries.dimensions_with(workspace, sought)
+    known = queries.dimensions_with(workspace, sought, today)
     free = [name for name in known if name not in filters]
     if not free:
         return None, []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from typing import cast
 
 import httptools
@@ -177,7 +178,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._fileno = transport.get_extra_info("socket").fileno()
+        plug = transport.get_extra_info("socket")  # only here: it is None as soon as the connection was reset
+        self._fileno = plug.fileno()
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
         if self._complete:

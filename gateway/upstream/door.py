@@ -7,7 +7,6 @@ it checked, must stop an answer at any byte, and must do it in tens of microseco
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from dataclasses import dataclass
@@ -211,14 +210,13 @@ class Door:
         raise NotSent(f"{origin.host} could not be reached") from failure
 
     async def _connect_to(self, address: str, origin: Origin) -> Connection:
-        transport, connection = await self.loop.create_connection(
+        _, connection = await self.loop.create_connection(
             lambda: Connection(self.loop),
             address,
             origin.port,
             ssl=self._tls if origin.tls else None,
             server_hostname=origin.host if origin.tls else None,
         )
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return connection
 
 

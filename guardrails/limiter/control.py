@@ -44,6 +44,8 @@ class SeedHold(msgspec.Struct, array_like=True, frozen=True):
     ctx: str
     at_ms: int
     lease_ms: int
+    slots: list[str] = []
+    """The suffixes of the concurrency limits it occupies"""
 
 
 class LostEvent(msgspec.Struct, array_like=True, frozen=True):

@@ -82,21 +82,25 @@ class Pipe:
         await asyncio.sleep(0)
 
     async def _connect(self) -> None:
+        """However it ends, who waits is told and the next ask may try again."""
+        link: _Link | None = None
+        why: Exception = RedisConnectionError("no connection: lost at once")
         try:
             async with asyncio.timeout(self._connect_s):
                 link = await self._dial()
-        except (OSError, TimeoutError) as error:
-            waiting, self._waiting = self._waiting, []
+        except Exception as error:  # noqa: BLE001 - whatever it was, a gateway that never dials again would refuse every call for good
+            why = RedisConnectionError(f"no connection: {type(error).__name__}")
+        finally:
             self._connecting = None
-            for ask in waiting:
-                ask.answered(None, RedisConnectionError(f"no connection: {type(error).__name__}"))
-            return
-        self._connecting = None
-        self._link = link
-        self._links.add(link)
-        waiting, self._waiting = self._waiting, []
-        for ask in waiting:
-            link.send(ask, _command(b"EVALSHA", ask.script.sha.encode(), ask.key, ask.arguments))
+            waiting, self._waiting = self._waiting, []
+            if link is not None and not link.over:
+                self._link = link
+                self._links.add(link)
+                for ask in waiting:
+                    link.send(ask, _command(b"EVALSHA", ask.script.sha.encode(), ask.key, ask.arguments))
+            else:
+                for ask in waiting:
+                    ask.answered(None, why)
 
     async def _dial(self) -> _Link:
         loop = asyncio.get_running_loop()
@@ -109,12 +113,9 @@ class Pipe:
         host, port = str(options.get("host", "localhost")), int(options.get("port", 6379))
         if issubclass(self._pool.connection_class, aredis.SSLConnection):
             tls = cast("aredis.SSLConnection", self._pool.make_connection()).ssl_context.get()  # type: ignore[no-untyped-call]
-            transport, link = await loop.create_connection(make, host, port, ssl=tls, server_hostname=host)
+            _, link = await loop.create_connection(make, host, port, ssl=tls, server_hostname=host)
         else:
-            transport, link = await loop.create_connection(make, host, port)
-        plug = transport.get_extra_info("socket")
-        plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _, link = await loop.create_connection(make, host, port)
         return link
 
     def _forget(self, link: _Link) -> None:
@@ -144,9 +145,16 @@ class _Link(asyncio.Protocol):
         self._oldest: _Ask | None = None
         self._looks = 0
         self._retired = False
+        self.over = False
+        """Lost: nothing will be answered here any more"""
         self._why: Exception | None = None
 
     def send(self, ask: _Ask, command: bytes) -> None:
+        if self.over:
+            self._loop.call_soon(
+                self._tell, ask, None, RedisConnectionError("the connection to the money Redis was lost")
+            )
+            return
         self.awaited.append(ask)
         self.transport.write(command)
 
@@ -171,6 +179,10 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        plug = transport.get_extra_info("socket")  # only here: it is None as soon as the connection was reset
+        if plug.family != socket.AF_UNIX:
+            plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self._greeting:
             self.transport.write(b"".join(self._greeting))
 
@@ -204,6 +216,7 @@ class _Link(asyncio.Protocol):
             self._tell(ask, reply, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.over = True
         self._lost(self)
         why = self._why or RedisConnectionError("the connection to the money Redis was lost")
         while self.awaited:

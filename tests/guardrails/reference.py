@@ -94,7 +94,10 @@ class Reference:
             return ("ALREADY", self.records[ask.rid].state)
         if any(budget.suffix in self.lost for budget in ask.budgets):
             return ("REFUSED",)
-        self.hold(ask, [])
+        slots = [rate.suffix for rate in ask.rates if rate.kind == "c"]
+        for suffix in slots:
+            self.busy.setdefault(suffix, set()).add(ask.rid)
+        self.hold(ask, [(suffix, "c", 0) for suffix in slots])
         return ("OK", self.seq)
 
     def finish(self, rid: str, kind: str, cost: int, tokens: int) -> tuple[object, ...]:  # noqa: C901 - one lifecycle on one page
@@ -116,7 +119,7 @@ class Reference:
             record.state = "V" if kind == "void" else "S"
             return ("OK", self.emit("adjust", rid, truth["nano"] - record.amount, deltas), record.state)
         if record.state != "H":
-            return ("ALREADY", record.state)
+            return ("ALREADY", record.state, self.seq)
         if kind == "late":
             return ("OPEN",)
         if any(suffix in self.lost for suffix, _, _ in record.charges):

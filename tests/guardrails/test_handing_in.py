@@ -14,8 +14,8 @@ from billing.domain import keys as money_keys
 from billing.domain.events import Kind
 from billing.ledger.stream import money_stream
 from billing.ledger.writer import drain
-from guardrails import recovery
-from guardrails.domain.refusals import BudgetStoreUnavailable, OverBudget
+from guardrails import actions, recovery
+from guardrails.domain.refusals import BudgetStoreUnavailable, OverBudget, RateLimited
 from guardrails.gate import Gate, open_gate
 from guardrails.handed_in import Known, lost_events
 from guardrails.limiter import control, scripts
@@ -139,6 +139,24 @@ async def test_a_gateway_that_is_late_is_waited_for_and_the_cap_holds(app: Calle
             assert await late.gate.admission.settle(carried, 2 * USD, 10, DONE) == "OK"
     assert (await sync(counted, money, app, budget))[0] == 2 * USD
     assert (await sync(books, app.acme)).differences == []
+
+
+async def test_running_calls_keep_their_slots_and_long_holds_their_time_when_everything_was_lost(
+    app: Caller, money: Any
+) -> None:
+    await sync(actions.create_rate_limit, workspace=app.acme, by=app.cast.alice.actor, metric="concurrency", limit=2)
+    running = [await app.call(1), await app.call(1)]
+    batch = await app.call(USD, lease_ms=3_600_000)
+    await sync(money.flushdb)
+
+    async def limited() -> bool:
+        return isinstance(await app.refused(1), RateLimited)
+
+    await until(limited)
+    deadlines = await sync(control.deadlines, money, app.acme.pk)
+    assert deadlines[batch.rid] - time.time() * 1000 > 3_000_000
+    assert await app.gate.admission.settle(running[0], 1, 10, DONE) == "OK"
+    await app.call(1)
 
 
 async def test_a_dead_gateway_is_not_waited_for(app: Caller, money: Any) -> None:

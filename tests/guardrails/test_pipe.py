@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import struct
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -107,3 +112,41 @@ async def test_a_server_is_reached_through_its_unix_socket(tmp_path: Path) -> No
     finally:
         await pipe.aclose()
         server.stop()
+
+
+def test_a_server_that_resets_each_connection_at_once_is_asked_again_when_it_does_so_no_more() -> None:
+    """A reset may arrive between the connecting and the moment in which we look at the connection: uvloop has no socket to show then."""
+    resets = 60
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for _ in range(resets):
+            plug, _ = listening.accept()
+            time.sleep(0.0002)
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            plug.close()
+        plug, _ = listening.accept()
+        with plug:
+            heard = b""
+            while b"again" not in heard:
+                heard += plug.recv(4096)
+            plug.sendall(b"+OK\r\n*2\r\n$3\r\nkey\r\n$5\r\nagain\r\n")
+
+    async def main() -> None:
+        url = f"redis://:word@127.0.0.1:{listening.getsockname()[1]}/0"
+        pipe = Pipe(store.connect(url).connection_pool, connect_s=2.0, answer_s=1.0)
+        for _ in range(resets):
+            asked = ask(pipe, b"lost")
+            for _ in range(8):
+                await asyncio.sleep(0)
+                time.sleep(0.0003)
+            with pytest.raises(RedisError):
+                await asyncio.wait_for(asked, 5)
+        assert await asyncio.wait_for(ask(pipe, b"again"), 5) == [b"key", b"again"]
+        await pipe.aclose()
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    with listening:
+        uvloop.run(main())
+        server.join(5)

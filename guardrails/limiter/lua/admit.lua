@@ -64,8 +64,7 @@ local function write(item, base, ver, plan)
   for i, rate in ipairs(item[11]) do
     if rate[2] == 'c' then
       redis.call('ZREMRANGEBYSCORE', base .. rate[1], '-inf', int(now))
-      redis.call('ZADD', base .. rate[1], int(now + lease), rid)
-      redis.call('PEXPIRE', base .. rate[1], int(lease * 2))
+      occupy(base, rate[1], rid, lease)
     else
       take_rate(base, rate, plan.arrivals[i])
     end

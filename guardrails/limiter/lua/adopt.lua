@@ -1,5 +1,5 @@
 -- adopt: a live gateway that was not waited for presents a hold that Redis forgot (hand_in.lua is the rule, this the exception). The call is already running, so no cap can refuse it any more.
--- ARGV: one packed admit request each (rates are not advanced again).
+-- ARGV: one packed admit request each (it occupies its slots again; other rates are not advanced twice).
 local function adopt(item)
   local prefix, workspace, rid, amount, lease, ctx = item[1], item[2], item[3], item[7], item[8], item[9]
   local base = base_of(prefix, workspace)
@@ -21,7 +21,14 @@ local function adopt(item)
       redis.call('HINCRBY', base .. budget[1], 'h', int(budget[3]))
     end
   end
-  record_hold(prefix, workspace, rid, amount, charges, {}, now, lease, ctx)
+  local slots = {}
+  for _, rate in ipairs(item[11]) do
+    if rate[2] == 'c' then
+      slots[#slots + 1] = { rate[1], 'c' }
+      occupy(base, rate[1], rid, lease)
+    end
+  end
+  record_hold(prefix, workspace, rid, amount, charges, slots, now, lease, ctx)
   return { 'OK', emit(prefix, workspace, 'hold', rid, 0, amount, charges, ctx) }
 end
 

@@ -76,6 +76,12 @@ local function open_counter(prefix, workspace, suffix, held, period_end, label)
   redis.call('ZADD', prefix .. 'due', int(period_end + RETIRE_MS), 'w:' .. workspace .. ':' .. suffix)
 end
 
+-- A call that runs occupies its slots until its lease ends.
+local function occupy(base, suffix, rid, lease)
+  redis.call('ZADD', base .. suffix, int(now + lease), rid)
+  redis.call('PEXPIRE', base .. suffix, int(lease * 2))
+end
+
 local function record_hold(prefix, workspace, rid, amount, charges, rates, at, lease, ctx)
   local base = base_of(prefix, workspace)
   redis.call('HSET', base .. 'r:' .. rid, 'st', 'H', 'amt', int(amount), 'bk', cmsgpack.pack(charges),

@@ -73,7 +73,7 @@ function verbs.wipe(epoch, cursor, most)
   return { 'OK', page[1], redis.call('HLEN', base .. 'idx') }
 end
 
--- Absolute values, so that a repeated chunk changes nothing. counters: {suffix, s, h, end, label}; holds: {rid, amount, charges, ctx, at, lease}
+-- Absolute values, so that a repeated chunk changes nothing. counters: {suffix, s, h, end, label}; holds: {rid, amount, charges, ctx, at, lease, slots}
 function verbs.seed(epoch, counters, holds)
   if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
   local listed, dues = {}, {}
@@ -86,7 +86,12 @@ function verbs.seed(epoch, counters, holds)
   in_pieces(dues, function(...) redis.call('ZADD', prefix .. 'due', ...) end)
   for _, hold in ipairs(holds) do
     redis.call('DEL', base .. 'r:' .. hold[1])
-    record_hold(prefix, workspace, hold[1], hold[2], hold[3], {}, hold[5], hold[6], hold[4])
+    local slots = {}
+    for i, suffix in ipairs(hold[7]) do
+      slots[i] = { suffix, 'c' }
+      occupy(base, suffix, hold[1], hold[6])
+    end
+    record_hold(prefix, workspace, hold[1], hold[2], hold[3], slots, hold[5], hold[6], hold[4])
   end
   return { 'OK' }
 end

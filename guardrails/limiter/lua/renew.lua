@@ -9,10 +9,7 @@ local function renew(prefix, workspace, rid, lease)
   redis.call('HSET', base .. 'r:' .. rid, 'dl', int(now + lease))
   redis.call('ZADD', prefix .. 'open', int(now + lease), 'w:' .. workspace .. ':r:' .. rid)
   for _, rate in ipairs(cmsgpack.unpack(record[2])) do
-    if rate[2] == 'c' then
-      redis.call('ZADD', base .. rate[1], int(now + lease), rid)
-      redis.call('PEXPIRE', base .. rate[1], int(lease * 2))
-    end
+    if rate[2] == 'c' then occupy(base, rate[1], rid, lease) end
   end
   return { 'OK' }
 end

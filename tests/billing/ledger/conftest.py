@@ -99,6 +99,10 @@ class Books:
     def __init__(self, stream: MoneyStream) -> None:
         self.stream = stream
 
+    @classmethod
+    def at(cls, url: str) -> Books:
+        return cls(MoneyStream(url))
+
     def drain(self, workspace: int, **options: Any) -> writer.Drained:
         return writer.drain(self.stream, partition_of(workspace), **options)
 

@@ -1,0 +1,147 @@
+"""The API against its own OpenAPI document, with schemathesis: no 5xx, and no answer the document does not describe.
+
+Requests go through the real application to real PostgreSQL and Redis; each in a savepoint that is taken back, so that one
+operation cannot spoil the next and the same seed asks the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, transaction
+from hypothesis import HealthCheck, Phase, given
+from jsonschema import Draft202012Validator
+from schemathesis import checks as checking
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi import checks as conformance
+
+from tests.api.conftest import World, soon
+from workspaces import openapi_examples, reference
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous iterators"),
+]
+NOWHERE = "01932f6e-7c1a-7b3e-9f52-3f1d2c4b5a69"
+CHECKS = [
+    checking.not_a_server_error,
+    conformance.status_code_conformance,
+    conformance.content_type_conformance,
+    conformance.response_headers_conformance,
+    conformance.response_schema_conformance,
+]
+
+
+@contextmanager
+def one_connection() -> Iterator[None]:
+    """Requests stay on the test's connection, in its transaction, as those of Django's own test client do."""
+    signals = (request_started, request_finished)
+    for signal in signals:
+        signal.disconnect(close_old_connections)
+    try:
+        yield
+    finally:
+        for signal in signals:
+            signal.connect(close_old_connections)
+
+
+def conforms(world: World, *, examples: int, modes: tuple[GenerationMode, ...]) -> list[str]:
+    """What each operation did wrong, when asked `examples` times in each mode."""
+    wrong: list[str] = []
+    with one_connection():
+        schema = schemathesis.openapi.from_wsgi("/api/v1/schema/", WSGIHandler())
+        for found in schema.get_all_operations():
+            operation = found.ok()
+            for mode in modes:
+                try:
+                    _asked(operation, world, examples, mode)
+                except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - a group of whatever the checks raise, told together at the end
+                    wrong.append(f"{mode.value} {operation.label}: {_told(error)}")
+    return wrong
+
+
+def _asked(operation: Any, world: World, examples: int, mode: GenerationMode) -> None:
+    ids = {one.name: world.ids.get(one.name, NOWHERE) for one in operation.path_parameters}
+
+    @hypothesis.settings(
+        max_examples=examples, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=operation.as_strategy(mode, path_parameters=ids))
+    def ask(case: Any) -> None:
+        if isinstance(case.body, dict) and "verify" in case.body:
+            case.body["verify"] = False  # nobody is called
+        sid = transaction.savepoint()
+        try:
+            case.call_and_validate(headers={"Authorization": f"Bearer {world.token}"}, checks=CHECKS)
+        finally:
+            transaction.savepoint_rollback(sid)
+
+    ask()
+
+
+def _told(error: BaseException) -> str:
+    inner = getattr(error, "exceptions", ())
+    return " / ".join(_told(one) for one in inner) if inner else str(error)[:700]
+
+
+def test_no_answer_is_a_5xx_or_contradicts_the_document(world: World) -> None:
+    wrong = conforms(world, examples=1, modes=(GenerationMode.POSITIVE,))
+    assert not wrong, "\n\n".join(wrong)
+
+
+def test_every_example_of_a_body_is_accepted_as_it_stands(world: World) -> None:
+    """Those written by hand, each on its own; ids and dates are replaced by ones of this world."""
+    for path, operations in reference.document()["paths"].items():
+        for method, operation in operations.items():
+            body = openapi_examples.REQUESTS.get(operation["operationId"])
+            if body is None:
+                continue
+            alive = {name: world.ids["budget_id"] if name == "budget_id" else value for name, value in body.items()}
+            if operation["operationId"] == "raises_request":
+                alive["expires_at"] = soon()
+            sid = transaction.savepoint()
+            answer = getattr(world.client, method)(path.format(**world.ids), alive, format="json")
+            transaction.savepoint_rollback(sid)
+            assert 200 <= answer.status_code < 300, (operation["operationId"], answer.content)
+
+
+def test_every_example_fits_its_schema() -> None:
+    document = reference.document()
+    root = {"$schema": "https://json-schema.org/draft/2020-12/schema", "components": document["components"]}
+    seen = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            shown = [operation.get("requestBody", {}), *operation["responses"].values()]
+            for media in (one for part in shown for one in part.get("content", {}).values() if "example" in one):
+                seen += 1
+                errors = list(Draft202012Validator({**root, **media["schema"]}).iter_errors(media["example"]))
+                assert not errors, (method, path, errors[0].message)
+    assert seen > 100
+
+
+def test_the_document_says_what_every_operation_is_and_how_it_fails() -> None:
+    document = reference.document()
+    assert document["openapi"].startswith("3.1")
+    ids = [one["operationId"] for operations in document["paths"].values() for one in operations.values()]
+    assert len(ids) == len(set(ids))
+    for path, operations in document["paths"].items():
+        for method, one in operations.items():
+            assert one["summary"], (method, path)
+            assert {"401", "403", "404", "429"} <= set(one["responses"]), (method, path)
+            assert all(parameter.get("description") or parameter["in"] == "path" for parameter in one["parameters"]), (
+                path
+            )
+
+
+@pytest.mark.long
+def test_nor_is_any_of_many_more(world: World) -> None:
+    wrong = conforms(world, examples=60, modes=(GenerationMode.POSITIVE, GenerationMode.NEGATIVE))
+    assert not wrong, "\n\n".join(wrong)
