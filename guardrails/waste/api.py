@@ -39,7 +39,9 @@ class Waste(_WasteView):
         operation_id="waste_list",
         parameters=[
             OpenApiParameter("state", OpenApiTypes.STR, enum=[*State.values, "all"], description="open unless said otherwise"),
-            OpenApiParameter("category", OpenApiTypes.STR, enum=[one.value for one in Category]),
+            OpenApiParameter(
+                "category", OpenApiTypes.STR, enum=[one.value for one in Category], description="only of this cause"
+            ),
         ],
         responses=listed(shapes.WasteShown),
     )  # fmt: skip
@@ -94,10 +96,10 @@ class PullWaste(_WasteView):
     def post(self, request: Request, slug: str, finding_id: UUID) -> Response:
         wanted = shapes.WastePull.read(request)
         offered = levers.levers_of(queries.finding(self.workspace, finding_id))
-        chosen = wanted["lever"] or offered[0].value
+        chosen = wanted.get("lever") or offered[0].value
         self._scope_allows(chosen)
         actions.pull(
-            workspace=self.workspace, by=self.actor, finding_id=finding_id, lever=chosen, model=wanted["model"]
+            workspace=self.workspace, by=self.actor, finding_id=finding_id, lever=chosen, model=wanted.get("model", "")
         )
         return self.one(finding_id)
 

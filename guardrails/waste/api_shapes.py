@@ -74,13 +74,11 @@ class WasteDismissal(Strict):
 
 
 class WastePull(Strict):
-    lever = serializers.ChoiceField(_LEVERS, required=False, default="", allow_blank=True)
+    lever = serializers.ChoiceField(
+        _LEVERS, required=False, help_text="One of the finding's `levers`; the first one unless said otherwise."
+    )
     model = serializers.CharField(
-        max_length=200,
-        required=False,
-        default="",
-        allow_blank=True,
-        help_text="Of `cheaper_model`: one of the options.",
+        max_length=200, required=False, help_text="Of `cheaper_model`: one of the evidence's `options`."
     )
 
 

@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('workspaces', '0007_key_credentials'),
+        ("workspaces", "0007_key_credentials"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='workspace',
-            name='fingerprints',
+            model_name="workspace",
+            name="fingerprints",
             field=models.BooleanField(default=True),
         ),
     ]
