@@ -17,6 +17,9 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef
+from django.db.models.functions import JSONObject
 
 from billing import overrides
 from billing.domain.dimensions import Dimension
@@ -435,13 +438,13 @@ def _load_by_id(workspace_id: int, locators: Sequence[str]) -> Loaded | None:
 
 def budget_rules(workspace: Workspace) -> tuple[BudgetRule, ...]:
     """The budgets in force in the entered workspace, its plan's quota first."""
-    raised: dict[object, list[Raised]] = {}
-    for budget_id, amount, until in Raise.objects.filter(state=RaiseState.APPROVED).values_list(
-        "budget_id", "amount", "expires_at"
-    ):
-        raised.setdefault(budget_id, []).append(Raised(amount, _ms(until)))
     quota = plans.quota_of(workspace)
-    own = (budget.rule(tuple(raised.get(budget.id, ()))) for budget in Budget.objects.all())
+    approved = Raise.objects.filter(budget=OuterRef("pk"), state=RaiseState.APPROVED)
+    raised = ArraySubquery(approved.values_list(JSONObject(amount="amount", until="expires_at")))
+    own = (
+        budget.rule(tuple(Raised(one["amount"], _ms(datetime.fromisoformat(one["until"]))) for one in budget.raised))
+        for budget in Budget.objects.annotate(raised=raised)
+    )
     return (*([quota] if quota else ()), *own)
 
 

@@ -3,8 +3,9 @@
 This file is imported before any other conftest and before Django: it starts the servers (in the xdist controller, or in the single
 process), writes the environment that `config.env` reads, and only then sets Django up. What a test may ask for:
 
-* `db`, `transactional_db` (pytest-django's): the worker's database. After a transactional test it is copied anew from the migrated
-  template (workspaces' schemas included), so nothing leaks and nothing has to be truncated.
+* `db`, `transactional_db` (pytest-django's): the worker's database. After a transactional test it is copied anew from a migrated
+  template (workspaces' schemas included), so nothing leaks and nothing has to be truncated. A test that asks for the cast gets a copy
+  in which the cast is committed already: making two workspaces costs ten times what most tests do.
 * `money_redis_url`: this worker's money Redis; all three of its numbers are emptied before each test (override `clean_redis` to keep).
 * `redis_server`, `postgres_server`: private servers that a test may kill and start again.
 """
@@ -25,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import psycopg
 import pytest
 import redis
@@ -38,13 +40,19 @@ from config.stack import redis as stack_redis  # noqa: E402
 pytest_plugins = ["tests.cast"]  # Alice, Ann, Bob, Mallory
 
 TEMPLATE = "sluice_template"
+TEMPLATES = {"empty": TEMPLATE, "cast": f"{TEMPLATE}_cast"}
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
 REDIS_NUMBERS_A_WORKER = 3  # money, broker, cache
 
 
 # --- The run: started once, found again by the workers through these variables ----------------------------------------
 def _start_servers() -> None:
     _remove_leftovers()
-    home = Path(tempfile.mkdtemp(prefix=f"sluice-test-{os.getpid()}-"))
+    memory = _memory()
+    if memory is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # the tests' own folders too: many hold servers
+    home = Path(tempfile.mkdtemp(prefix=f"sluice-test-{os.getpid()}-", dir=memory))
     home.chmod(0o755)
     postgres = stack_postgres.PostgresServer(
         home=home / "postgres", fast_and_unsafe=True, settings={"max_connections": "500", "shared_buffers": "64MB"}
@@ -67,6 +75,7 @@ def _start_servers() -> None:
     postgres.ensure_application_database(may_create_databases=True)
     os.environ.update(
         SLUICE_TEST_HOME=str(home),
+        SSL_CERT_FILE=str(_one_authority(home / "authority.pem")),
         SLUICE_TEST_POSTGRES_PORT=str(postgres.port),
         SLUICE_TEST_REDIS_PORT=str(cache.port),
         SLUICE_SECRET_KEY=secrets.token_urlsafe(50),
@@ -75,9 +84,27 @@ def _start_servers() -> None:
     )
 
 
+def _one_authority(path: Path) -> Path:
+    """Any one of the public authorities. Every HTTP client that a test or an SDK makes reads all it is to trust, which for the usual 140
+    takes longer than most tests; here there is no network, and what TLS is proved with it is given."""
+    end = "-----END CERTIFICATE-----\n"
+    path.write_text(certifi.contents().partition(end)[0] + end)
+    return path
+
+
+def _memory() -> Path | None:
+    """Where files cost least: a copy of a database is five hundred of them, which in memory takes a tenth of the time. What survives
+    kill -9 on a disk survives it here. None (the ordinary folder) where there is none, or little room."""
+    try:
+        roomy = shutil.disk_usage(MEMORY).free >= ROOM_BYTES and os.access(MEMORY, os.W_OK)
+    except OSError:
+        return None
+    return MEMORY if roomy else None
+
+
 def _remove_leftovers() -> None:
     """Folders of runs that were killed. Their servers died with them."""
-    for folder in Path(tempfile.gettempdir()).glob("sluice-test-*"):
+    for folder in (*Path(tempfile.gettempdir()).glob("sluice-test-*"), *MEMORY.glob("sluice-test-*")):
         owner = folder.name.split("-")[2]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -164,41 +191,86 @@ def _close_all_connections() -> None:
             connection.close_pool()
 
 
-def _copy_template() -> None:
+_standing = ""
+"""Of which template the worker's database is a clean copy. Empty: a test has written to it, or there is none."""
+_parked: set[str] = set()
+"""Clean copies that wait under another name."""
+
+
+def _stand_on(template: str) -> None:
+    """Make the worker's database a clean copy of this template: the one it is, the one that is parked, or a new one."""
+    global _standing
+    if _standing == template:
+        return
     _close_all_connections()
-    _postgres.drop_database(_database)
-    _postgres.create_database(_database, template=TEMPLATE)
+    with psycopg.connect(_postgres.admin_url(), autocommit=True) as admin:
+        if _standing and not _somebody_in(admin, _database):
+            admin.execute(f"ALTER DATABASE {_database} RENAME TO {_database}_{_standing}")
+            _parked.add(_standing)
+        else:
+            _postgres.drop_database(_database)
+        if template in _parked:
+            admin.execute(f"ALTER DATABASE {_database}_{template} RENAME TO {_database}")
+            _parked.remove(template)
+        else:
+            _postgres.create_database(_database, template=TEMPLATES[template])
+    _standing = template
 
 
-def _make_template_once() -> None:
-    """The first worker migrates and leaves a copy for the others, who wait here meanwhile."""
+def _somebody_in(admin: psycopg.Connection, database: str) -> bool:
+    found = admin.execute("SELECT 1 FROM pg_stat_activity WHERE datname = %s", [database]).fetchone()
+    return found is not None
+
+
+def _make_templates_once() -> None:
+    """The first worker migrates, then makes the cast, and leaves copies for the others, who wait here meanwhile."""
     from django.core.management import call_command
+
+    from tests.cast import make_cast
 
     with psycopg.connect(_postgres.admin_url(), autocommit=True) as admin:
         admin.execute("SELECT pg_advisory_lock(1)")
-        if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
+        if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATES["cast"]]).fetchone():
             return
         _postgres.drop_database(_database)
         _postgres.create_database(_database)
         call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
         call_command("migrate_workspaces", verbosity=0)
         _close_all_connections()
-        _postgres.create_database(TEMPLATE, template=_database)
+        _postgres.create_database(TEMPLATES["empty"], template=_database)
+        make_cast()
+        _close_all_connections()
+        _postgres.create_database(TEMPLATES["cast"], template=_database)
 
 
 def _restore_after_transactional_test(_: TransactionTestCase) -> None:
-    _copy_template()
+    global _standing
+    _close_all_connections()
+    _standing = ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture opens the database, it is the clean copy that the test wants. (The first test of all makes it: django_db_setup.)"""
+    names = getattr(item, "fixturenames", ())
+    if _templates_are_made and ("db" in names or "transactional_db" in names or item.get_closest_marker("django_db")):
+        _stand_on("cast" if "cast" in names or "committed_cast" in names else "empty")
 
 
 # Django's own way is TRUNCATE, which knows neither other schemas nor tables that refuse it.
 TransactionTestCase._fixture_teardown = _restore_after_transactional_test  # type: ignore[method-assign]
 
 
+_templates_are_made = False
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    global _templates_are_made
     with django_db_blocker.unblock():
-        _make_template_once()
-        _copy_template()
+        _make_templates_once()
+        _stand_on("empty")
+    _templates_are_made = True
     yield
     with django_db_blocker.unblock():
         _close_all_connections()

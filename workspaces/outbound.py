@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+import certifi
 import httpx
 from django.conf import settings
 
@@ -24,6 +27,12 @@ from workspaces.domain.addresses import BadBaseUrl, Origin, literal, may_contact
 
 MOST_BYTES = 256 * 1024
 _resolvers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="resolve")  # getaddrinfo knows no deadline of its own
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Verified TLS against the pinned authorities. Reading them takes longer than most requests: once a process."""
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 class OutboundFailed(Exception):
@@ -69,7 +78,7 @@ def request(
     try:
         with (
             line.cut_at(ends_at),
-            httpx.Client(trust_env=False, follow_redirects=False, timeout=_left(ends_at)) as client,
+            httpx.Client(verify=_tls(), trust_env=False, follow_redirects=False, timeout=_left(ends_at)) as client,
             client.stream(method, url, headers=sent, content=content, extensions=extensions) as response,
         ):
             headers = {name.lower(): value for name, value in response.headers.items()}

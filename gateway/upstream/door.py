@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 
 import certifi
@@ -225,8 +226,9 @@ def _idle_limit(origin: Origin, connection: Connection) -> float:
     return usual if connection.keep_idle_s is None else min(usual, connection.keep_idle_s - 1.0)
 
 
+@lru_cache(maxsize=4)
 def _tls_context(ca_file: str) -> ssl.SSLContext:
-    """Verified TLS 1.2 or newer against one pinned CA file; SSL_CERT_FILE and its like are not read (SECURITY.md S32, S35)."""
+    """Verified TLS 1.2 or newer against one pinned CA file, read once a process; SSL_CERT_FILE and its like are not read (SECURITY.md S32, S35)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=ca_file)
