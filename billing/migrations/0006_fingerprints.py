@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('billing', '0005_told'),
+        ("billing", "0005_told"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='entry',
-            name='fingerprint',
+            model_name="entry",
+            name="fingerprint",
             field=models.BigIntegerField(null=True),
         ),
     ]
