@@ -40,7 +40,7 @@ class WorkspaceRequest(HttpRequest):
 def workspace_page(
     action: Action, *, methods: tuple[str, ...] = ("GET",), confirmed_by: str = ""
 ) -> Callable[[View], View]:
-    """A page that needs `action` of the role table. Leaves `needs` on the view, which the walk over all routes reads.
+    """A page that needs `action` of the role table. Leaves `needs` and `methods` on the view, which the walks over all routes read.
 
     `confirmed_by` names the page to come back to when a POST needs a fresh proof of who is acting (SECURITY.md S19): what was posted is not
     kept meanwhile, because it may hold a secret. Pages are never cached: they show money, and some show a secret once.
@@ -65,7 +65,7 @@ def workspace_page(
             except NotAllowed as error:
                 return render(request, "403.html", {"refused": str(error)}, status=403)
 
-        checked.needs = action  # type: ignore[attr-defined]
+        checked.needs, checked.methods = action, methods  # type: ignore[attr-defined]
         return checked
 
     return decorate

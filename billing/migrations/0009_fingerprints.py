@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0007_rare_callers"),
+        ("billing", "0008_minutes"),
     ]
 
     operations = [
