@@ -141,7 +141,9 @@ class Attempt:
         basis = Basis.MEASURED
         # Usage in the middle of a stream that broke off is what it had come to, not what it came to.
         settled = usage is not None and usage.measured and reading.ended
-        if usage is None or not settled or (reading.output_bytes > 0 and not _says_something(usage)):
+        # Nothing at all is never true of an answer: at least its input was read, also where a model only thought.
+        silent = usage is not None and not _says_something(usage)
+        if usage is None or not settled or (silent and (reading.output_bytes > 0 or reading.raw_usage)):
             if usage is not None:
                 self.flags.extend(usage.flags or ("zero_usage",))
             if not reading.ended:

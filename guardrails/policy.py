@@ -17,6 +17,9 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef
+from django.db.models.functions import JSONObject
 
 from billing import overrides
 from billing.domain.dimensions import Dimension
@@ -79,6 +82,7 @@ class Key:
     expires_ms: int | None
     stored: Stored = field(repr=False)
     revoked: bool = False
+    """Or paused: it may be resumed, so it stays in memory."""
     credentials: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Provider -> the only credentials that may be used there"""
 
@@ -111,6 +115,8 @@ class Policy:
     book: PriceBook = field(default_factory=default_book, repr=False)
     """The price list under the workspace's own prices. The same object while they are the same"""
     routes: Routes = NO_ROUTES
+    fingerprint_key: bytes = field(default=b"", repr=False)
+    """Of call fingerprints; empty where the workspace wants none"""
 
     meetings: Meetings = field(init=False, repr=False)
     prefix: str = field(init=False, repr=False)
@@ -395,6 +401,7 @@ class Loaded:
             loaded_at=loaded_at,
             book=self.book,
             routes=self.routes,
+            fingerprint_key=keys.fingerprint_key(workspace.pk) if workspace.fingerprints else b"",
         )
 
 
@@ -432,13 +439,13 @@ def _load_by_id(workspace_id: int, locators: Sequence[str]) -> Loaded | None:
 
 def budget_rules(workspace: Workspace) -> tuple[BudgetRule, ...]:
     """The budgets in force in the entered workspace, its plan's quota first."""
-    raised: dict[object, list[Raised]] = {}
-    for budget_id, amount, until in Raise.objects.filter(state=RaiseState.APPROVED).values_list(
-        "budget_id", "amount", "expires_at"
-    ):
-        raised.setdefault(budget_id, []).append(Raised(amount, _ms(until)))
     quota = plans.quota_of(workspace)
-    own = (budget.rule(tuple(raised.get(budget.id, ()))) for budget in Budget.objects.all())
+    approved = Raise.objects.filter(budget=OuterRef("pk"), state=RaiseState.APPROVED)
+    raised = ArraySubquery(approved.values_list(JSONObject(amount="amount", until="expires_at")))
+    own = (
+        budget.rule(tuple(Raised(one["amount"], _ms(datetime.fromisoformat(one["until"]))) for one in budget.raised))
+        for budget in Budget.objects.annotate(raised=raised)
+    )
     return (*([quota] if quota else ()), *own)
 
 
@@ -464,7 +471,7 @@ def _key(row: VirtualKey, departments: Mapping[UUID, str]) -> Key:
         output_limit=row.output_limit,
         expires_ms=None if row.expires_at is None else _ms(row.expires_at),
         stored=Stored.of(row),
-        revoked=row.revoked_at is not None,
+        revoked=row.revoked_at is not None or row.paused_at is not None,
         credentials={provider: frozenset(ids) for provider, ids in row.credentials.items()},
     )
 

@@ -29,6 +29,10 @@ class WorkspaceChange(Strict):
     time_zone = serializers.CharField(max_length=64, required=False)
 
 
+class WorkspaceDeletion(Strict):
+    typed_slug = serializers.CharField(max_length=63, help_text="The workspace's address once more, typed, not copied.")
+
+
 class VirtualKeyShown(serializers.ModelSerializer[VirtualKey]):
     member = serializers.EmailField(source="member.user.email", default=None, allow_null=True)
     member_id = serializers.UUIDField(allow_null=True)
@@ -43,7 +47,8 @@ class VirtualKeyShown(serializers.ModelSerializer[VirtualKey]):
         model = VirtualKey
         fields = [
             "id", "name", "prefix", "last_four", "environment", "member", "member_id", "agent", "department", "may_override",
-            "allowed_models", "output_limit", "credential_ids", "created_at", "expires_at", "revoked_at", "last_used_at",
+            "allowed_models", "output_limit", "credential_ids", "created_at", "expires_at", "revoked_at", "paused_at",
+            "last_used_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -212,6 +217,11 @@ class MemberShown(serializers.ModelSerializer[Membership]):
         model = Membership
         fields = ["id", "email", "name", "role", "department_id", "created_at"]
         read_only_fields = fields
+
+
+class MemberChange(Strict):
+    role = serializers.ChoiceField(Role.choices, required=False)
+    department_id = serializers.UUIDField(required=False, allow_null=True)
 
 
 class InvitationWanted(Strict):

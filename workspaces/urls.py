@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from workspaces.views import audit_log, directory, people, preferences, test_call, tokens, vault, virtual_keys
+from workspaces.views import (
+    audit_log,
+    directory,
+    people,
+    preferences,
+    reference,
+    test_call,
+    tokens,
+    vault,
+    virtual_keys,
+)
 from workspaces.views import entrance as outside
 
 entrance: list[URLPattern] = [
     path("", outside.home, name="home"),
     path("workspaces/new/", outside.workspace_new, name="workspace_new"),
     path("invitations/<str:token>/", outside.invitation, name="invitation"),
+    path("reference/", reference.reference, name="api_reference"),
+    path("reference/<slug:group>/", reference.reference_group, name="api_reference_group"),
     path("account/", outside.profile, name="profile"),
 ]
 
@@ -21,6 +33,7 @@ inside: list[URLPattern] = [
     path("keys/new/", virtual_keys.key_new, name="key_new"),
     path("keys/<uuid:key_id>/", virtual_keys.key, name="key"),
     path("keys/<uuid:key_id>/rotate/", virtual_keys.key_rotate, name="key_rotate"),
+    path("keys/<uuid:key_id>/pause/", virtual_keys.key_pause, name="key_pause"),
     path("keys/<uuid:key_id>/revoke/", virtual_keys.key_revoke, name="key_revoke"),
     path("vault/", vault.vault, name="vault"),
     path("vault/new/", vault.credential_new, name="credential_new"),

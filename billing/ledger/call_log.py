@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db import connection
+from django.db.models import JSONField, Q, QuerySet
 
 from billing.domain.dimensions import Dimension
 from billing.ledger.asking import NO_FILTERS, TAG, CannotAnswer, Days, Filters, check_dimension, inside, moments
@@ -82,7 +84,7 @@ def recent_calls(
             raise CannotAnswer("not a cursor of the call log") from None
         rows = rows.filter(Q(at__lt=at) | Q(at=at, rid__lt=after))
         rows = rows.filter(at__lte=at)  # says the same to the planner, which then reads the index from there
-    return _with_corrections(workspace, list(rows.order_by("-at", "-rid")[:limit]))
+    return _with_corrections(workspace, rows.order_by("-at", "-rid")[:limit])
 
 
 def attempts_of(workspace: Workspace, call_id: UUID) -> list[LoggedCall]:
@@ -95,23 +97,36 @@ def attempts_of(workspace: Workspace, call_id: UUID) -> list[LoggedCall]:
     # A call's attempts are admitted soon after its id is made: the index finds them without one on call_id.
     window = (made - timedelta(seconds=10), made + timedelta(hours=1))
     rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, call_id=call_id, leg=0)
-    return _with_corrections(workspace, list(rows.order_by("attempt", "at")))
+    return _with_corrections(workspace, rows.order_by("attempt", "at"))
 
 
-def _with_corrections(workspace: Workspace, charges: list[Entry]) -> list[LoggedCall]:
-    if not charges:
-        return []
-    times = [charge.at for charge in charges]
-    rows = Entry.objects.filter(
-        workspace_id=workspace.pk,
-        leg__gt=0,
-        at__range=(min(times), max(times)),
-        rid__in=[charge.rid for charge in charges],
-    )
+_FIELDS: Final = Entry._meta.concrete_fields
+
+
+def _with_corrections(workspace: Workspace, charges: QuerySet[Entry]) -> list[LoggedCall]:
+    """The charges, in their order, with their corrections: one statement. (`raw()` knows no composite keys.)"""
+    query, params = charges.query.sql_with_params()
+    names = [f'"{field.column}"' for field in _FIELDS]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH charges AS MATERIALIZED ({query}) SELECT {', '.join(names)} FROM charges UNION ALL "  # noqa: S608 - names of ours
+            f"SELECT {', '.join(f'e.{name}' for name in names)} FROM charges AS c "
+            "JOIN billing_entry AS e ON e.workspace_id = %s AND e.at = c.at AND e.rid = c.rid AND e.leg > 0",
+            [*params, workspace.pk],
+        )
+        lines = [_entry(row) for row in cursor.fetchall()]
     corrections: dict[UUID, list[Entry]] = {}
-    for row in rows.order_by("leg"):
-        corrections.setdefault(row.rid, []).append(row)
-    return [LoggedCall(charge, tuple(corrections.get(charge.rid, ()))) for charge in charges]
+    for line in sorted((line for line in lines if line.leg > 0), key=lambda line: line.leg):
+        corrections.setdefault(line.rid, []).append(line)
+    return [LoggedCall(line, tuple(corrections.get(line.rid, ()))) for line in lines if line.leg == 0]
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    values = [
+        field.from_db_value(value, None, connection) if isinstance(field, JSONField) else value
+        for field, value in zip(_FIELDS, row, strict=True)
+    ]
+    return Entry.from_db(connection.alias, [field.attname for field in _FIELDS], values)
 
 
 def call_of(workspace: Workspace, given: UUID) -> UUID | None:

@@ -169,9 +169,14 @@ SELECT count(*) FROM billing_open_attempt o
 JOIN billing_entry e ON e.rid = o.rid AND e.leg = 0 AND e.at = o.at WHERE o.workspace_id = %s
 """
 _ROLLUPS: Final = ("billing_rollup_day", "billing_rollup_month", "billing_rollup_detail")
+_PACKED: Final = (
+    "(SELECT workspace_id, cost_nano, assumed_nano, attempts FROM billing_rollup_detail UNION ALL "
+    "SELECT workspace_id, sum_cost_nano, sum_assumed_nano, sum_attempts FROM billing_detail_pack) AS details"
+)
+"""Combinations, wherever they stand."""
 _TOTAL_ONLY: Final = {"billing_rollup_day": "AND dimension = ''", "billing_rollup_month": "AND dimension = ''"}
 _SUMS: Final = {
     table: "SELECT coalesce(sum(cost_nano), 0)::bigint, coalesce(sum(assumed_nano), 0)::bigint, coalesce(sum(attempts), 0)::bigint "  # noqa: S608 - made of literals
-    f"FROM {table} WHERE workspace_id = %s {_TOTAL_ONLY.get(table, '')}"
+    f"FROM {_PACKED if table == 'billing_rollup_detail' else table} WHERE workspace_id = %s {_TOTAL_ONLY.get(table, '')}"
     for table in _ROLLUPS
 }

@@ -176,8 +176,9 @@ def _room(cursor: Any, key: tuple[int, str], count: int, most: int) -> bool:
     estimate = _estimates.get(key)
     if estimate is None or estimate + count > most:
         cursor.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM billing_rollup_detail WHERE workspace_id = %s AND day = %s LIMIT %s) AS kept",
-            [*key, most],
+            "SELECT count(*) + coalesce((SELECT rows FROM billing_detail_pack WHERE workspace_id = %s AND day = %s), 0) "
+            "FROM (SELECT 1 FROM billing_rollup_detail WHERE workspace_id = %s AND day = %s LIMIT %s) AS kept",
+            [*key, *key, most],
         )
         estimate = int(cursor.fetchone()[0])
     if len(_estimates) > 10_000:

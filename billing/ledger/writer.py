@@ -69,7 +69,7 @@ class Offset:
 def drain_once(stream: MoneyStream, partition: int, *, batch: int = BATCH) -> Drained:
     """Book the next batch of a partition in one transaction; nothing when another writer is at it."""
     with tenancy.every_workspace(REASON), connection.cursor() as cursor:
-        if not _locked(cursor, partition):
+        if not locked(cursor, partition):
             return Drained(busy=True)
         offset = _offset(cursor, partition)
         entries, lost = _unread(stream, partition, offset, batch)
@@ -102,7 +102,7 @@ def drain(stream: MoneyStream, partition: int, *, batch: int = BATCH, most_batch
 def retry_dead_letters(partition: int, now: datetime) -> int:
     """Try the due dead letters of a partition again; answers how many were booked after all."""
     with tenancy.every_workspace(REASON), connection.cursor() as cursor:
-        if not _locked(cursor, partition):
+        if not locked(cursor, partition):
             return 0
         saved = 0
         for letter in dead_letters.due(cursor, partition, now):
@@ -245,7 +245,7 @@ def _decode(partition: int, entry: RawEntry) -> StreamEvent:
 
 
 # --- The offset -------------------------------------------------------------------------------------------------------
-def _locked(cursor: Any, partition: int) -> bool:
+def locked(cursor: Any, partition: int) -> bool:
     cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [ADVISORY_CLASS, partition])
     return bool(cursor.fetchone()[0])
 

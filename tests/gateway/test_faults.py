@@ -278,6 +278,15 @@ def test_usage_that_is_missing_or_cannot_be_true_is_counted_instead_and_never_be
     books_cover_the_invoice(shop, "counted")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_only_thought_and_says_zero_tokens_is_counted(
+    gateway: GatewayProcess, shop: Shop, stream: bool
+) -> None:
+    thoughtful = {**ask("usage-zero", stream=stream), "model": "sim-reasoner", "max_completion_tokens": 16}
+    assert post(gateway, shop, thoughtful).status_code == 200
+    books_cover_the_invoice(shop, "counted")
+
+
 def test_a_provider_that_says_more_than_was_allowed_is_recorded_in_full(gateway: GatewayProcess, shop: Shop) -> None:
     assert post(gateway, shop, ask("usage-over-max", stream=False)).status_code == 200
     [entry] = shop.entries(1)

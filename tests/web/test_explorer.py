@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from billing.saved.models import SavedView
 from tests.cast import Cast, make_user, signed_in
+from tests.counted import reads
 from tests.web.test_books_and_guardrails import Book, book
 from workspaces import actions, tenancy
 from workspaces.models import Role
@@ -63,8 +64,7 @@ def test_any_question_is_answered_with_few_queries(spent: Cast, alice_client: Cl
     with CaptureQueriesContext(connection) as asked:
         page = text(alice_client.get(f"/w/acme/explorer/?{query}"))
     assert "plot" in page
-    reads = [one["sql"] for one in asked if one["sql"].lstrip().startswith(("SELECT", "WITH"))]
-    assert len(reads) <= 15, "\n".join(read[:120] for read in reads)
+    assert len(reads(asked)) <= 15, "\n".join(read[:120] for read in reads(asked))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""A column of numbers or texts as bytes, and back: the narrowest whole numbers that hold it, deflated where that helps. Pure.
+
+Numbers: one byte of width (0: all are `base`; 1, 2, 4, 8 bytes each), one that says whether the rest is deflated, `base` (the smallest) and the
+count; then the differences from `base`. Texts: a digest of each distinct one, the texts with NUL between them, then numbers that choose among
+them. Columns of several days are compared by digest: hundreds of thousands of texts are then never looked at.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from struct import Struct
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers: TypeAlias = NDArray[np.int64]
+
+_HEAD: Final = Struct("<BBqI")
+_TEXTS: Final = Struct("<II")
+_WIDTHS: Final[dict[int, Any]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_WORTH_IT: Final = 0.5
+"""Deflated only when it becomes this much smaller: inflating costs time whenever it is read."""
+
+
+@dataclass(slots=True)
+class Texts:
+    """A column of texts: for each row which of the distinct ones it has."""
+
+    digests: Numbers
+    """Of each distinct text, 64 bits: two of a million are alike once in thirty million workspaces."""
+    codes: Numbers
+    _joined: bytes
+    _split: list[bytes] | None = None
+
+    def value(self, code: int) -> str:
+        return self._values()[code].decode()
+
+    def values(self) -> list[str]:
+        return [value.decode() for value in self._values()]
+
+    def _values(self) -> list[bytes]:
+        if self._split is None:
+            self._split = self._joined.split(b"\x00")
+        return self._split
+
+    def with_codes(self, codes: Numbers) -> Texts:
+        return Texts(self.digests, codes, self._joined, self._split)
+
+    def packed(self) -> bytes:
+        head = _TEXTS.pack(len(self.digests), len(self._joined))
+        return head + self.digests.tobytes() + self._joined + pack_numbers(self.codes)
+
+
+def digest(text: str) -> int:
+    """Signed, as columns keep it."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def pack_numbers(numbers: Numbers) -> bytes:
+    if not len(numbers):
+        return _HEAD.pack(0, 0, 0, 0)
+    base, most = int(numbers.min()), int(numbers.max())
+    if base == most:
+        return _HEAD.pack(0, 0, base, len(numbers))
+    width = next(width for width in _WIDTHS if (most - base) < 1 << (8 * width))
+    plain = (numbers - base).astype(_WIDTHS[width]).tobytes()
+    deflated = zlib.compress(plain, 6)
+    is_smaller = len(deflated) < _WORTH_IT * len(plain)
+    return _HEAD.pack(width, is_smaller, base, len(numbers)) + (deflated if is_smaller else plain)
+
+
+def unpack_numbers(packed: bytes) -> Numbers:
+    width, is_deflated, base, count = _HEAD.unpack_from(packed)
+    if not width:
+        return np.full(count, base, dtype=np.int64)
+    body = zlib.decompress(packed[_HEAD.size :]) if is_deflated else packed[_HEAD.size :]
+    numbers: Numbers = np.frombuffer(body, dtype=_WIDTHS[width]).astype(np.int64)
+    return numbers + base if base else numbers
+
+
+def unpack_texts(packed: bytes) -> Texts:
+    count, length = _TEXTS.unpack_from(packed)
+    start = _TEXTS.size + 8 * count
+    end = start + length
+    digests = np.frombuffer(packed, dtype=np.int64, count=count, offset=_TEXTS.size)
+    return Texts(digests, unpack_numbers(packed[end:]), packed[start:end])
+
+
+def coded(texts: Iterable[str]) -> Texts:
+    """A plain list of texts, by their distinct ones. Texts hold no NUL: PostgreSQL has none."""
+    places: dict[str, int] = {}
+    codes = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
+    digests = np.array([digest(value) for value in places], np.int64)
+    return Texts(digests, codes, "\x00".join(places).encode())
+
+
+def sums_at(places: Numbers, numbers: Numbers, length: int) -> Numbers:
+    """Sums of `numbers` by their place below `length`, exact: `bincount` adds floats, so each number goes in as two halves that floats can add."""
+    low = np.bincount(places, weights=numbers & 0xFFFFFF, minlength=length)
+    high = np.bincount(places, weights=numbers >> 24, minlength=length)
+    return (high.astype(np.int64) << 24) + low.astype(np.int64)

@@ -1,0 +1,14 @@
+"""How many questions to the database a page asks: every statement that is one, WITH included; entering a schema and transactions are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_NO_QUESTION = re.compile(r"\s*(SET|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
+
+
+def reads(asked: Iterable[dict[str, Any]]) -> list[str]:
+    """The statements of a `CaptureQueriesContext`, without those that ask and change nothing."""
+    return [one["sql"] for one in asked if not _NO_QUESTION.match(one["sql"])]
