@@ -429,6 +429,27 @@ class RollupDetail(Measures, Attributed):
         return f"{self.workspace_id} {self.day} {self.digest}"
 
 
+class Minute(models.Model):
+    """What ended in a minute of the last hours, by value of a few dimensions (`billing.ledger.minutes`). Unlogged: a crash of PostgreSQL
+    loses hours of habit, and nothing that counts."""
+
+    pk = models.CompositePrimaryKey("minute", "workspace_id", "dimension", "value")
+    minute = models.DateTimeField()
+    workspace_id = models.BigIntegerField()
+    dimension = models.CharField(max_length=40)
+    """Empty for the workspace's total."""
+    value = models.CharField(max_length=128)
+    attempts = models.BigIntegerField()
+    errors = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+
+    class Meta:
+        db_table = "billing_minute"
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.dimension}={self.value} {self.minute}"
+
+
 class DetailPack(models.Model):
     """The combinations of a workspace's day, by column (`billing.ledger.packs`). A combination may also have a row in `RollupDetail`: both count."""
 

@@ -25,7 +25,14 @@ from redis import Redis
 from config.fitness import refuse_weak_secrets
 from config.stack.process import die_with_parent
 
-APPS_WITH_TASKS: Final = ("workspaces", "billing", "guardrails", "guardrails.signals", "gateway")
+APPS_WITH_TASKS: Final = (
+    "workspaces",
+    "billing",
+    "guardrails",
+    "guardrails.signals",
+    "guardrails.anomalies",
+    "gateway",
+)
 HEARTBEAT_KEY: Final = "sluice:worker:heartbeat"
 HEARTBEAT_EVERY_S: Final = 5.0
 

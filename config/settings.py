@@ -50,6 +50,7 @@ SHARED_APPS = [
     "drf_spectacular",
     "django_htmx",
     "guardrails.signals",
+    "guardrails.anomalies",
     "gateway",
 ]
 TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "billing.saved", "guardrails"]
@@ -227,6 +228,8 @@ SPECTACULAR_SETTINGS = {
         "RaiseState": "guardrails.models.RaiseState",
         "CallState": ["settled", "void", "expired"],
         "EndpointKind": "guardrails.signals.models.EndpointKind",
+        "AnomalyKind": "guardrails.anomalies.models.KINDS",
+        "AnomalyResponse": "guardrails.anomalies.models.RESPONSES",
     },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }

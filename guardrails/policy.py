@@ -82,6 +82,7 @@ class Key:
     expires_ms: int | None
     stored: Stored = field(repr=False)
     revoked: bool = False
+    """Or paused: it may be resumed, so it stays in memory."""
     credentials: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Provider -> the only credentials that may be used there"""
 
@@ -467,7 +468,7 @@ def _key(row: VirtualKey, departments: Mapping[UUID, str]) -> Key:
         output_limit=row.output_limit,
         expires_ms=None if row.expires_at is None else _ms(row.expires_at),
         stored=Stored.of(row),
-        revoked=row.revoked_at is not None,
+        revoked=row.revoked_at is not None or row.paused_at is not None,
         credentials={provider: frozenset(ids) for provider, ids in row.credentials.items()},
     )
 

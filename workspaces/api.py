@@ -101,6 +101,28 @@ class RevokeVirtualKey(WorkspaceAPIView):
         return Response(shapes.VirtualKeyShown(row).data)
 
 
+class PauseVirtualKey(WorkspaceAPIView):
+    """Refuse the key's calls from the next one on, until it is resumed."""
+
+    needs: ClassVar = {"POST": Action.MANAGE_KEYS}
+
+    @extend_schema(operation_id="virtual_keys_pause", request=None, responses=shapes.VirtualKeyShown)
+    def post(self, request: Request, slug: str, key_id: UUID) -> Response:
+        row = actions.pause_virtual_key(workspace=self.workspace, by=self.actor, key_id=key_id)
+        return Response(shapes.VirtualKeyShown(row).data)
+
+
+class ResumeVirtualKey(WorkspaceAPIView):
+    """Let a paused key's calls through again."""
+
+    needs: ClassVar = {"POST": Action.MANAGE_KEYS}
+
+    @extend_schema(operation_id="virtual_keys_resume", request=None, responses=shapes.VirtualKeyShown)
+    def post(self, request: Request, slug: str, key_id: UUID) -> Response:
+        row = actions.resume_virtual_key(workspace=self.workspace, by=self.actor, key_id=key_id)
+        return Response(shapes.VirtualKeyShown(row).data)
+
+
 class RotateVirtualKey(WorkspaceAPIView):
     needs: ClassVar = {"POST": Action.MANAGE_KEYS}
 

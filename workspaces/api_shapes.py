@@ -43,7 +43,8 @@ class VirtualKeyShown(serializers.ModelSerializer[VirtualKey]):
         model = VirtualKey
         fields = [
             "id", "name", "prefix", "last_four", "environment", "member", "member_id", "agent", "department", "may_override",
-            "allowed_models", "output_limit", "credential_ids", "created_at", "expires_at", "revoked_at", "last_used_at",
+            "allowed_models", "output_limit", "credential_ids", "created_at", "expires_at", "revoked_at", "paused_at",
+            "last_used_at",
         ]  # fmt: skip
         read_only_fields = fields
 

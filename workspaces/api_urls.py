@@ -14,6 +14,8 @@ urlpatterns = [
     path(_W, api.OneWorkspace.as_view()),
     path(_W + "virtual-keys/", api.VirtualKeys.as_view()),
     path(_W + "virtual-keys/<uuid:key_id>/", api.OneVirtualKey.as_view()),
+    path(_W + "virtual-keys/<uuid:key_id>/pause/", api.PauseVirtualKey.as_view()),
+    path(_W + "virtual-keys/<uuid:key_id>/resume/", api.ResumeVirtualKey.as_view()),
     path(_W + "virtual-keys/<uuid:key_id>/revoke/", api.RevokeVirtualKey.as_view()),
     path(_W + "virtual-keys/<uuid:key_id>/rotate/", api.RotateVirtualKey.as_view()),
     path(_W + "credentials/", api.Credentials.as_view()),

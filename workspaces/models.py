@@ -195,6 +195,8 @@ class VirtualKey(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    paused_at = models.DateTimeField(null=True, blank=True)
+    """Since when its calls are refused until somebody resumes it."""
     last_used_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

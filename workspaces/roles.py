@@ -26,6 +26,7 @@ class Action(StrEnum):
     SEE_CALLS = "see_calls"
     SEE_KEYS = "see_keys"
     SEE_BUDGETS = "see_budgets"
+    SEE_ANOMALIES = "see_anomalies"
     SEE_CREDENTIALS = "see_credentials"
     SEE_PEOPLE = "see_people"
     SEE_AUDIT = "see_audit"
@@ -39,6 +40,7 @@ class Action(StrEnum):
     MANAGE_LIMITS = "manage_limits"
     MANAGE_ROUTES = "manage_routes"
     MANAGE_ALERTS = "manage_alerts"
+    MANAGE_ANOMALIES = "manage_anomalies"
     MANAGE_CREDENTIALS = "manage_credentials"
     MANAGE_DIRECTORY = "manage_directory"
     MANAGE_PEOPLE = "manage_people"
@@ -72,6 +74,7 @@ TABLE: dict[Action, Rule] = {
     Action.SEE_CALLS:          _rule(Scope.READ,        _O, _A, _M, _V, narrowed=(_L,)),
     Action.SEE_KEYS:           _rule(Scope.READ,        _O, _A, _M, _V),
     Action.SEE_BUDGETS:        _rule(Scope.READ,        _O, _A, _M, _V, _B),
+    Action.SEE_ANOMALIES:      _rule(Scope.READ,        _O, _A, _M, _V, _B),
     Action.SEE_CREDENTIALS:    _rule(Scope.READ,        _O, _A),
     Action.SEE_PEOPLE:         _rule(Scope.READ,        _O, _A, _M, _V, _B, narrowed=(_L,)),
     Action.SEE_AUDIT:          _rule(Scope.READ,        _O, _A),
@@ -85,6 +88,7 @@ TABLE: dict[Action, Rule] = {
     Action.MANAGE_LIMITS:      _rule(Scope.BUDGETS,     _O, _A),
     Action.MANAGE_ROUTES:      _rule(Scope.WORKSPACE,   _O, _A),
     Action.MANAGE_ALERTS:      _rule(Scope.BUDGETS,     _O, _A, _B),
+    Action.MANAGE_ANOMALIES:   _rule(Scope.BUDGETS,     _O, _A, _B),
     Action.MANAGE_CREDENTIALS: _rule(Scope.CREDENTIALS, _O, _A),
     Action.MANAGE_DIRECTORY:   _rule(Scope.PEOPLE,      _O, _A),
     Action.MANAGE_PEOPLE:      _rule(Scope.PEOPLE,      _O, _A),

@@ -21,6 +21,7 @@ inside: list[URLPattern] = [
     path("keys/new/", virtual_keys.key_new, name="key_new"),
     path("keys/<uuid:key_id>/", virtual_keys.key, name="key"),
     path("keys/<uuid:key_id>/rotate/", virtual_keys.key_rotate, name="key_rotate"),
+    path("keys/<uuid:key_id>/pause/", virtual_keys.key_pause, name="key_pause"),
     path("keys/<uuid:key_id>/revoke/", virtual_keys.key_revoke, name="key_revoke"),
     path("vault/", vault.vault, name="vault"),
     path("vault/new/", vault.credential_new, name="credential_new"),

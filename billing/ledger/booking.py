@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
-from billing.ledger import crossings, partitions, rollups, sequence
+from billing.ledger import crossings, minutes, partitions, rollups, sequence
 from billing.ledger.copying import Staging, clean, optional
 from billing.ledger.lines import (
     MAX_INT,
@@ -81,6 +81,7 @@ def book(cursor: Any, batch: Batch) -> Booked:
         sums = rollups.Sums()
         sums.add(new, zones)
         rollups.write(cursor, sums)
+        minutes.write(cursor, new)
         _mark_keys_used(cursor, new)
     _keep_open_attempts(cursor, batch.holds, lines)
     return Booked(len(new), crossed)

@@ -84,6 +84,7 @@ def _inbox(request: HttpRequest) -> dict[str, Any]:
         "live_url": f"{url(request, 'alerts_live')}?{urlencode({'seen': str(newest or ''), **given})}",
         "archive_all_url": url(request, "alerts_archive_all"),
         "preferences_url": url(request, "alert_preferences"),
+        "anomalies_url": url(request, "anomalies"),
         "endpoints_url": url(request, "endpoints"),
     }
 

@@ -38,6 +38,8 @@ from workspaces.actions.tenants import (
 from workspaces.actions.virtual_keys import (
     change_virtual_key,
     create_virtual_key,
+    pause_virtual_key,
+    resume_virtual_key,
     revoke_virtual_key,
     rotate_virtual_key,
 )
@@ -70,10 +72,12 @@ __all__ = [
     "invite",
     "note_health",
     "operators_token",
+    "pause_virtual_key",
     "purge_deleted_workspaces",
     "remove_agent",
     "remove_department",
     "remove_member",
+    "resume_virtual_key",
     "resume_workspace",
     "revoke_api_token",
     "revoke_virtual_key",

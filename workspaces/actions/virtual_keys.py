@@ -92,6 +92,31 @@ def revoke_virtual_key(*, workspace: Workspace, by: Actor, key_id: UUID | str) -
         return key
 
 
+def pause_virtual_key(*, workspace: Workspace, by: Actor, key_id: UUID | str, why: str = "") -> VirtualKey:
+    """Refuse the key from the next call on, until it is resumed. Pausing a paused key changes nothing."""
+    return _set_pause(workspace, by, key_id, timezone.now(), "virtual_key.pause", {"why": why} if why else {})
+
+
+def resume_virtual_key(*, workspace: Workspace, by: Actor, key_id: UUID | str) -> VirtualKey:
+    """Let a paused key's calls through again."""
+    return _set_pause(workspace, by, key_id, None, "virtual_key.resume", {})
+
+
+def _set_pause(
+    workspace: Workspace, by: Actor, key_id: UUID | str, at: datetime | None, action: str, after: dict[str, Any]
+) -> VirtualKey:
+    with changing(workspace):
+        key = _alive(workspace, key_id)
+        if (key.paused_at is None) != (at is None):
+            key.paused_at = at
+            key.save(update_fields=["paused_at"])
+            policy_signal.bump(workspace)
+            audit.record(
+                workspace=workspace, by=by, action=action, target=str(key.id), before={"name": key.name}, after=after
+            )
+        return key
+
+
 def rotate_virtual_key(
     *, workspace: Workspace, by: Actor, key_id: UUID | str, grace: timedelta = timedelta()
 ) -> Minted[VirtualKey]:

@@ -48,11 +48,11 @@ def key_of(workspace: Workspace, key_id: UUID) -> VirtualKey:
 
 
 def is_working(key: VirtualKey, now: datetime) -> bool:
-    return key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
+    return key.revoked_at is None and key.paused_at is None and (key.expires_at is None or key.expires_at > now)
 
 
 def has_working_key(workspace: Workspace) -> bool:
-    rows = VirtualKey.objects.filter(workspace=workspace, revoked_at=None).exclude(name=TEST_CALL_KEY)
+    rows = VirtualKey.objects.filter(workspace=workspace, revoked_at=None, paused_at=None).exclude(name=TEST_CALL_KEY)
     return rows.exclude(expires_at__lte=timezone.now()).exists()
 
 

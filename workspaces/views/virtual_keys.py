@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 
 from workspaces import actions
-from workspaces.errors import Refused
+from workspaces.errors import NotThere, Refused
 from workspaces.forms import RotationForm, VirtualKeyForm
 from workspaces.models import VirtualKey
 from workspaces.roles import Action, may
@@ -137,6 +137,22 @@ def key_revoke(request: HttpRequest, key_id: UUID) -> HttpResponse:
     return page(request, "workspaces/key_revoke.html", "keys", context)
 
 
+@workspace_page(Action.MANAGE_KEYS, methods=("POST",))
+def key_pause(request: HttpRequest, key_id: UUID) -> HttpResponse:
+    """Pause a key, or with `resume` let its calls through again."""
+    act = actions.resume_virtual_key if request.POST.get("resume") == "1" else actions.pause_virtual_key
+    try:
+        key = act(workspace=workspace_of(request), by=actor(request), key_id=key_id)
+    except Refused as error:
+        if isinstance(error, NotThere):
+            raise
+        messages.error(request, f"{error} {error.hint}".strip())
+    else:
+        said = "is paused. Its next call is refused." if key.paused_at else "works again."
+        messages.success(request, f"“{key.name}” {said}")
+    return redirect(url(request, "key", key_id))
+
+
 @workspace_page(Action.SEE_KEYS)
 def connect(request: HttpRequest) -> HttpResponse:
     context = {
@@ -175,12 +191,21 @@ def _shown(request: HttpRequest, key: VirtualKey, now: datetime, may_manage: boo
         "created_by": (key.created_by.name or key.created_by.email) if key.created_by else "",
         "last_used_at": key.last_used_at,
         "is_off": not works,
-        "state": "works" if works else ("revoked" if key.revoked_at else "expired"),
-        "tone": "good" if works else "bad",
+        "state": "works" if works else _why_not(key),
+        "tone": "good" if works else "warn" if _why_not(key) == "paused" else "bad",
         "url": url(request, "key", key.id),
         "revoke_url": url(request, "key_revoke", key.id) if works and may_manage else "",
         "rotate_url": url(request, "key_rotate", key.id) if works and may_manage else "",
+        "pause_url": url(request, "key_pause", key.id) if may_manage and (works or _why_not(key) == "paused") else "",
+        "is_paused": key.paused_at is not None,
     }
+
+
+def _why_not(key: VirtualKey) -> str:
+    if key.revoked_at:
+        return "revoked"
+    ended = key.expires_at is not None and key.expires_at <= timezone.now()
+    return "paused" if key.paused_at and not ended else "expired"
 
 
 def _details(request: HttpRequest, key: VirtualKey) -> dict[str, Any]:
