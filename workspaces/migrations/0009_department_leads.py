@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("workspaces", "0007_key_credentials"),
+        ("workspaces", "0008_paused_keys"),
     ]
 
     operations = [
