@@ -33,6 +33,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "departments_create": {"name": "Support"},
     "agents_create": {"name": "triage-bot"},
     "workspaces_delete": {"typed_slug": "acme"},
+    "alerts_archive_all": {"up_to": _ID},
     "budgets_create": {"name": "Support bot", "cap": "250", "period": "month", "scope": "feature", "value": "support"},
     "budgets_change": {"cap": "300"},
     "budgets_daily_hard_stop": {"cap": "25"},
@@ -57,6 +58,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
 """By operation. Sent as they are by a test: each is accepted."""
 
 FIELDS: dict[str, Any] = {
+    "period": "month", "strategy": "reject", "alert_percent": 75, "throttle_percent": 90, "kill_percent": 100, "throttle_per_minute": 0,
+    "plan": "team",
     "slug": "acme", "name": "backend", "time_zone": "Europe/Berlin", "provider": "openai", "model": "gpt-4o-mini", "model_served": "gpt-4o-mini",
     "email": "ada@example.com", "user": "ada@example.com", "member": "ada@example.com", "created_by": "ada@example.com",
     "requested_by": "ada@example.com", "decided_by": "ada@example.com", "actor": "ada@example.com", "prefix": "slk_3f9a1c7e5b2d", "last_four": "x7Qa",
@@ -111,7 +114,7 @@ def add(document: dict[str, Any]) -> None:
 
 def of(schema: dict[str, Any], schemas: dict[str, Any], name: str = "", *, only_required: bool = False) -> Any:
     """A value of a schema. `name` is the field's."""
-    schema = _resolved(schema, schemas)
+    schema = resolved(schema, schemas)
     if "enum" in schema:
         given = FIELDS.get(name)
         return given if given in schema["enum"] else schema["enum"][0]
@@ -147,7 +150,7 @@ def _is(value: Any, kind: str) -> bool:
     return isinstance(value, _TYPES[kind])
 
 
-def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     """Through references, and through the allOf and oneOf that drf-spectacular wraps them in."""
     while True:
         if "$ref" in schema:

@@ -25,13 +25,14 @@ GROUPS: dict[str, tuple[str, str]] = {
     "audit": ("Audit log", "Every write, who did it, from where, before and after; in a chain of hashes."),
 }
 _SAME = {
-    "suspend": "", "resume": "", "test-call": "virtual-keys", "routing": "aliases", "calls": "usage", "invitations": "members",
+    "suspend": "", "resume": "", "delete": "", "test-call": "virtual-keys", "routing": "aliases", "calls": "usage", "invitations": "members",
     "departments": "members", "agents": "members", "alert-preferences": "alerts", "spend-alert": "alerts",
 }  # fmt: skip
 _SAID = {
     "usage": "Spend, calls and tokens, grouped and over time",
     "audit_list": "List the audit log",
     "audit_export": "Export the audit log",
+    "alerts_archive_all": "Archive every alert up to one",
     "prices_lookup": "Read what a model costs now",
     "prices_unpriced": "List models without a price",
     "budgets_standing": "Read how far each value of a budget is",

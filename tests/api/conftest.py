@@ -67,6 +67,7 @@ def world(cast: Cast, settings: Any, money_redis_url: str) -> Iterator[World]:
         "delivery_id": made(f"webhooks/{endpoint}/test/"),
         "invitation_id": made("invitations/", email="new@example.com", role="member"),
         "membership_id": str(cast.ann.membership.id) if cast.ann.membership else "",
+        "view_id": made("saved-views/", name="By model", query="by=model"),
         "call_id": client.get(ACME + "calls/").json()["results"][0]["call_id"],
         "notice_id": client.get(ACME + "alerts/?state=all").json()["results"][0]["id"],
     }  # fmt: skip

@@ -40,7 +40,7 @@ class WorkspaceRequest(HttpRequest):
 def workspace_page(
     action: Action, *, methods: tuple[str, ...] = ("GET",), confirmed_by: str = "", narrows: bool = False
 ) -> Callable[[View], View]:
-    """A page that needs `action` of the role table. Leaves `needs` on the view, which the walk over all routes reads.
+    """A page that needs `action` of the role table. Leaves `needs` and `methods` on the view, which the walks over all routes read.
 
     `confirmed_by` names the page to come back to when a POST needs a fresh proof of who is acting (SECURITY.md S19): what was posted is not
     kept meanwhile, because it may hold a secret. `narrows`: all it shows is narrowed to a lead's department; other pages are closed to leads.
@@ -67,8 +67,7 @@ def workspace_page(
             except NotAllowed as error:
                 return render(request, "403.html", {"refused": str(error)}, status=403)
 
-        checked.needs = action  # type: ignore[attr-defined]
-        checked.narrows = narrows  # type: ignore[attr-defined]
+        checked.needs, checked.methods, checked.narrows = action, methods, narrows  # type: ignore[attr-defined]
         return checked
 
     return decorate
