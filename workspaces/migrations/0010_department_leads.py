@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("workspaces", "0008_paused_keys"),
+        ("workspaces", "0009_fingerprints"),
     ]
 
     operations = [
