@@ -20,6 +20,7 @@ from billing.domain import keys
 from billing.domain.book import PriceBook
 from billing.domain.dimensions import Dimension
 from billing.ledger import writer
+from billing.ledger.packs import packing
 from billing.ledger.stream import money_stream
 from billing.prices import default_book
 from guardrails import actions as guardrail_actions
@@ -90,6 +91,7 @@ def make(*, now: datetime, size: float = 1.0, slug: str = story.SLUG, say: Say) 
         _book(workspace, written.events(planned))
         calls += len(planned)
         say(f"{month.first:%B %Y}: {len(planned):,} calls are on the books ({time.monotonic() - began:.0f} s)")
+    packing.pack_due(now)  # what the worker would do over the next ten minutes
     recovery.rebuild(workspace.pk)
     looking.look_at(workspace, now, seconds=120)
     say(f"What of it was waste is on its page ({time.monotonic() - began:.0f} s)")
