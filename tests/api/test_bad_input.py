@@ -17,9 +17,6 @@ pytestmark = [
     pytest.mark.django_db,
     pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous iterators"),
 ]
-PROSE = {
-    ("budgets_create", "message"),
-}
 BOMBS = [
     "(a+)+$",
     "^(([a-z])+.)+[A-Z]([a-z])+$",
@@ -44,7 +41,7 @@ def test_a_line_break_in_any_text_is_a_400_and_reaches_no_header(world: World) -
     for path, method, operation in operations():
         body = openapi_examples.REQUESTS.get(operation["operationId"], {})
         for name, value in body.items():
-            if not isinstance(value, str) or (operation["operationId"], name) in PROSE:
+            if not isinstance(value, str):
                 continue
             tried += 1
             sid = transaction.savepoint()

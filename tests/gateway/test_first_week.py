@@ -110,7 +110,7 @@ def test_a_script_does_the_whole_first_week_through_the_api_alone(gateway: Gatew
     assert {one["BillingCurrency"] for one in focus} == {"USD"}
     done = [json.loads(line)["action"] for line in week.do("GET", "audit/export/?as=jsonl").splitlines()]
     assert done[0] == "workspace.create"
-    assert {"credential.add", "virtual_key.create", "budget.create", "raise.approve"} <= set(done)
+    assert {"credential.add", "virtual_key.create", "budget.create", "raise.approved"} <= set(done)
     week.do("POST", f"virtual-keys/{key['id']}/revoke/")
     assert week.call(base, key["virtual_key"]).status_code == 401
     [token] = week.do("GET", "api-tokens/")["results"]
