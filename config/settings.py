@@ -51,6 +51,7 @@ SHARED_APPS = [
     "django_htmx",
     "guardrails.signals",
     "guardrails.anomalies",
+    "guardrails.waste",
     "gateway",
 ]
 TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "billing.saved", "guardrails"]

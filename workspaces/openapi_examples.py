@@ -52,6 +52,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "prices_change": {"note": "contract of 2026, extended"},
     "alert_preferences_change": {"mail": "daily", "quiet_from": "22:00", "quiet_to": "07:00"},
     "spend_alert_set": {"line": "1500"},
+    "waste_dismiss": {"reason": "quality matters more here"},
+    "waste_pull": {"lever": "done"},
+    "waste_settings": {"fingerprints": True},
     "webhooks_create": {"name": "pager", "url": "https://hooks.example.com/sluice", "kinds": ["threshold", "stopped"]},
     "webhooks_change": {"paused": True},
     "saved_views_create": {"name": "By customer", "query": "by=customer"},
@@ -81,6 +84,8 @@ FIELDS: dict[str, Any] = {
     "allowed_models": [],
     "may_override": ["agent"], "scopes": ["read"], "why": ["no rate for output_image"], "notify": [50, 75, 90, 100], "quiet_from": "22:00",
     "quiet_to": "07:00", "from": "2026-11-01", "to": "2026-11-30", "start": "2026-11-01", "base_url": "", "upgrade_url": "", "message": "",
+    "waste": "12.40", "waste_nano": 12400000000, "unconfirmed": "0", "saved": "3.10", "cost": "18.20", "subject": {"feature": "summary"},
+    "by_category": {"overkill": "12.40"}, "evidence": {"answers": 120}, "lever": "done",
     "note": "contract of 2026", "check_message": "", "credential": None, "typed_slug": "acme",
 }  # fmt: skip
 """By name, for answers and parameters; one that does not fit its schema's type is not used there."""

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from guardrails.domain.waste.values import Category, Subject
+from guardrails.waste.models import Finding
 from tests.billing.ledger.conftest import Books, Events
 from tests.cast import Cast, token_of
+from workspaces import tenancy
 from workspaces.models import Plan, Workspace
 
 ACME = "/api/v1/workspaces/acme/"
@@ -71,6 +74,13 @@ def world(cast: Cast, settings: Any, money_redis_url: str) -> Iterator[World]:
         "call_id": client.get(ACME + "calls/").json()["results"][0]["call_id"],
         "notice_id": client.get(ACME + "alerts/?state=all").json()["results"][0]["id"],
     }  # fmt: skip
+    with tenancy.entered(cast.acme):
+        about = Subject(feature="chat", provider="openai", model="gpt-4o").key
+        today = datetime.now(UTC).date()
+        found = Finding.objects.create(
+            workspace_id=cast.acme.pk, category=Category.DUPLICATES, subject=about, first_day=today, last_day=today
+        )
+        ids["finding_id"] = str(found.pk)
     yield World(token, ids, client)
     events.redis.close()
     books.stream.close()
