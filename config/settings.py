@@ -228,6 +228,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "RaiseState": "guardrails.models.RaiseState",
         "CallState": ["settled", "void", "expired"],
+        "WasteState": "guardrails.waste.models.State",
+        "WasteLever": "guardrails.waste.levers.Lever",
         "EndpointKind": "guardrails.signals.models.EndpointKind",
         "AnomalyKind": "guardrails.anomalies.models.KINDS",
         "AnomalyResponse": "guardrails.anomalies.models.RESPONSES",

@@ -76,6 +76,7 @@ OPERATIONS = {
     "key_pause": "virtual_keys_pause virtual_keys_resume",
     "anomaly_settings": "anomaly_settings_change",
     "anomaly_feedback": "anomalies_feedback",
+    "waste_fingerprints": "waste_settings",
     "anomaly_pause_key": "anomalies_pause_key",
     "anomaly_throttle": "anomalies_throttle",
     "anomaly_lift_limit": "anomalies_lift_limit",
