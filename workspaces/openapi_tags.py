@@ -19,7 +19,6 @@ GROUPS: dict[str, tuple[str, str]] = {
     "ledger": ("Ledger", "Every line of the books, to take along."),
     "prices": ("Prices", "Your own rates and discounts, and what a model costs now."),
     "anomalies": ("Anomalies", "What left its habit: what it cost, what drove it, and what to do about it."),
-    "waste": ("Waste", "Money that bought nothing, by category, with its evidence and a lever."),
     "alerts": ("Alerts", "What happened that somebody should know, and who hears of it."),
     "waste": ("Waste", "What bought nothing, with evidence, levers, and what they saved."),
     "webhooks": ("Webhooks", "Where alerts are posted, signed, with a log of deliveries."),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -96,12 +98,39 @@ def _cloud(path: str, raw: bytes) -> tuple[str, bytes] | None:
         assert body["anthropic_version"] == "bedrock-2023-05-31"
         assert body.keys().isdisjoint(("model", "stream"))
         return _message(False) if path.endswith("/invoke") else framed(_message(True))
+    if path.endswith(("/converse", "/converse-stream")):
+        assert json.loads(raw).keys().isdisjoint(("model", "stream"))
+        return _conversed(path.endswith("stream"))
     if path.endswith(("rawPredict", "RawPredict")):
         body = json.loads(raw)
         assert body["anthropic_version"] == "vertex-2023-10-16"
         assert "model" not in body
         return _message(path.endswith("streamRawPredict"))
     return None
+
+
+def _conversed(streamed: bool) -> tuple[str, bytes]:
+    usage = {
+        "inputTokens": 86,
+        "outputTokens": 300,
+        "totalTokens": 2306,
+        "cacheReadInputTokens": 1920,
+        "cacheWriteInputTokens": 0,
+    }
+    if not streamed:
+        message = {"role": "assistant", "content": [{"text": WORDS}]}
+        return whole({"output": {"message": message}, "stopReason": "end_turn", "usage": usage})
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": WORDS}, "p": "abc"}),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": "end_turn"}),
+        ("metadata", {"usage": usage, "metrics": {"latencyMs": 9}}),
+    ]
+    frames = [
+        encode({":event-type": name, ":message-type": "event"}, json.dumps(event).encode()) for name, event in events
+    ]
+    return "application/vnd.amazon.eventstream", b"".join(frames)
 
 
 def wire(path: str, raw: bytes) -> tuple[str, bytes]:
@@ -288,6 +317,7 @@ PRICED = {
     "simulator": "sim-small",
     "bedrock claude": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
     "bedrock openai": "openai.gpt-oss-120b-1:0",
+    "bedrock others": "eu.amazon.nova-lite-v1:0",
     "vertex claude": "claude-sonnet-4-5@20250929",
     "vertex gemini": "gemini-2.5-flash",
 }
@@ -332,24 +362,46 @@ def ask(gateway: GatewayProcess, shop: Shop, cell: Cell) -> httpx.Response:
     return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {shop.key}"}, timeout=20)
 
 
+@dataclass
+class Customer:
+    """A workspace that buys of one provider, and how many of its calls are in the books."""
+
+    shop: Shop
+    calls: int = 0
+
+
+@pytest.fixture(scope="module")
+def customer_of(world: World, played: str) -> Callable[[str], Customer]:
+    """One for each provider, cell after cell: a workspace for each of the cells would cost more than all their calls."""
+
+    @cache
+    def customer(provider: str) -> Customer:
+        secret = service_account(f"{played}/token") if provider == "vertex" else "a-key"
+        settings = SETTINGS.get(provider)
+        return Customer(world.shop(provider=provider, base_url=played, secret=secret, access_settings=settings))
+
+    return customer
+
+
 @pytest.mark.parametrize("cell", list(cells()), ids=lambda cell: cell.id)
 def test_a_call_is_answered_and_billed_bucket_by_bucket(
-    gateway: GatewayProcess, world: World, played: str, cell: Cell
+    gateway: GatewayProcess, customer_of: Callable[[str], Customer], cell: Cell
 ) -> None:
-    secret = service_account(f"{played}/token") if cell.provider == "vertex" else "a-key"
-    settings = SETTINGS.get(cell.provider)
-    shop = world.shop(provider=cell.provider, base_url=played, secret=secret, access_settings=settings)
+    customer = customer_of(cell.provider)
+    shop = customer.shop
     answer = ask(gateway, shop, cell)
     assert answer.status_code == 200, answer.text
     if cell.endpoint in FREE:
-        assert shop.booked() == []
+        assert len(shop.booked()) == customer.calls
         return
+    customer.calls += 1
     if "mbed" not in cell.endpoint:
         assert WORDS in answer.text
     as_events = cell.streamed and cell.endpoint != endpoints.STREAM_ARRAY
     kind = "audio/mpeg" if cell.endpoint == endpoints.SPEECH else "application/json"
     assert answer.headers["content-type"].startswith("text/event-stream" if as_events else kind)
-    [entry] = shop.entries(1)
+    entry = shop.entries(customer.calls)[-1]
+    assert (entry.endpoint, entry.model) == (cell.endpoint, model_of(cell))
     assert (entry.basis, entry.streamed, entry.provider) == ("measured", cell.streamed, cell.provider)
     assert entry.unpacked()["usage"] == spent(cell)
     assert not [flag for flag in entry.flags if flag.startswith("schema_drift")]
