@@ -10,7 +10,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from billing.ledger.queries import Days
-from guardrails.anomalies import actions, looking
+from guardrails.anomalies import actions, looking, watching
 from guardrails.anomalies.models import Expectation, Incident
 from guardrails.demo import build, story
 from guardrails.domain.anomalies.kinds import Kind
@@ -75,8 +75,6 @@ def test_a_storm_of_errors_is_told_with_the_model_that_fails(acme_calls: Acme) -
 
 
 def test_it_ends_when_its_sign_is_gone(acme_calls: Acme, loop: Incident) -> None:
-    from guardrails.anomalies import watching
-
     watching.watch(datetime.now(UTC) + timedelta(minutes=9))
     (over,) = acme_calls.incidents()
     assert over.ended_at is not None
@@ -207,3 +205,6 @@ def test_the_demos_night_of_the_runaway_agent_is_found_by_the_hour(transactional
     ]
     assert len(about_it) == 1, "one incident a cause"
     assert looking.look(now + timedelta(hours=1)) == 0, "nothing new is in the books"
+    with tenancy.entered(workspace):
+        assert looking.look_at(workspace, now) == 0, "and what is known is not told again"
+        assert Incident.objects.count() == len(found)
