@@ -105,6 +105,8 @@ class Entry(Attributed):
     flags = models.JSONField()
     """Alarms: ["over", ...]."""
     price_version = models.CharField(max_length=64)
+    fingerprint = models.BigIntegerField(null=True)
+    """`events.CallContext.fingerprint` as a signed number; null where there is none."""
     detail = models.BinaryField()
     """Packed (`billing.ledger.packing`): usage, fees, breakdown, context, raw_usage, provider_request_id."""
 

@@ -31,6 +31,7 @@ APPS_WITH_TASKS: Final = (
     "guardrails",
     "guardrails.signals",
     "guardrails.anomalies",
+    "guardrails.waste",
     "gateway",
 )
 HEARTBEAT_KEY: Final = "sluice:worker:heartbeat"

@@ -93,6 +93,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("SLUICE_FIRST_BYTE_SECONDS", "600", "how long a provider may take until its answer begins"),
     Entry("SLUICE_IDLE_SECONDS", "60", "how long a provider may be silent in the middle of an answer"),
     Entry("SLUICE_TOTAL_SECONDS", "900", "how long an answer may take in all"),
+    Entry("SLUICE_REALTIME_IDLE_SECONDS", "900", "how long a realtime session may be silent on both sides"),
+    Entry("SLUICE_REALTIME_TOTAL_SECONDS", "3600", "how long a realtime session may take in all"),
     Entry("SLUICE_DRAIN_SECONDS", "30", "how long a stopping gateway lets running streams finish"),
     Entry("SLUICE_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
     Entry("SLUICE_CRASH_AT", "", "test builds only (mode test): exit at a named point of a call, for the fault tests"),

@@ -51,6 +51,7 @@ SHARED_APPS = [
     "django_htmx",
     "guardrails.signals",
     "guardrails.anomalies",
+    "guardrails.waste",
     "gateway",
 ]
 TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "billing.saved", "guardrails"]
@@ -245,6 +246,8 @@ MAX_CONCURRENT_CALLS = env.number("SLUICE_MAX_CONCURRENT_CALLS", low=1)
 UPSTREAM_FIRST_BYTE_S = env.number("SLUICE_FIRST_BYTE_SECONDS", low=1, high=86_400)
 UPSTREAM_IDLE_S = env.number("SLUICE_IDLE_SECONDS", low=1, high=86_400)
 UPSTREAM_TOTAL_S = env.number("SLUICE_TOTAL_SECONDS", low=1, high=86_400)
+REALTIME_IDLE_S = env.number("SLUICE_REALTIME_IDLE_SECONDS", low=1, high=86_400)
+REALTIME_TOTAL_S = env.number("SLUICE_REALTIME_TOTAL_SECONDS", low=1, high=86_400)
 DRAIN_SECONDS = env.number("SLUICE_DRAIN_SECONDS", high=3600)
 CRASH_AT = env.text("SLUICE_CRASH_AT") if MODE is Mode.TEST else ""
 

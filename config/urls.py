@@ -12,6 +12,7 @@ from billing import urls as billing
 from guardrails import urls as guardrails
 from guardrails.anomalies import urls as anomalies
 from guardrails.signals import urls as signals
+from guardrails.waste import urls as waste
 from workspaces import problems
 from workspaces import urls as workspaces
 
@@ -21,12 +22,15 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/", include("allauth.urls")),
     path(
         "w/<str:slug>/",
-        include([*billing.inside, *guardrails.inside, *signals.inside, *anomalies.inside, *workspaces.inside]),
+        include(
+            [*billing.inside, *guardrails.inside, *signals.inside, *anomalies.inside, *waste.inside, *workspaces.inside]
+        ),
     ),
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("billing.api_urls")),
     path("api/v1/", include("guardrails.api_urls")),
     path("api/v1/", include("guardrails.signals.api_urls")),
     path("api/v1/", include("guardrails.anomalies.api_urls")),
+    path("api/v1/", include("guardrails.waste.api_urls")),
     re_path(r"^api/", problems.nothing_here),  # last: what no API has is answered in the API's words, not with a page
 ]

@@ -15,7 +15,18 @@ from gateway import edge, endpoints, model_lists, pipeline, stored
 from gateway.answers import refuse_body, send_error, send_whole
 from gateway.edge import FLOW, ClientGone, Flow, Message, Receive, Scope, Send
 from gateway.endpoints import Endpoint
-from gateway.errors import EndpointNotPriced, GatewayError, NoRoom, TooLarge, TooSlow, Unavailable, UnknownRoute
+from gateway.errors import (
+    EndpointNotPriced,
+    GatewayError,
+    NoRoom,
+    TooLarge,
+    TooSlow,
+    Unavailable,
+    UnknownRoute,
+    UpgradeRequired,
+)
+from gateway.realtime import opening
+from gateway.realtime.closing import as_answer
 from gateway.runtime import Runtime, settle_memory
 from gateway.surfaces import Surface, surface_of
 from guardrails.domain.refusals import Refusal
@@ -38,9 +49,8 @@ class Gateway:
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        else:  # a WebSocket: refused before it opens
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await opening.answer(self.runtime, scope, receive, send)
 
     @property
     def runtime(self) -> Runtime:
@@ -85,7 +95,7 @@ class Gateway:
         except ClientGone:
             return
         except (GatewayError, Refusal, WorkspaceRefused) as error:
-            await _answer(_as_answer(error), outgoing, receive, call_id, surface)
+            await _answer(as_answer(error), outgoing, receive, call_id, surface)
         except Exception:  # the process edge: whatever went wrong, the client gets an answer and the log the call's id
             log.exception("call %s failed", call_id)
             failed = GatewayError("The gateway failed. The call may have been sent.")
@@ -118,18 +128,6 @@ async def _answer(error: GatewayError, send: _Outgoing, receive: Receive, call_i
         await send_error(send, error, call_id, surface)
 
 
-def _as_answer(error: GatewayError | Refusal | WorkspaceRefused) -> GatewayError:
-    """The refusals of the other apps in the gateway's shape."""
-    if isinstance(error, GatewayError):
-        return error
-    answer = GatewayError(error.args[0] if error.args else "", code=error.code, hint=error.hint or None)
-    answer.status = int(error.status)
-    if isinstance(error, Refusal):
-        answer.type, answer.retry = error.type, error.retry
-        answer.facts, answer.retry_after_s = error.facts, error.retry_after_s
-    return answer
-
-
 async def _healthz(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
     """The process is alive."""
     edge.require_method(scope, "GET", "HEAD")
@@ -150,6 +148,8 @@ async def _readyz(runtime: Runtime, scope: Scope, receive: Receive, send: Send, 
 
 async def _unknown(runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
     path = scope["path"][:200]
+    if scope["path"] == endpoints.REALTIME:
+        raise UpgradeRequired(f"{path} is a WebSocket. Nothing was forwarded.")
     if endpoints.is_providers_own(scope["path"]):
         raise EndpointNotPriced(f"{path} is not offered: what it costs cannot be bounded. Nothing was forwarded.")
     raise UnknownRoute(f"Unknown request URL: {scope['method']} {path}. Nothing was forwarded.")

@@ -162,6 +162,14 @@ class Unsupported(GatewayError):
     retry = False
 
 
+class UpgradeRequired(GatewayError):
+    status = 426
+    type = "invalid_request_error"
+    code = "upgrade_required"
+    hint = "Open it as a WebSocket: `wss://`, or `client.realtime.connect(model=...)`."
+    retry = False
+
+
 class HeadersTooLarge(GatewayError):
     status = 431
     type = "invalid_request_error"

@@ -14,7 +14,7 @@ from billing.domain.dimensions import Dimension
 from billing.domain.events import CallContext
 from billing.domain.pricing import PriceBook
 from billing.domain.quote import BadLimit, Quote, quote
-from gateway import routing
+from gateway import fingerprint, routing
 from gateway.attempt import Terms
 from gateway.edge import Call
 from gateway.errors import BadRequest
@@ -83,6 +83,7 @@ class Planned:
             dims=self.who.dims,
             tags=self.who.tags,
             price_version=self.price_version if route.rates is not None else "",
+            fingerprint=fingerprint.of(call, self.grant.policy.fingerprint_key),
         )
 
     def terms(self, admitted: Admitted) -> Terms:

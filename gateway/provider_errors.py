@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import GatewayError, Headers, ProviderBadResponse
-from gateway.upstream import Answer
+from gateway.upstream import Answer, Declined
 
 MAX_ERROR_BYTES = 256 * 1024
 MAX_RETRY_AFTER_S = 3600
@@ -25,7 +25,7 @@ class ProviderRefused(GatewayError):
     type = "provider_error"
     code = "provider_error"
 
-    def __init__(self, status: int, provider: str, answer: Answer, body: bytes, secret: str) -> None:
+    def __init__(self, status: int, provider: str, answer: Answer | Declined, body: bytes, secret: str) -> None:
         stated = _stated_error(body, secret)
         aws = (answer.get(b"x-amzn-errortype") or b"").decode("latin-1").partition(":")[0][:100]
         if aws:
@@ -104,7 +104,7 @@ def masked(text: str, secret: str) -> str:
     return _LOOKS_LIKE_A_KEY.sub(_MASK, text)
 
 
-def _retry_after(answer: Answer) -> int | None:
+def _retry_after(answer: Answer | Declined) -> int | None:
     """The provider's Retry-After in seconds, at most an hour; None when it has none that is a number."""
     value, unit = (answer.get(b"retry-after") or b"").strip(), 1.0
     if not value:

@@ -27,6 +27,7 @@ from gateway.endpoints import (
     GENERATE,
     IMAGES,
     MODERATIONS,
+    REALTIME,
     RESPONSES,
     SPEECH,
     TRANSCRIPTIONS,
@@ -155,6 +156,7 @@ def _aliases(grant: Grant, environment: str, book: PriceBook, endpoint: str) -> 
 _BY_MODE = {
     "": CHAT, "chat": CHAT, "responses": RESPONSES, "completion": COMPLETIONS, "embedding": EMBEDDINGS, "moderation": MODERATIONS,
     "image_generation": IMAGES, "audio_speech": SPEECH, "audio_transcription": TRANSCRIPTIONS,
+    "realtime": REALTIME,
 }  # fmt: skip
 """What a model is for -> the endpoint of OpenAI's that it is asked through."""
 

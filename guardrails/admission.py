@@ -323,7 +323,8 @@ class Admission:
     async def _renew(self, attempt: _Attempt) -> None:
         before, after = attempt.grant, await self.policies.renew(attempt.grant)
         old, new = before.policy, after.policy
-        if (before.key, old.credentials, old.routes, old.book) != (after.key, new.credentials, new.routes, new.book):
+        was = (before.key, old.credentials, old.routes, old.book, old.fingerprint_key)
+        if was != (after.key, new.credentials, new.routes, new.book, new.fingerprint_key):
             raise PolicyChanged(after)
         attempt.grant = after
         self._compile(attempt)

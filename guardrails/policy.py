@@ -115,6 +115,8 @@ class Policy:
     book: PriceBook = field(default_factory=default_book, repr=False)
     """The price list under the workspace's own prices. The same object while they are the same"""
     routes: Routes = NO_ROUTES
+    fingerprint_key: bytes = field(default=b"", repr=False)
+    """Of call fingerprints; empty where the workspace wants none"""
 
     meetings: Meetings = field(init=False, repr=False)
     prefix: str = field(init=False, repr=False)
@@ -399,6 +401,7 @@ class Loaded:
             loaded_at=loaded_at,
             book=self.book,
             routes=self.routes,
+            fingerprint_key=keys.fingerprint_key(workspace.pk) if workspace.fingerprints else b"",
         )
 
 

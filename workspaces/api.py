@@ -15,7 +15,7 @@ from workspaces import actions
 from workspaces import api_shapes as shapes
 from workspaces.directory.models import Agent, Department
 from workspaces.errors import NotAllowed, NotThere
-from workspaces.models import ApiToken, AuditRecord, Membership, VirtualKey, Workspace, WorkspaceState
+from workspaces.models import ApiToken, VirtualKey, Workspace, WorkspaceState
 from workspaces.permissions import HoldsToken
 from workspaces.rest import WorkspaceAPIView, listed, paged
 from workspaces.roles import Action
@@ -47,6 +47,18 @@ class OneWorkspace(WorkspaceAPIView):
     def patch(self, request: Request, slug: str) -> Response:
         actions.change_workspace(workspace=self.workspace, by=self.actor, **shapes.WorkspaceChange.read(request))
         return Response(shapes.WorkspaceShown(self.workspace).data)
+
+
+class DeleteWorkspace(WorkspaceAPIView):
+    """The end of the workspace, at once and for good: its keys and tokens refuse, this one too; its vault is shredded. The books stay."""
+
+    needs: ClassVar = {"POST": Action.DELETE_WORKSPACE}
+
+    @extend_schema(operation_id="workspaces_delete", request=shapes.WorkspaceDeletion, responses={204: None})
+    def post(self, request: Request, slug: str) -> Response:
+        wanted = shapes.WorkspaceDeletion.read(request)
+        actions.delete_workspace(workspace=self.workspace, by=self.actor, **wanted)
+        return Response(status=204)
 
 
 # --- Virtual keys -----------------------------------------------------------------------------------------------------
@@ -273,27 +285,7 @@ class Routing(WorkspaceAPIView):
         return Response(shapes.HopRulesShown(row).data)
 
 
-# --- People, tokens, directory, audit ---------------------------------------------------------------------------------
-class Members(WorkspaceAPIView):
-    needs: ClassVar = {"GET": Action.SEE_PEOPLE}
-
-    @extend_schema(operation_id="members_list", responses=listed(shapes.MemberShown))
-    def get(self, request: Request, slug: str) -> Response:
-        rows = Membership.objects.select_related("user").filter(workspace=self.workspace)
-        return paged(request, rows, lambda row: shapes.MemberShown(row).data)
-
-
-class Invitations(WorkspaceAPIView):
-    needs: ClassVar = {"POST": Action.MANAGE_PEOPLE}
-
-    @extend_schema(
-        operation_id="invitations_create", request=shapes.InvitationWanted, responses={201: shapes.InvitationShown}
-    )
-    def post(self, request: Request, slug: str) -> Response:
-        minted = actions.invite(workspace=self.workspace, by=self.actor, **shapes.InvitationWanted.read(request))
-        return Response(shapes.InvitationShown(minted.row).data, status=201)
-
-
+# --- Tokens, directory ---------------------------------------------------------------------------------
 class ApiTokens(WorkspaceAPIView):
     """One's own tokens. A token can make another one, never one with a scope it lacks itself (SECURITY.md S23)."""
 
@@ -367,12 +359,3 @@ class OneAgent(WorkspaceAPIView):
     def delete(self, request: Request, slug: str, agent_id: UUID) -> Response:
         actions.remove_agent(workspace=self.workspace, by=self.actor, agent_id=agent_id)
         return Response(status=204)
-
-
-class AuditLog(WorkspaceAPIView):
-    needs: ClassVar = {"GET": Action.SEE_AUDIT}
-
-    @extend_schema(operation_id="audit_list", responses=listed(shapes.AuditRecordShown))
-    def get(self, request: Request, slug: str) -> Response:
-        rows = AuditRecord.objects.filter(workspace_id=self.workspace.id)
-        return paged(request, rows, lambda row: shapes.AuditRecordShown(row).data, key="number")

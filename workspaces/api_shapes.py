@@ -29,6 +29,10 @@ class WorkspaceChange(Strict):
     time_zone = serializers.CharField(max_length=64, required=False)
 
 
+class WorkspaceDeletion(Strict):
+    typed_slug = serializers.CharField(max_length=63, help_text="The workspace's address once more, typed, not copied.")
+
+
 class VirtualKeyShown(serializers.ModelSerializer[VirtualKey]):
     member = serializers.EmailField(source="member.user.email", default=None, allow_null=True)
     member_id = serializers.UUIDField(allow_null=True)
@@ -213,6 +217,11 @@ class MemberShown(serializers.ModelSerializer[Membership]):
         model = Membership
         fields = ["id", "email", "name", "role", "department_id", "created_at"]
         read_only_fields = fields
+
+
+class MemberChange(Strict):
+    role = serializers.ChoiceField(Role.choices, required=False)
+    department_id = serializers.UUIDField(required=False, allow_null=True)
 
 
 class InvitationWanted(Strict):

@@ -22,7 +22,7 @@ from workspaces.domain.keytext import KeyKind, KeyText, MalformedKey
 from workspaces.models import ApiToken, VirtualKey
 
 __all__ = [
-    "KeyKind", "KeyText", "MalformedKey", "Stored", "derive", "find_key", "find_token", "mint", "parse", "recognise_token",
+    "KeyKind", "KeyText", "MalformedKey", "Stored", "derive", "find_key", "find_token", "fingerprint_key", "mint", "parse", "recognise_token",
     "renew_virtual_key", "seal_digest", "verify",
 ]  # fmt: skip
 
@@ -86,6 +86,12 @@ def derive(kind: KeyKind, label: str) -> KeyText:
     return keytext.build(
         kind, locator_random=int.from_bytes(locator, "big") % 62**keytext.LOCATOR_LENGTH, secret=secret
     )
+
+
+def fingerprint_key(workspace_id: int) -> bytes:
+    """The key of a workspace's call fingerprints, 32 bytes. It is nowhere stored: a copy of the database alone can test no guess at a prompt.
+    After the pepper has changed, questions of before and after are no duplicates of each other."""
+    return hmac.new(peppers().current, b"sluice call fingerprint\0%d" % workspace_id, "sha256").digest()
 
 
 def parse(text: str, kind: KeyKind = KeyKind.VIRTUAL_KEY) -> KeyText:

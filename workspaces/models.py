@@ -80,6 +80,8 @@ class Workspace(TenantMixin):
     """The version last known to have reached the money Redis; a periodic task repairs lost pushes."""
     admission_epoch = models.BigIntegerField(default=0)
     """How often the workspace's counters in the money Redis were seeded from the books (`guardrails.recovery`); fenced in each admit."""
+    fingerprints = models.BooleanField(default=True)
+    """Whether calls carry a keyed hash of what was asked, by which repeated questions are found. False: none is computed."""
     schema_version = models.CharField(max_length=64, blank=True)
     """Digest of the migrations applied to the schema, so that only schemas that are behind are visited."""
     created_at = models.DateTimeField(default=timezone.now)

@@ -14,7 +14,8 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import get_doc
 from rest_framework.serializers import CharField
 
-from workspaces import openapi_examples, openapi_tags
+from workspaces import openapi_examples, openapi_tags, roles
+from workspaces.models import Role
 
 PROBLEM = "application/problem+json"
 _ALWAYS = (400, 401, 403, 404, 429)
@@ -78,6 +79,14 @@ class Described(AutoSchema):
         name = super().get_operation_id().removeprefix("workspaces_")
         handlers = [method for method in ("get", "post", "put", "patch", "delete") if hasattr(self.view, method)]
         return re.sub("_(create|update)$", "", name) if len(handlers) == 1 else name
+
+    def get_extensions(self) -> dict[str, Any]:
+        """Which scope the token needs, and which roles its maker may have (`workspaces.roles`)."""
+        action = getattr(self.view, "needs", {}).get(self.method)
+        if action is None:
+            return {}
+        rule = roles.TABLE[action]
+        return {"x-scope": rule.scope.value, "x-roles": [role.value for role in Role if role in rule.roles]}
 
 
 _IDEMPOTENCY_KEY = {
@@ -148,6 +157,8 @@ def manners(result: dict[str, Any], generator: Any, request: Any, public: bool) 
                 known = {parameter["name"] for parameter in parameters}
                 parameters.extend(one for one in (_LIMIT, _CURSOR) if one["name"] not in known)
             for one in parameters:
+                if one["name"] == "slug":
+                    one["description"] = "The workspace's address."
                 if one["in"] == "query" and not one.get("description"):
                     one["description"] = f"Only those with this {one['name'].removesuffix('_id').replace('_', ' ')}."
             _answers(operation, method, tagged="patch" in operations and method in ("get", "patch", "put"))

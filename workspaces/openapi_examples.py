@@ -33,6 +33,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "departments_create": {"name": "Support"},
     "agents_create": {"name": "triage-bot"},
     "workspaces_delete": {"typed_slug": "acme"},
+    "alerts_archive_all": {"up_to": _ID},
     "budgets_create": {"name": "Support bot", "cap": "250", "period": "month", "scope": "feature", "value": "support"},
     "budgets_change": {"cap": "300"},
     "budgets_daily_hard_stop": {"cap": "25"},
@@ -53,6 +54,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "anomalies_feedback": {"feedback": "expected", "when": "this_time"},
     "anomalies_throttle": {"per_minute": 10, "minutes": 60},
     "anomaly_settings_change": {"least": "10", "responses": {"loop": "throttle"}, "throttle_per_minute": 10},
+    "waste_dismiss": {"reason": "quality matters more here"},
+    "waste_pull": {"lever": "done"},
+    "waste_settings": {"fingerprints": True},
     "webhooks_create": {"name": "pager", "url": "https://hooks.example.com/sluice", "kinds": ["threshold", "stopped"]},
     "webhooks_change": {"paused": True},
     "saved_views_create": {"name": "By customer", "query": "by=customer"},
@@ -60,6 +64,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
 """By operation. Sent as they are by a test: each is accepted."""
 
 FIELDS: dict[str, Any] = {
+    "period": "month", "strategy": "reject", "alert_percent": 75, "throttle_percent": 90, "kill_percent": 100, "throttle_per_minute": 0,
+    "plan": "team",
     "slug": "acme", "name": "backend", "time_zone": "Europe/Berlin", "provider": "openai", "model": "gpt-4o-mini", "model_served": "gpt-4o-mini",
     "email": "ada@example.com", "user": "ada@example.com", "member": "ada@example.com", "created_by": "ada@example.com",
     "requested_by": "ada@example.com", "decided_by": "ada@example.com", "actor": "ada@example.com", "prefix": "slk_3f9a1c7e5b2d", "last_four": "x7Qa",
@@ -80,6 +86,8 @@ FIELDS: dict[str, Any] = {
     "allowed_models": [],
     "may_override": ["agent"], "scopes": ["read"], "why": ["no rate for output_image"], "notify": [50, 75, 90, 100], "quiet_from": "22:00",
     "quiet_to": "07:00", "from": "2026-11-01", "to": "2026-11-30", "start": "2026-11-01", "base_url": "", "upgrade_url": "", "message": "",
+    "waste": "12.40", "waste_nano": 12400000000, "unconfirmed": "0", "saved": "3.10", "cost": "18.20", "subject": {"feature": "summary"},
+    "by_category": {"overkill": "12.40"}, "evidence": {"answers": 120}, "lever": "done",
     "note": "contract of 2026", "check_message": "", "credential": None, "typed_slug": "acme",
 }  # fmt: skip
 """By name, for answers and parameters; one that does not fit its schema's type is not used there."""
@@ -114,7 +122,7 @@ def add(document: dict[str, Any]) -> None:
 
 def of(schema: dict[str, Any], schemas: dict[str, Any], name: str = "", *, only_required: bool = False) -> Any:
     """A value of a schema. `name` is the field's."""
-    schema = _resolved(schema, schemas)
+    schema = resolved(schema, schemas)
     if "enum" in schema:
         given = FIELDS.get(name)
         return given if given in schema["enum"] else schema["enum"][0]
@@ -150,7 +158,7 @@ def _is(value: Any, kind: str) -> bool:
     return isinstance(value, _TYPES[kind])
 
 
-def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     """Through references, and through the allOf and oneOf that drf-spectacular wraps them in."""
     while True:
         if "$ref" in schema:

@@ -41,6 +41,7 @@ class Action(StrEnum):
     MANAGE_ROUTES = "manage_routes"
     MANAGE_ALERTS = "manage_alerts"
     MANAGE_ANOMALIES = "manage_anomalies"
+    MANAGE_WASTE = "manage_waste"
     MANAGE_CREDENTIALS = "manage_credentials"
     MANAGE_DIRECTORY = "manage_directory"
     MANAGE_PEOPLE = "manage_people"
@@ -87,6 +88,7 @@ TABLE: dict[Action, Rule] = {
     Action.MANAGE_ROUTES:      _rule(Scope.WORKSPACE,   _O, _A),
     Action.MANAGE_ALERTS:      _rule(Scope.BUDGETS,     _O, _A, _B),
     Action.MANAGE_ANOMALIES:   _rule(Scope.BUDGETS,     _O, _A, _B),
+    Action.MANAGE_WASTE:       _rule(Scope.BUDGETS,     _O, _A, _B),
     Action.MANAGE_CREDENTIALS: _rule(Scope.CREDENTIALS, _O, _A),
     Action.MANAGE_DIRECTORY:   _rule(Scope.PEOPLE,      _O, _A),
     Action.MANAGE_PEOPLE:      _rule(Scope.PEOPLE,      _O, _A),

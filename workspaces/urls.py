@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from workspaces.views import audit_log, directory, people, preferences, test_call, tokens, vault, virtual_keys
+from workspaces.views import (
+    audit_log,
+    directory,
+    people,
+    preferences,
+    reference,
+    test_call,
+    tokens,
+    vault,
+    virtual_keys,
+)
 from workspaces.views import entrance as outside
 
 entrance: list[URLPattern] = [
     path("", outside.home, name="home"),
     path("workspaces/new/", outside.workspace_new, name="workspace_new"),
     path("invitations/<str:token>/", outside.invitation, name="invitation"),
+    path("reference/", reference.reference, name="api_reference"),
+    path("reference/<slug:group>/", reference.reference_group, name="api_reference_group"),
     path("account/", outside.profile, name="profile"),
 ]
 

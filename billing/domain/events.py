@@ -64,6 +64,9 @@ class CallContext(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     """Dimension -> value; keys are `Dimension` values (without model, provider, virtual_key: they have fields of their own)."""
     tags: dict[str, str] = {}
     price_version: str = ""
+    fingerprint: str = ""
+    """Keyed hash of what was asked, 16 hexadecimal digits: equal for equal questions of one workspace, and no way back to the question.
+    Empty where the workspace wants none, or the question is no JSON or too long."""
     lease_ms: int = 0
     """How long the hold stands although nobody renews it (a batch runs for a day); 0: it is renewed while the call runs."""
 

@@ -24,6 +24,7 @@ from billing.ledger.lines import (
     admission_of,
     charges_json,
     detail_of,
+    fingerprint_of,
     json_text,
     line_of,
     uuid_or_none,
@@ -173,7 +174,7 @@ def _row(line: Line) -> list[str]:
         _known(outcome.first_byte_ms if outcome else -1), _known(outcome.duration_ms if outcome else -1),
         _known(outcome.overhead_us if outcome else -1), charges_json(line.charges),
         json_text([clean(flag, 64) for flag in outcome.flags]) if outcome and outcome.flags else "[]",
-        clean(context.price_version, 64), detail_of(outcome).hex(),
+        clean(context.price_version, 64), optional(fingerprint_of(context.fingerprint)), detail_of(outcome).hex(),
     ]  # fmt: skip
 
 
@@ -189,7 +190,8 @@ _LINE_COLUMNS: Final = (
     ("tags", "jsonb"), ("model_requested", "text"), ("model_served", "text"), ("endpoint", "text"), ("streamed", "boolean"),
     ("input_tokens", "bigint"), ("cache_read_tokens", "bigint"), ("cache_write_tokens", "bigint"), ("output_tokens", "bigint"),
     ("http_status", "integer"), ("error", "text"), ("first_byte_ms", "integer"), ("duration_ms", "integer"), ("overhead_us", "integer"),
-    ("counters", "jsonb"), ("flags", "jsonb"), ("price_version", "text"), ("detail", "text"),
+    ("counters", "jsonb"), ("flags", "jsonb"), ("price_version", "text"), ("fingerprint", "bigint"),
+    ("detail", "text"),
 )  # fmt: skip
 _LINES: Final = Staging("ledger_lines", _LINE_COLUMNS)
 _MADE_FROM: Final = {

@@ -231,6 +231,16 @@ def charges_json(charges: tuple[Charge, ...]) -> str:
     return json_text([(clean(charge.counter, 200), charge.unit, charge.amount) for charge in charges])
 
 
+def fingerprint_of(text: str) -> int | None:
+    """A fingerprint as the ledger keeps it; None for none and for what is none."""
+    if len(text) != 16:
+        return None
+    try:
+        return int.from_bytes(bytes.fromhex(text), "big", signed=True)
+    except ValueError:
+        return None
+
+
 @lru_cache(maxsize=4096)
 def uuid_or_none(text: str) -> UUID | None:
     try:

@@ -12,6 +12,8 @@ import socket
 import uvicorn
 
 from gateway.front import FrontProtocol
+from gateway.front_socket import FrontSocket
+from gateway.realtime.bounds import MAX_EVENT_BYTES
 
 BACKLOG = 2048
 
@@ -43,6 +45,9 @@ def main() -> None:
         "config.asgi:application",
         loop="uvloop",
         http=FrontProtocol,
+        ws=FrontSocket,
+        ws_max_size=MAX_EVENT_BYTES,
+        ws_per_message_deflate=False,  # sound does not get smaller, and a bomb gets larger
         access_log=False,  # request lines may carry what must not be logged; the gateway logs calls itself
         server_header=False,
         proxy_headers=False,  # whom to believe is decided by SLUICE_TRUSTED_PROXIES, in the application

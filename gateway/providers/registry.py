@@ -167,6 +167,8 @@ class Provider:
     """A model, and the credential's settings -> the name that the provider knows it by."""
     placed: Callable[[str, str, providers.Settings], str] = _as_it_is
     """A dialect's path, the model's name and the settings -> the path to ask."""
+    sockets: frozenset[str] = frozenset()
+    """What it speaks over a WebSocket, by our endpoint."""
     sends_attempt: bool = False
     """Gets the attempt id in `X-Sluice-Attempt`. Only the simulator does: our ids are no business of a real provider."""
 
@@ -187,12 +189,14 @@ class Provider:
 
     def serves(self, endpoint: str, model: str) -> bool:
         home = self._home(model)
-        return endpoint in home.dialects or endpoint in home.translations
+        return endpoint in home.dialects or endpoint in home.translations or endpoint in self.sockets
 
     def serves_any(self, endpoint: str) -> bool:
         """Whether any of its models is reached through an endpoint."""
         homes: tuple[Provider | Family, ...] = self.families or (self,)
-        return any(endpoint in home.dialects or endpoint in home.translations for home in homes)
+        return endpoint in self.sockets or any(
+            endpoint in home.dialects or endpoint in home.translations for home in homes
+        )
 
     def _home(self, model: str) -> Provider | Family:
         if not self.families:
@@ -200,17 +204,19 @@ class Provider:
         return next((family for family in self.families if family.models.match(model)), _NONE)
 
 
+_TALKS = frozenset({endpoints.REALTIME})
+
 _RECORDS = (
-    Provider("openai", OPENAI, cancel_stops_billing=True),
+    Provider("openai", OPENAI, cancel_stops_billing=True, sockets=_TALKS),
     Provider("anthropic", ANTHROPIC, claude(), cancel_stops_billing=True),
     # Google's price list has Vertex's Claude as well, which the Gemini API does not serve
     Provider("gemini", GEMINI, google(), models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
-    Provider("simulator", {**OPENAI, **ANTHROPIC, **GEMINI}, sends_attempt=True),
-    Provider("openai_compatible", {**COMPATIBLE, **_MEDIA}),
+    Provider("simulator", {**OPENAI, **ANTHROPIC, **GEMINI}, sends_attempt=True, sockets=_TALKS),
+    Provider("openai_compatible", {**COMPATIBLE, **_MEDIA}, sockets=_TALKS),
     # Its price list has what Foundry sells of others, too, which this API does not serve
     Provider(
         "azure", AZURE, models=("gpt", "o1", "o3", "o4", "codex", "text-embedding", "computer-use", "model-router"),
-        cancel_stops_billing=True, wire_model=providers.deployment_of, placed=azure_path,
+        cancel_stops_billing=True, wire_model=providers.deployment_of, placed=azure_path, sockets=_TALKS,
     ),
     Provider("bedrock", {}, families=BEDROCK),
     Provider("vertex", {}, families=VERTEX),

@@ -55,7 +55,10 @@ async def run(given: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     server = await loop.create_server(
-        lambda: Connection(app.serve, app.answer_instantly, connections), given.host, given.port, backlog=4096
+        lambda: Connection(app.serve, app.answer_instantly, app.upgrade, connections),
+        given.host,
+        given.port,
+        backlog=4096,
     )
     port = server.sockets[0].getsockname()[1]
     print(f"simulator ready at http://{given.host}:{port}{app.prefix}/", flush=True)

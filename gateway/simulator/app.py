@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,17 +20,19 @@ from gateway.simulator import (
     moderations,
     openai,
     openai_ask,
+    realtime,
     responses,
 )
 from gateway.simulator.caching import PrefixCache
 from gateway.simulator.catalogue import MODELS, find
 from gateway.simulator.dialect import Dialect, Reading, Refused, known_model
 from gateway.simulator.generate import Ask, generate
-from gateway.simulator.http import Exchange, Request
+from gateway.simulator.http import Connection, Exchange, Request
 from gateway.simulator.instant import InstantAnswers
 from gateway.simulator.invoice import Book
 from gateway.simulator.page import page
 from gateway.simulator.play import Player
+from gateway.simulator.sockets import Peer, head_of
 from gateway.simulator.stored import Stored, background
 
 OPENAI, ANTHROPIC, GEMINI = openai.OpenAI(), anthropic.Anthropic(), gemini.Gemini()
@@ -64,6 +67,22 @@ class App:
     def answer_instantly(self, url: bytes, body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
         return None if self._without_instant else self.instant(url, body, headers)
 
+    def upgrade(self, request: Request, connection: Connection, transport: asyncio.Transport, url: bytes) -> bool:
+        """A WebSocket for a realtime session; False where the answer is an error in plain HTTP."""
+        if request.path != self._settings.prefix + "/v1/realtime" or not request.header("upgrade"):
+            return False
+        name = parse_qs(request.query).get("model", [""])[0]
+        try:
+            self._check_key(request)
+            model, script = known_model(name, medium="talk")
+        except Refused:
+            return False
+        reading = Reading(defaults=self._settings.defaults)
+        Peer(realtime.Talk(model, script, reading, self._book).run, connection).take_over(
+            transport, head_of(url, request.headers)
+        )
+        return True
+
     async def serve(self, request: Request, exchange: Exchange) -> None:
         """One request, whatever it is."""
         path = request.path.removeprefix(self._settings.prefix)
@@ -96,6 +115,9 @@ class App:
         self._check_key(request)
         if self.stored.answer(path, request, exchange):
             return
+        if path == "/v1/realtime":  # a handshake that was not taken
+            known_model(parse_qs(request.query).get("model", [""])[0], medium="talk")
+            raise Refused(426, "Open it as a WebSocket.")
         collection, _, name = path.removeprefix("/v1beta").removeprefix("/v1").strip("/").partition("/")
         if collection != "models":
             raise Refused(404, f"Invalid URL (GET {path}).")

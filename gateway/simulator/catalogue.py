@@ -18,7 +18,7 @@ class Model:
     hides_reasoning: bool = False
     embeds: bool = False
     medium: str = ""
-    """image, speech or hearing for a model that is not asked in words. Its "input tokens" are then prompt tokens, characters or milliseconds."""
+    """image, speech, hearing or talk for what is not asked in words. Its "input tokens" are then prompt tokens, characters or milliseconds."""
     context: int = 128_000
     max_output: int = 16_384
 
@@ -69,6 +69,9 @@ MODELS = {
         _model("sim-image", "5.00", "40.00", medium="image"),
         _model("sim-tts", "15.00", "0.00", medium="speech"),
         _model("sim-hear", "0.10", "0.00", medium="hearing"),
+        replace(
+            _model("sim-realtime", "4.00", "16.00", cached="0.40", medium="talk"), context=32_000, max_output=4_096
+        ),
     )
 }
 
@@ -85,6 +88,9 @@ GUESTS = {
         _model("gpt-image-1", "5.00", "40.00", medium="image"),
         _model("tts-1", "15.00", "0.00", medium="speech"),
         _model("gpt-4o-mini-tts", "0.60", "12.00", medium="speech"),
+        replace(
+            _model("gpt-realtime", "4.00", "16.00", cached="0.40", medium="talk"), context=32_000, max_output=4_096
+        ),
         _model("whisper-1", "0.10", "0.00", medium="hearing"),
         _model("gpt-4o-mini-transcribe", "1.25", "5.00", medium="hearing"),
     )

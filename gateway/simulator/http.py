@@ -130,10 +130,16 @@ Instant = Callable[[bytes, bytes, list[tuple[bytes, bytes]]], bytes | None]
 """(path, body, headers) -> a whole answer made without a task, or None."""
 
 
+Upgrade = Callable[[Request, "Connection", asyncio.Transport, bytes], bool]
+"""(request, its connection, transport, url) -> whether a WebSocket has taken the transport over."""
+
+
 class Connection(asyncio.Protocol):
     """One client connection; requests are answered in their order."""
 
-    def __init__(self, serve: Serve, instant: Instant, open_connections: set[Connection]) -> None:
+    def __init__(self, serve: Serve, instant: Instant, upgrade: Upgrade, open_connections: set[Connection]) -> None:
+        self._upgrade = upgrade
+        self._upgrading: tuple[Request, bytes] | None = None
         self._serve = serve
         self._instant = instant
         self._open = open_connections
@@ -159,7 +165,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade:
+            request, url = self._upgrading or (None, b"")
+            if request is not None and not self._upgrade(request, self, self._transport, url):
+                self._waiting.append(request)
+                self._next()
+        except httptools.HttpParserError:
             self._transport.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             self._transport.close()
 
@@ -199,6 +210,11 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method()
         self._reset_message()
         if self._size > MAX_BODY:
+            return
+        if self._parser.should_upgrade():
+            path, _, query = url.partition(b"?")
+            asked = Request("GET", unquote(path.decode("latin-1")), query.decode("latin-1"), headers, b"", False)
+            self._upgrading = asked, url
             return
         if self.task is None and keep_alive and (answer := self._instant(url, body, headers)) is not None:
             self._transport.write(answer)

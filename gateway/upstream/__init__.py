@@ -2,6 +2,7 @@
 
 from gateway.upstream.door import Answer, Door, Limits
 from gateway.upstream.failures import AddressRefused, Broken, NotSent, Silent, UpstreamFailure
+from gateway.upstream.socket import Declined, Socket
 from workspaces.domain.addresses import BadBaseUrl, Origin, parse_base_url
 
 __all__ = [
@@ -9,11 +10,13 @@ __all__ = [
     "Answer",
     "BadBaseUrl",
     "Broken",
+    "Declined",
     "Door",
     "Limits",
     "NotSent",
     "Origin",
     "Silent",
+    "Socket",
     "UpstreamFailure",
     "parse_base_url",
 ]

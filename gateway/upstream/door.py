@@ -9,17 +9,22 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
+from typing import TypeVar
 
 import certifi
+from websockets.uri import WebSocketURI
 
 from gateway.upstream.connection import Connection, Head, Headers
 from gateway.upstream.failures import Broken, NotSent, Silent, UpstreamFailure
 from gateway.upstream.guard import Resolver
+from gateway.upstream.socket import Socket
 from workspaces.domain.addresses import Origin
 
+P = TypeVar("P", bound=asyncio.Protocol)
 MAX_IDLE_PER_ORIGIN = 256
 IDLE_PLAIN_S = 4.0
 """Shorter than the keep-alive of common servers (uvicorn's is 5 s), so that a pooled connection is not used while it is being closed."""
@@ -129,7 +134,7 @@ class Door:
 
         Raises NotSent while it is certain that nothing left; Silent and Broken afterwards. A cancelled exchange is aborted.
         """
-        connection = self._take(origin) or await self._connect(origin, limits.connect_s)
+        connection = self._take(origin) or await self._connect(origin, limits.connect_s, lambda: Connection(self.loop))
         sent_at = self.loop.time()
         try:
             if body:
@@ -182,7 +187,28 @@ class Door:
                 del self._idle[origin]
         self._sweeper = self.loop.call_later(SWEEP_EVERY_S, self._sweep)
 
-    async def _connect(self, origin: Origin, within_s: float) -> Connection:
+    async def open_socket(
+        self, origin: Origin, target: str, headers: Sequence[tuple[str, str]], within_s: float, most_bytes: int
+    ) -> Socket:
+        """A WebSocket to a checked address. `target` is path and query; `headers` those beside the handshake's own, checked by the caller.
+
+        Raises NotSent while nothing left, Declined when the provider said no, Silent and Broken otherwise.
+        """
+        path, _, query = target.partition("?")
+        uri = WebSocketURI(origin.tls, origin.host, origin.port, path, query, None, None)
+        socket = await self._connect(origin, within_s, lambda: Socket(self.loop, uri, most_bytes))
+        try:
+            async with asyncio.timeout(within_s):
+                await socket.shake(headers)
+        except TimeoutError:
+            socket.abort()
+            raise Silent("the provider did not open the WebSocket in time") from None
+        except BaseException:  # also cancellation
+            socket.abort()
+            raise
+        return socket
+
+    async def _connect(self, origin: Origin, within_s: float, make: Callable[[], P]) -> P:
         """A new connection to a checked address of the origin; its addresses share the time."""
         failure: BaseException | None = None
         try:
@@ -193,7 +219,7 @@ class Door:
                     share_s = max(0.5, (ends_at - self.loop.time()) / (len(addresses) - place))
                     try:
                         async with asyncio.timeout(share_s):
-                            return await self._connect_to(address, origin)
+                            return await self._connect_to(address, origin, make)
                     except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
                         failure = error
         except TimeoutError as error:
@@ -210,9 +236,9 @@ class Door:
             raise NotSent(f"{origin.host} could not be reached within {within_s:g} s") from failure
         raise NotSent(f"{origin.host} could not be reached") from failure
 
-    async def _connect_to(self, address: str, origin: Origin) -> Connection:
+    async def _connect_to(self, address: str, origin: Origin, make: Callable[[], P]) -> P:
         _, connection = await self.loop.create_connection(
-            lambda: Connection(self.loop),
+            make,
             address,
             origin.port,
             ssl=self._tls if origin.tls else None,

@@ -88,6 +88,17 @@ class RestoreAlert(_Archive):
     back: ClassVar = True
 
 
+class ArchiveAlerts(WorkspaceAPIView):
+    """The whole inbox, up to and with one alert: what came after it was not seen yet and stays."""
+
+    needs: ClassVar = {"POST": Action.MANAGE_ALERTS}
+
+    @extend_schema(operation_id="alerts_archive_all", request=shapes.ArchiveWanted, responses=shapes.Archived)
+    def post(self, request: Request, slug: str) -> Response:
+        wanted = shapes.ArchiveWanted.read(request)
+        return Response({"archived": actions.archive_all(workspace=self.workspace, by=self.actor, **wanted)})
+
+
 class Preferences(WorkspaceAPIView):
     """What the token's holder hears by mail."""
 

@@ -49,6 +49,14 @@ def alert_shown(workspace: Workspace, row: Notice) -> dict[str, Any]:
     }  # fmt: skip
 
 
+class ArchiveWanted(Strict):
+    up_to = serializers.UUIDField(help_text="The id of the newest alert to archive.")
+
+
+class Archived(serializers.Serializer[Any]):
+    archived = serializers.IntegerField(help_text="How many.")
+
+
 class PreferenceShown(serializers.Serializer[Any]):
     mail = serializers.ChoiceField(Pace.choices)
     budgets = serializers.ListField(child=serializers.UUIDField(), allow_null=True, help_text="null: every budget.")

@@ -10,6 +10,7 @@ _W = "workspaces/<slug:slug>/"
 
 urlpatterns = [
     path(_W + "alerts/", api.Alerts.as_view()),
+    path(_W + "alerts/archive/", api.ArchiveAlerts.as_view()),
     path(_W + "alerts/<uuid:notice_id>/", api.OneAlert.as_view()),
     path(_W + "alerts/<uuid:notice_id>/archive/", api.ArchiveAlert.as_view()),
     path(_W + "alerts/<uuid:notice_id>/restore/", api.RestoreAlert.as_view()),

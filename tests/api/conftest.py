@@ -11,6 +11,8 @@ import pytest
 from rest_framework.test import APIClient
 
 from guardrails.anomalies.models import Incident
+from guardrails.domain.waste.values import Category, Subject
+from guardrails.waste.models import Finding
 from tests.billing.ledger.conftest import Books, Events
 from tests.cast import Cast, token_of
 from workspaces import tenancy
@@ -75,9 +77,17 @@ def world(cast: Cast, settings: Any, money_redis_url: str) -> Iterator[World]:
         "delivery_id": made(f"webhooks/{endpoint}/test/"),
         "invitation_id": made("invitations/", email="new@example.com", role="member"),
         "membership_id": str(cast.ann.membership.id) if cast.ann.membership else "",
+        "view_id": made("saved-views/", name="By model", query="by=model"),
         "call_id": client.get(ACME + "calls/").json()["results"][0]["call_id"],
         "notice_id": client.get(ACME + "alerts/?state=all").json()["results"][0]["id"],
     }  # fmt: skip
+    with tenancy.entered(cast.acme):
+        about = Subject(feature="chat", provider="openai", model="gpt-4o").key
+        today = datetime.now(UTC).date()
+        found = Finding.objects.create(
+            workspace_id=cast.acme.pk, category=Category.DUPLICATES, subject=about, first_day=today, last_day=today
+        )
+        ids["finding_id"] = str(found.pk)
     yield World(token, ids, client)
     events.redis.close()
     books.stream.close()

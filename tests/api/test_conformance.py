@@ -104,7 +104,8 @@ def test_every_example_of_a_body_is_accepted_as_it_stands(world: World) -> None:
             body = openapi_examples.REQUESTS.get(operation["operationId"])
             if body is None:
                 continue
-            alive = {name: world.ids["budget_id"] if name == "budget_id" else value for name, value in body.items()}
+            ids = {"budget_id": world.ids["budget_id"], "up_to": world.ids["notice_id"]}
+            alive = {name: ids.get(name, value) for name, value in body.items()}
             if operation["operationId"] == "raises_request":
                 alive["expires_at"] = soon()
             sid = transaction.savepoint()

@@ -16,7 +16,7 @@ from workspaces import actions, roles
 from workspaces.models import Role
 from workspaces.roles import Action
 
-OPEN = {"home", "workspace_new", "invitation", "profile", "unsubscribe"}
+OPEN = {"home", "workspace_new", "invitation", "profile", "unsubscribe", "api_reference", "api_reference_group"}
 """Routes outside any workspace. Each is tested on its own; a new one has to be added here on purpose."""
 
 pytestmark = pytest.mark.django_db
@@ -146,6 +146,8 @@ def test_every_page_keeps_to_the_content_policy_and_is_not_cached(
         "/accounts/password/reset/",
         "/accounts/password/reset/done/",
         "/nothing/here/",
+        "/reference/",
+        "/reference/budgets/",
     ],
 )
 def test_pages_for_visitors_keep_to_the_content_policy(path: str) -> None:
@@ -195,6 +197,7 @@ def test_the_sidebar_leads_to_every_page_of_a_role_and_marks_the_one_that_is_ope
         "",
         "explorer/",
         "calls/",
+        "waste/",
         "guardrails/",
         "alerts/",
         "connect/",

@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.http import urlencode
 
 from workspaces import audit as chain
+from workspaces import audit_search
+from workspaces.audit_search import Asked
 from workspaces.domain.plain_csv import inert
 from workspaces.models import AuditRecord
 from workspaces.roles import Action
@@ -19,8 +20,6 @@ from workspaces.views.frame import page, url, workspace_of, workspace_page
 
 PAGE = 50
 MOST_EXPORTED = 100_000
-LONGEST_SEARCH = 80
-COLUMNS = ("number", "at", "actor", "address", "action", "target", "before", "after", "hash")
 
 
 class _Line:
@@ -32,8 +31,8 @@ class _Line:
 
 @workspace_page(Action.SEE_AUDIT)
 def audit(request: HttpRequest) -> HttpResponse:
-    asked = {name: request.GET.get(name, "").strip()[:LONGEST_SEARCH] for name in ("q", "action")}
-    rows = _matching(request, **asked)
+    asked = {name: request.GET.get(name, "").strip()[: audit_search.LONGEST] for name in ("q", "action")}
+    rows = audit_search.matching(workspace_of(request), Asked(asked["q"], asked["action"])).order_by("-number")
     before = request.GET.get("before", "")
     if before.isascii() and before.isdigit() and len(before) < 18:
         rows = rows.filter(number__lt=int(before))
@@ -55,9 +54,9 @@ def audit(request: HttpRequest) -> HttpResponse:
 @workspace_page(Action.SEE_AUDIT, methods=("POST",))
 def audit_export(request: HttpRequest) -> HttpResponse:
     """The records that match, oldest first, as CSV. A POST, because taking the log away is itself on the record."""
-    asked = {name: request.POST.get(name, "").strip()[:LONGEST_SEARCH] for name in ("q", "action")}
+    asked = {name: request.POST.get(name, "").strip()[: audit_search.LONGEST] for name in ("q", "action")}
     workspace = workspace_of(request)
-    rows = list(_matching(request, **asked).order_by("number")[:MOST_EXPORTED])
+    rows = list(audit_search.matching(workspace, Asked(asked["q"], asked["action"])).order_by("number")[:MOST_EXPORTED])
     chain.record(
         workspace=workspace,
         by=chain.Actor.of(request),
@@ -72,7 +71,7 @@ def audit_export(request: HttpRequest) -> HttpResponse:
 
 def _lines(rows: list[AuditRecord]) -> Iterator[str]:
     writer = csv.writer(_Line())
-    yield writer.writerow(COLUMNS)
+    yield writer.writerow(audit_search.COLUMNS)
     for row in rows:
         yield writer.writerow(
             [
@@ -87,18 +86,6 @@ def _lines(rows: list[AuditRecord]) -> Iterator[str]:
                 bytes(row.hash).hex(),
             ]
         )
-
-
-def _matching(request: HttpRequest, *, q: str, action: str) -> QuerySet[AuditRecord]:
-    """Newest first. `q` is looked for as it stands, in who, what and where; it is no pattern."""
-    rows = AuditRecord.objects.filter(workspace_id=workspace_of(request).id).order_by("-number")
-    if action:
-        rows = rows.filter(action=action)
-    if q:
-        rows = rows.filter(
-            Q(actor__icontains=q) | Q(target__icontains=q) | Q(action__icontains=q) | Q(address__icontains=q)
-        )
-    return rows
 
 
 def _shown(row: AuditRecord) -> dict[str, Any]:

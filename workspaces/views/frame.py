@@ -40,7 +40,7 @@ class WorkspaceRequest(HttpRequest):
 def workspace_page(
     action: Action, *, methods: tuple[str, ...] = ("GET",), confirmed_by: str = ""
 ) -> Callable[[View], View]:
-    """A page that needs `action` of the role table. Leaves `needs` on the view, which the walk over all routes reads.
+    """A page that needs `action` of the role table. Leaves `needs` and `methods` on the view, which the walks over all routes read.
 
     `confirmed_by` names the page to come back to when a POST needs a fresh proof of who is acting (SECURITY.md S19): what was posted is not
     kept meanwhile, because it may hold a secret. Pages are never cached: they show money, and some show a secret once.
@@ -65,7 +65,7 @@ def workspace_page(
             except NotAllowed as error:
                 return render(request, "403.html", {"refused": str(error)}, status=403)
 
-        checked.needs = action  # type: ignore[attr-defined]
+        checked.needs, checked.methods = action, methods  # type: ignore[attr-defined]
         return checked
 
     return decorate
@@ -93,6 +93,7 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
         _Entry("overview", "Overview", "layout-dashboard", Action.SEE_SPEND),
         _Entry("explorer", "Cost explorer", "chart-bar", Action.SEE_SPEND),
         _Entry("calls", "Calls", "list-details", Action.SEE_CALLS),
+        _Entry("waste", "Waste", "trash", Action.SEE_SPEND),
         _Entry("guardrails", "Guardrails", "shield-check", Action.SEE_BUDGETS),
         _Entry("alerts", "Alerts", "bell", Action.SEE_BUDGETS),
     )),

@@ -190,7 +190,13 @@ def moderation(body: Mapping[str, Any], call: Call) -> Usage:
 
 
 def realtime(body: Mapping[str, Any], call: Call) -> Usage:
-    return realtime_events([body], call)
+    """An event, or a response's usage as the ledger keeps it: the usage object, or the events that billed it where there were several."""
+    kept = body.get("usage")
+    if "type" in body or kept is None:
+        return realtime_events([body], call)
+    events = kept if isinstance(kept, list) else [{"type": "response.done", "response": {"usage": kept}}]
+    session = {"session": {"model": text_of(body, "model")}}
+    return realtime_events([session, *(event for event in events if isinstance(event, Mapping))], call)
 
 
 def realtime_events(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
@@ -213,8 +219,9 @@ def realtime_events(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
             raw.append(usage)
         elif kind == "conversation.item.input_audio_transcription.completed" and isinstance(usage, Mapping):
             part = _audio(usage, {}, call, plain_output="output_text")
+            named = text_of(event, "model") or transcriber
             context = UsageContext(
-                tier=part.context.tier, model_served=transcriber or "input transcription (model not stated)"
+                tier=part.context.tier, model_served=named or "input transcription (model not stated)"
             )
             tally.parts.append(Usage(buckets=part.buckets, context=context, raw=usage, measured=part.measured))
             tally.measured &= part.measured

@@ -45,6 +45,8 @@ class Events:
             "attempt": values.get("attempt", 1),
             "dims": values.get("dims", {}),
             "tags": values.get("tags", {}),
+            "model_requested": values.get("model_requested", ""),
+            "fingerprint": values.get("fingerprint", ""),
         }
         fields = {
             "k": kind,

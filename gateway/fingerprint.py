@@ -1,0 +1,32 @@
+"""What was asked, as a number: equal for equal questions of one workspace. A keyed hash, so that nobody who reads the books can test a guess.
+
+Over the bytes that decide the answer, as the client sent them: its body without the fields that only say for whom the call is. One pass over the
+body in C, no second parse; nothing is kept of it but 64 bits.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import orjson
+
+from gateway.edge import JSON, Call
+
+LONGEST = 1024 * 1024
+"""Bytes of a body beyond which there is no fingerprint: hashing must not be felt."""
+_FOR_WHOM = frozenset({
+    "user", "user_id", "session_id", "metadata", "safety_identifier", "prompt_cache_key", "labels", "store", "stream", "stream_options",
+})  # fmt: skip
+"""Top-level fields that name callers or the form of the answer, not its content."""
+
+
+def of(call: Call, key: bytes) -> str:
+    """16 hexadecimal digits; empty without a key, for forms and for what is too long."""
+    body = call.body
+    if not key or len(body) > LONGEST or call.request.content_type != JSON:
+        return ""
+    if not _FOR_WHOM.isdisjoint(call.fields):
+        body = orjson.dumps({name: value for name, value in call.fields.items() if name not in _FOR_WHOM})
+    digest = blake2b(body, digest_size=8, key=key)
+    digest.update(b"\0%b\0%b" % (call.request.endpoint.encode(), call.model.encode()))
+    return digest.hexdigest()

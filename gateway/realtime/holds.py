@@ -1,0 +1,238 @@
+"""The holds of one session: those that wait for a response to begin, and those of responses under way. Each ends exactly once.
+
+A hold is for any response: whichever the provider creates next takes the first that waits. What a response cost is booked before the next
+hold is asked for, so that a budget with room for one response at a time has room for many after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from functools import partial
+
+from billing.domain import realtime
+from billing.domain.attribution import Attribution
+from billing.domain.dimensions import Dimension
+from billing.domain.events import CallContext
+from billing.domain.quote import Quote
+from billing.domain.realtime import Ahead
+from gateway import routing
+from gateway.attempt import Attempt, Settlement, Terms
+from gateway.errors import NotAllowed
+from gateway.providers.dialect import Reading
+from gateway.routing import Route
+from gateway.runtime import Runtime
+from guardrails.admission import Admitted
+from guardrails.domain.refusals import BudgetStoreUnavailable
+from guardrails.policy import Grant, PolicyChanged
+from workspaces.ids import uuid7_text
+
+BOOKED_WITHIN_S = 2.0
+MOST_TRIES = 8
+
+
+@dataclass(slots=True)
+class Party:
+    """Whom a session is for and where it goes. Moves on with the workspace's policy."""
+
+    runtime: Runtime
+    grant: Grant
+    who: Attribution
+    asked: str
+    """The model as the client named it"""
+    route: Route
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        return {
+            **self.who.dims,
+            Dimension.MODEL.value: self.route.model,
+            Dimension.PROVIDER.value: self.route.provider.name,
+            Dimension.VIRTUAL_KEY.value: self.grant.key.id,
+        }
+
+    @property
+    def bounded(self) -> bool:
+        """A hard budget applies: nothing without a bound may leave, and an output limit is always in force."""
+        now_ms = time.time_ns() // 1_000_000
+        return self.grant.policy.meetings.of(self.dimensions, self.who.tags, now_ms).binding is not None
+
+    @property
+    def most_output(self) -> int:
+        """The output limit that is in force under a hard budget where the client sets none or a higher one."""
+        rates, own = self.route.rates, self.grant.key.output_limit
+        most = (rates.meta.max_output_tokens if rates is not None else 0) or realtime.MOST_LIMIT
+        return min(most, realtime.MOST_LIMIT, own or realtime.MOST_LIMIT)
+
+    def quote(self, ahead: Ahead) -> Quote:
+        route = self.route
+        return realtime.quote(route.rates, route.provider.name, route.model, ahead, routing.base_url_of(route))
+
+    async def admit(self, ahead: Ahead) -> Held:
+        """Holds the worst case of one response. Raises Refusal, NotAllowed."""
+        for _ in range(MOST_TRIES):
+            route, quote = self.route, self.quote(ahead)
+            context = CallContext(
+                call=uuid7_text(),
+                attempt=1,
+                key=self.grant.key.id,
+                provider=route.provider.name,
+                credential=route.credential.id,
+                model=route.model,
+                model_requested=self.asked if self.asked != route.model else "",
+                endpoint=realtime.ENDPOINT,
+                streamed=True,
+                dims=self.who.dims,
+                tags=self.who.tags,
+                price_version=self.grant.policy.book.version if route.rates is not None else "",
+            )
+            try:
+                admitted = await self.runtime.gate.admission.admit(
+                    self.grant, self.dimensions, self.who.tags, quote, context, rid=uuid7_text()
+                )
+            except PolicyChanged as changed:
+                self._move(changed.grant)
+                continue
+            self.grant = admitted.grant
+            return Held(self._attempt(route, admitted), admitted, ahead)
+        raise BudgetStoreUnavailable("recovering", retry_after_s=1)
+
+    def _move(self, grant: Grant) -> None:
+        """The same model by the same credential under a newer policy: the provider's side of the session cannot move."""
+        route = self.route
+        credentials = grant.policy.credentials.get(route.provider.name, ())
+        credential = next((one for one in credentials if one.id == route.credential.id), None)
+        allowed = grant.key.allowed_models
+        if credential is None or (
+            allowed and allowed.isdisjoint((self.asked, route.model, f"{route.provider.name}/{route.model}"))
+        ):
+            raise NotAllowed("The model or the credential of this session may not be used any more.")
+        rates = grant.policy.book.rates_at(route.provider.name, route.model, int(time.time()))
+        self.grant, self.route = grant, Route(route.provider, credential, route.model, rates)
+
+    def _attempt(self, route: Route, admitted: Admitted) -> Attempt:
+        terms = Terms(
+            provider=route.provider.name,
+            endpoint=realtime.ENDPOINT,
+            fields={"model": route.model},
+            body_bytes=0,
+            streamed=True,
+            base_url=routing.base_url_of(route),
+            rates=route.rates,
+            quote=admitted.quote,
+            output_limit=admitted.output_limit,
+            held_nano=admitted.hold_nano,
+            clamped=admitted.clamped,
+        )
+        return Attempt(terms, time.perf_counter(), partial(_carry, self.runtime, admitted))
+
+
+@dataclass(slots=True)
+class Held:
+    attempt: Attempt
+    admitted: Admitted
+    ahead: Ahead
+    said: bool = False
+    """Something was generated."""
+
+    def begin(self) -> None:
+        """From here on the provider may bill it."""
+        self.attempt.started = time.perf_counter()
+        self.attempt.sending()
+
+
+class Holds:
+    """`ensure` before what may cost something, `take` when a response begins, `settle` at its end, `end` at the session's."""
+
+    def __init__(self, party: Party, first: Held | None) -> None:
+        self._party = party
+        self.ready: list[Held] = [first] if first is not None else []
+        self.running: dict[str, Held] = {}
+
+    async def ensure(self, count: int, ahead: Ahead) -> Held | None:
+        """At least `count` holds wait, each enough for `ahead`. Returns the newest that had to be taken. Raises Refusal, NotAllowed."""
+        small = [held for held in self.ready if not held.ahead.covers(ahead)]
+        for held in small:
+            self.ready.remove(held)
+            held.attempt.void("realtime_rehold")
+            await booked(held.attempt)
+        taken = None
+        while len(self.ready) < count:
+            taken = await self._party.admit(ahead)
+            if taken.admitted.clamped:
+                taken.ahead = replace_limit(ahead, taken.admitted.output_limit)
+            self.ready.append(taken)
+        return taken
+
+    def take(self, response: str) -> bool:
+        """The response has begun on the first hold that waits; False when none does."""
+        if not self.ready:
+            return False
+        held = self.ready.pop(0)
+        if held.attempt.sent_at == 0.0:
+            held.begin()
+        held.attempt.request_id = response[:128]
+        self.running[response] = held
+        return True
+
+    def release(self) -> None:
+        """One hold that waits is not needed: what it was for was declined."""
+        if self.ready:
+            self.ready.pop().attempt.void("realtime_declined")
+
+    async def settle(self, response: str, reading: Reading | None, error: str, *, unbilled: bool) -> None:
+        """The response has ended. No reading: the provider did not say what it cost."""
+        held = self.running.pop(response, None)
+        if held is None:
+            return
+        if reading is not None:
+            held.attempt.settle(reading, 200, error)
+        elif unbilled:
+            held.attempt.void(error or "provider_error", 200)
+        else:
+            held.attempt.assume(error or "usage_missing", 200)
+        await booked(held.attempt)
+
+    def end(self, reading: Reading | None, claimed: int, *, untold: bool) -> None:
+        """Nothing more comes. `reading`: transcripts that no response carries the bill of; `claimed`: responses that were asked for and never
+        began; `untold`: sound was being transcribed and nobody will say what that cost."""
+        for held in self.running.values():
+            held.attempt.assume("session_ended")
+        self.running.clear()
+        for place, held in enumerate(self.ready):
+            if held.attempt.sent_at == 0.0 and (place < claimed or (place == 0 and (reading is not None or untold))):
+                held.begin()
+            if place == 0 and reading is not None and not claimed and not untold:
+                held.attempt.settle(reading)
+            elif place < claimed or (place == 0 and untold):
+                held.attempt.assume("session_ended")
+            else:
+                held.attempt.void("session_ended")
+        self.ready.clear()
+
+
+def replace_limit(ahead: Ahead, limit: int | None) -> Ahead:
+    return Ahead(ahead.input_tokens, limit, True, ahead.heard_ms, ahead.transcriber)
+
+
+async def booked(attempt: Attempt) -> None:
+    """Until the end of an attempt is on the books: its hold no longer stands in the way of the next."""
+    if attempt.finished is None:
+        return
+    try:
+        async with asyncio.timeout(BOOKED_WITHIN_S):
+            await asyncio.shield(_finished(attempt.finished))
+    except TimeoutError:
+        raise BudgetStoreUnavailable("unreachable", retry_after_s=1) from None
+
+
+async def _finished(end: Awaitable[str]) -> str:
+    return await end
+
+
+def _carry(runtime: Runtime, admitted: Admitted, settlement: Settlement) -> Awaitable[str]:
+    if settlement.void:
+        return runtime.gate.admission.void(admitted, settlement.outcome)
+    return runtime.gate.admission.settle(admitted, settlement.cost_nano, settlement.tokens, settlement.outcome)

@@ -1,0 +1,58 @@
+"""What waste adds to pages and mails, at start-up: a line on the overview, a section of the week's digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from django.http import HttpRequest
+
+from billing.domain.money import show_usd
+from billing.ledger.queries import Days
+from billing.views import panels
+from billing.views.panels import Panel, Place
+from guardrails.signals import digests
+from guardrails.signals.links import address
+from guardrails.waste import queries, saying
+from guardrails.waste.models import State
+from workspaces.models import Workspace
+from workspaces.roles import Action
+from workspaces.views.frame import url, workspace_of
+
+MOST_ROWS: Final = 3
+
+
+def connect() -> None:
+    panels.register(Panel("waste", Place.STATUS, Action.SEE_SPEND, "waste/status.html", status, order=50))
+    if section not in digests.SECTIONS:
+        digests.SECTIONS.append(section)
+
+
+def status(request: HttpRequest) -> Mapping[str, Any] | None:
+    """One line: what of the last thirty days bought nothing, and what levers have saved."""
+    found = queries.summary(workspace_of(request))
+    if not found.findings and not found.saved_nano:
+        return None
+    return {
+        "waste_nano": found.waste_nano,
+        "findings": found.findings,
+        "saved_nano": max(0, found.saved_nano),
+        "url": url(request, "waste"),
+    }
+
+
+def section(workspace: Workspace, week: Days) -> dict[str, Any] | None:
+    """Of the week's digest: what levers saved in the week, and the dearest findings that are open."""
+    found = queries.summary(workspace)
+    saved = queries.saved_nano(workspace, week.first, week.last)
+    here = address("waste", workspace.slug)
+    rows = [["Saved this week by what you changed", show_usd(saved), "", here]] if saved > 0 else []
+    open_rows = queries.findings(workspace, state=State.OPEN).filter(waste_nano__gt=0).order_by("-waste_nano", "-id")
+    for row in open_rows[:MOST_ROWS]:
+        beside = f"of {show_usd(row.cost_nano)} in 30 days"
+        rows.append(
+            [saying.title(row), show_usd(row.waste_nano), beside, address("waste_finding", workspace.slug, row.pk)]
+        )
+    if found.waste_nano:
+        rows.append(["All waste that is open, last 30 days", show_usd(found.waste_nano), "", here])
+    return {"title": "Savings and waste", "rows": rows} if rows else None

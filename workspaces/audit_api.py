@@ -1,0 +1,145 @@
+"""The REST API of the audit log: searched page by page, and taken along whole, streamed however long it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import date
+from typing import Any, ClassVar
+
+import orjson
+from asgiref.sync import sync_to_async
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from workspaces import api_shapes as shapes
+from workspaces import audit, audit_search, tenancy
+from workspaces.audit_search import Asked
+from workspaces.domain.plain_csv import inert
+from workspaces.errors import Invalid
+from workspaces.models import AuditRecord, Workspace
+from workspaces.rest import WorkspaceAPIView, listed, paged
+from workspaces.roles import Action
+
+PAGE = 1000
+FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+_FILTERS = [
+    OpenApiParameter("q", OpenApiTypes.STR, description="Found as it stands in who, what, on what or from where."),
+    OpenApiParameter("action", OpenApiTypes.STR, description="Only this action, e.g. `virtual_key.create`."),
+    OpenApiParameter("actor", OpenApiTypes.STR, description="Only what this one did, e.g. an e-mail address."),
+    OpenApiParameter("from", OpenApiTypes.DATE, description="First day, of the workspace's calendar."),
+    OpenApiParameter("to", OpenApiTypes.DATE, description="Last day, included."),
+]
+
+
+class AuditLog(WorkspaceAPIView):
+    """Every write with who, from where, before and after; newest first. Nobody can change it."""
+
+    needs: ClassVar = {"GET": Action.SEE_AUDIT}
+
+    @extend_schema(operation_id="audit_list", parameters=_FILTERS, responses=listed(shapes.AuditRecordShown))
+    def get(self, request: Request, slug: str) -> Response:
+        rows = audit_search.matching(self.workspace, _asked(request, "limit", "cursor"))
+        return paged(request, rows, lambda row: shapes.AuditRecordShown(row).data, key="number")
+
+
+class AuditExport(WorkspaceAPIView):
+    """The records that match, oldest first, as CSV or JSON lines. Taking the log along is itself on the record."""
+
+    needs: ClassVar = {"GET": Action.SEE_AUDIT}
+
+    @extend_schema(
+        operation_id="audit_export",
+        parameters=[
+            OpenApiParameter("as", OpenApiTypes.STR, enum=list(FORMATS), description="csv (the default) or jsonl."),
+            *_FILTERS,
+        ],
+        responses={
+            (200, "text/csv"): OpenApiTypes.STR,
+            (200, "application/x-ndjson"): OpenApiResponse(OpenApiTypes.STR),
+        },
+    )
+    def get(self, request: Request, slug: str) -> HttpResponseBase:
+        asked = _asked(request, "as")
+        kind = request.query_params.get("as", "csv")
+        if kind not in FORMATS:
+            raise Invalid(f"Use one of {', '.join(FORMATS)}.", field="as")
+        made = audit.record(
+            workspace=self.workspace, by=self.actor, action="audit.export", after={"format": kind, **asked.told()}
+        )
+        head, written = (b"", _lines) if kind == "jsonl" else (_csv([list(audit_search.COLUMNS)]), _rows)
+        answer = StreamingHttpResponse(
+            _pages(self.workspace, asked, made.number, head, written), content_type=FORMATS[kind]
+        )
+        answer["Content-Disposition"] = f'attachment; filename="sluice-{self.workspace.slug}-audit.{kind}"'
+        return answer
+
+
+async def _pages(
+    workspace: Workspace, asked: Asked, last: int, head: bytes, written: Callable[[list[AuditRecord]], bytes]
+) -> AsyncIterator[bytes]:
+    """Up to the record of this export, a page at a time; each is read in a worker thread, inside the workspace."""
+
+    def following(after: int) -> tuple[bytes, int | None]:
+        with tenancy.entered(workspace):
+            rows = audit_search.matching(workspace, asked).filter(number__gt=after, number__lt=last)
+            found = list(rows.order_by("number")[:PAGE])
+        return written(found), found[-1].number if len(found) == PAGE else None
+
+    yield head
+    after: int | None = 0
+    while after is not None:
+        text, after = await sync_to_async(following, thread_sensitive=True)(after)
+        yield text
+
+
+def _lines(rows: list[AuditRecord]) -> bytes:
+    return b"".join(orjson.dumps(audit_search.plain(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+def _rows(rows: list[AuditRecord]) -> bytes:
+    return _csv([[_cell(value) for value in audit_search.plain(row).values()] for row in rows])
+
+
+def _csv(rows: list[list[Any]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out).writerows(rows)
+    return out.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return inert(value) if isinstance(value, str) else value
+
+
+# --- Reading the question ---------------------------------------------------------------------------------------------
+def _asked(request: Request, *others: str) -> Asked:
+    """A misspelt parameter is told: an ignored filter answers another question."""
+    given: dict[str, str] = {}
+    for name, values in request.query_params.lists():
+        if name not in ("q", "action", "actor", "from", "to", *others):
+            raise Invalid(f"There is no parameter {name[:40]!r}.", field=name[:40])
+        if len(values) > 1 or "\x00" in values[0] or len(values[0]) > 254:
+            raise Invalid("Give it once, in at most 254 characters.", field=name)
+        given[name] = values[0]
+    first, last = _day(given, "from"), _day(given, "to")
+    return Asked(given.get("q", "").strip(), given.get("action", ""), given.get("actor", ""), first, last)
+
+
+def _day(given: dict[str, str], name: str) -> date | None:
+    if name not in given:
+        return None
+    try:
+        day = date.fromisoformat(given[name])
+        if len(given[name]) != 10 or not 2000 <= day.year < 2200:
+            raise ValueError(given[name])
+    except ValueError:
+        raise Invalid("Write a day like 2026-11-21.", field=name) from None
+    return day
