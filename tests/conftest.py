@@ -167,6 +167,36 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 
+# --- The order ----------------------------------------------------------------------------------------------------
+# What takes long waits more than it works. It begins first, each row in a worker of its own and one test after the other: so they leave
+# each other alone, the browser tests share one installation, and no core is left with a long test when the others are done. What is
+# within a row, and all the rest, stays in random order.
+FIRST = (
+    ("tests/e2e/", "tests/gateway/test_crash_points.py"),
+    ("tests/stack/test_up.py", "tests/billing/ledger/test_kill.py", "tests/guardrails/test_cluster.py"),
+    ("tests/chaos/", "tests/gateway/test_faults.py"),
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`--dist worksteal` gives each worker a run of neighbours, and takes from the end of the longest: the rows stand where the runs begin."""
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    rows: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    rest: list[pytest.Item] = []
+    for item in items:
+        row = next((number for number, paths in enumerate(FIRST) if item.nodeid.startswith(paths)), None)
+        (rest if row is None else rows[row % workers]).append(item)
+    left, ordered = len(items), []
+    for number, first in enumerate(rows):
+        share = left // (workers - number)
+        some = max(0, share - len(first))
+        ordered += first + rest[:some]
+        rest = rest[some:]
+        left = len(items) - len(ordered)
+    items[:] = ordered + rest
+
+
 # --- The database -----------------------------------------------------------------------------------------------------
 _opened: weakref.WeakSet[Any] = weakref.WeakSet()
 

@@ -61,7 +61,7 @@ class Incident(models.Model):
     limit_id = models.UUIDField(null=True)
     """The rate limit that slows its driver, as long as it stands."""
     limit_until = models.DateTimeField(null=True)
-    feedback = models.CharField(max_length=8, choices=Feedback, blank=True)
+    feedback = models.CharField(max_length=16, choices=Feedback, blank=True)
     feedback_by = models.CharField(max_length=254, blank=True)
     feedback_at = models.DateTimeField(null=True)
     notice_id = models.UUIDField(null=True)

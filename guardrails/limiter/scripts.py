@@ -24,7 +24,9 @@ class Script:
 
     @classmethod
     def load(cls, name: str, *parts: str, flags: str = MAY_EXCEED_MEMORY) -> Script:
-        text = "\n".join([flags, *((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in parts)])
+        """The last part is the script itself; what it shares between its calls is written when it ends (common.lua, "flush")."""
+        *library, main = ((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+        text = "\n".join([flags, *library, "return surely(function()", main, "end)"])
         return cls(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 
 import httpx
 from django.conf import settings
-from django.db import connection
+from django.db import connections
 
 from billing.domain import keys as money_keys
 from billing.ledger.stream import money_stream
@@ -169,6 +170,7 @@ class World:
         self.simulator = Simulator(home / "simulator")
         self.gateways: list[GatewayProcess] = []
         self._shops = 0
+        self._kept: Any = None
 
     def start(self) -> None:
         self._postgres.drop_database(self.database)
@@ -181,6 +183,8 @@ class World:
             gateway.close()
         self.simulator.stop()
         self.redis.stop()
+        if self._kept is not None:
+            self._kept.close()
         self._postgres.drop_database(self.database)
 
     @property
@@ -207,17 +211,34 @@ class World:
 
     @contextlib.contextmanager
     def at_home(self) -> Iterator[None]:
-        """Inside the block, this process's Django works on this installation's stores."""
+        """Inside the block, this thread's Django works on this installation's stores, through a connection that is kept for it."""
         with self._unblock():
-            before = connection.settings_dict["NAME"], settings.MONEY_REDIS_URL, settings.SIMULATOR_URL
-            _let_go()
-            connection.settings_dict["NAME"] = self.database
+            ordinary, stores = connections["default"], (settings.MONEY_REDIS_URL, settings.SIMULATOR_URL)
+            connections["default"] = mine = self._connection()
             settings.MONEY_REDIS_URL, settings.SIMULATOR_URL = self.redis.url(0), self.simulator.base_url
             try:
                 yield
             finally:
-                _let_go()
-                connection.settings_dict["NAME"], settings.MONEY_REDIS_URL, settings.SIMULATOR_URL = before
+                settings.MONEY_REDIS_URL, settings.SIMULATOR_URL = stores
+                connections["default"] = ordinary
+                mine.set_schema_to_public()
+                if not self._is_kept(mine):
+                    mine.close()
+
+    def _connection(self) -> Any:
+        """The main thread's, made once; another thread's, which would not outlive it, for this time only."""
+        if self._kept is None or not self._is_kept(self._kept):
+            made: Any = connections.create_connection("default")
+            made.settings_dict = {
+                **made.settings_dict, "NAME": self.database, "OPTIONS": {**made.settings_dict["OPTIONS"], "pool": False}
+            }  # fmt: skip
+            if threading.current_thread() is not threading.main_thread():
+                return made
+            self._kept = made
+        return self._kept
+
+    def _is_kept(self, wrapper: Any) -> bool:
+        return wrapper is self._kept and threading.current_thread() is threading.main_thread()
 
     def shop(
         self, *, provider: str = "simulator", base_url: str = "", secret: str = "", credential: bool = True,
@@ -242,9 +263,3 @@ class World:
                 )
             minted = actions.create_virtual_key(workspace=workspace, by=Actor.person(owner), name="first", **pins)
         return Shop(self, workspace, owner, minted.text, str(minted.row.id))
-
-
-def _let_go() -> None:
-    connection.close()
-    if hasattr(connection, "close_pool"):
-        connection.close_pool()

@@ -344,7 +344,7 @@ def rate(metric: str, limit: int, *, burst: int = 0, cost: int = 1, window_us: i
 async def test_a_burst_passes_its_burst_and_the_rest_waits_honestly(bench: Bench) -> None:
     limiter = bench.limiter()
     limit = rate("rpm", 600, burst=10, window_us=60_000_000)
-    answers = [await limiter.admit(W, asking([], [limit])) for _ in range(12)]
+    answers = await asyncio.gather(*(limiter.admit(W, asking([], [limit])) for _ in range(12)))
     refused = [answer for answer in answers if isinstance(answer, Limited)]
     assert 1 <= len(refused) <= 2  # one comes back every 100 ms
     assert 0 < refused[0].retry_ms <= 100
@@ -500,6 +500,34 @@ async def test_at_85_percent_of_memory_new_calls_wait_and_finishes_pass(
     assert await asyncio.wait_for(limiter.finish(W, ask.rid, SETTLE, cost_nano=5), 2) == "OK"
 
 
+def test_a_script_that_fails_in_the_middle_has_written_what_it_decided_before(bench: Bench) -> None:
+    """Calls of one script call share their reads and writes: one that cannot be decided must not take the others' writes with it."""
+    spoiled = RateAsk(keys.rate_suffix("000000ff-0000-7000-8000-000000000000", "rpm"), "g", 10, 60_000_000, 10)
+    bench.store.rpush(keys.workspace_prefix(W) + spoiled.suffix, "not a rate")
+    asks = [asking([counter(0, 10, 1000)]), asking([counter(0, 10, 1000)], [spoiled])]
+    for ask in asks:
+        ask.epoch = 1
+    payloads = [encode(ask) for ask in asks]
+    with pytest.raises(store.StoreError):
+        store.call_sync(bench.store, scripts.ADMIT, keys.stream_key(keys.partition_of(W)), [now_ms(), 85, *payloads])
+    assert bench.counters() == {budget_suffix(0): (0, 10)}
+    assert [event["q"] for event in bench.events()] == ["1"]
+    meta = control.read_meta(bench.store, W)
+    assert meta is not None
+    assert meta.seq == 1
+    assert list(control.open_holds(bench.store, W)) == [asks[0].rid]
+
+
+async def test_a_sum_beyond_what_a_double_holds_stays_exact(bench: Bench) -> None:
+    """A soft budget over all time may pass nine million dollars."""
+    limiter, start = bench.limiter(), 2**53 + 1
+    first = asking([counter(0, 0, -1)])
+    await limiter.admit(W, first)
+    bench.store.hincrby(keys.workspace_prefix(W) + budget_suffix(0), "s", start)
+    await limiter.finish(W, first.rid, SETTLE, cost_nano=3)
+    assert bench.counters()[budget_suffix(0)] == (start + 3, 0)
+
+
 async def test_a_hold_that_redis_forgot_is_presented_again_by_the_gateway_that_carries_it(bench: Bench) -> None:
     limiter, ask = bench.limiter(), asking([counter(0, 100, 1000)])
     await limiter.admit(W, ask)
@@ -581,6 +609,7 @@ async def test_every_key_of_a_workspace_is_in_one_slot(bench: Bench) -> None:
     assert all(key.startswith(tag) for key in bench.store.scan_iter() if key != of_the_store)
 
 
+@pytest.mark.long
 async def test_what_a_lone_admission_and_a_busy_core_cost(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     limiter = bench.limiter()
     rates = [rate("rpm", 10**8), rate("rph", 10**8), rate("concurrency", 10**6)]

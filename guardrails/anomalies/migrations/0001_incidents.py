@@ -132,7 +132,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         choices=[("", "None"), ("expected", "Expected"), ("confirmed", "Confirmed")],
-                        max_length=8,
+                        max_length=16,
                     ),
                 ),
                 ("feedback_by", models.CharField(blank=True, max_length=254)),

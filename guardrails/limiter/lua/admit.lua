@@ -5,7 +5,7 @@ local gateway_now, ceiling = tonumber(ARGV[1]), tonumber(ARGV[2])
 -- Past its throttle threshold a scope's calls are spaced: at a set rate, or so that what is left lasts for what remains of the period.
 local function check_throttle(base, budget, used, plan)
   local key = 'rl:t:' .. budget[1]
-  local arrival = tonumber(redis.call('GET', base .. key) or 0)
+  local arrival = arrival_of(base .. key).at or 0
   local remaining = (budget[6] - now) * 1000
   arrival = math.min(arrival, now_us + remaining)
   if arrival > now_us then return math.ceil((arrival - now_us) / 1000) end
@@ -21,27 +21,40 @@ local function check_throttle(base, budget, used, plan)
   plan.throttles[#plan.throttles + 1] = { key, step, per_unit, budget[3], #plan.charges + 1 }
 end
 
+-- The counters of a call, each with whether the index lists it.
+local function find_counters(base, budgets, plan)
+  local unknown, suffixes = {}, {}
+  for i, budget in ipairs(budgets) do
+    local counter = counter_of(base .. budget[1])
+    plan.counters[i] = counter
+    if counter.listed == nil then
+      unknown[#unknown + 1] = counter
+      suffixes[#suffixes + 1] = budget[1]
+    end
+  end
+  if #unknown == 0 then return end
+  for n, found in ipairs(redis.call('HMGET', base .. 'idx', unpack(suffixes))) do unknown[n].listed = found and true or false end
+end
+
 local function check_budgets(base, budgets, plan)
-  local suffixes = {}
   for i, budget in ipairs(budgets) do
     if now < budget[5] or now >= budget[6] then return { 'PERIOD', i, now } end
-    suffixes[i] = budget[1]
   end
   if #budgets == 0 then return end
-  local listed = redis.call('HMGET', base .. 'idx', unpack(suffixes))
+  find_counters(base, budgets, plan)
   local settled, held, refused, throttled = {}, {}, nil, nil
   for i, budget in ipairs(budgets) do
-    local pair = redis.call('HMGET', base .. budget[1], 's', 'h')
-    local s, h = tonumber(pair[1] or nil), tonumber(pair[2] or nil)
+    local counter = plan.counters[i]
+    local s, h = counter.s, counter.h
     if not s or not h then
-      if listed[i] or s or h then return { 'NEED_REBUILD', budget[1] } end
+      if counter.listed or s or h then return { 'NEED_REBUILD', budget[1] } end
       if budget[11] > 0 then
         local family = 'c:' .. string.match(budget[1], '^b:([^:]+:%d+)')
         if tonumber(redis.call('GET', base .. family) or 0) >= budget[11] then return { 'CARDINALITY', i, now } end
         plan.families[i] = family
       end
       plan.fresh[i], s, h = true, 0, 0
-    elseif not listed[i] then
+    elseif not counter.listed then
       plan.unlisted[i] = true
     end
     settled[i], held[i] = s, h
@@ -58,24 +71,28 @@ local function check_budgets(base, budgets, plan)
   if throttled then return { 'THROTTLED', throttled[1], throttled[2], settled, held } end
 end
 
-local function write(item, base, ver, plan)
+local function write(item, base, meta, plan)
   local prefix, workspace, rid, amount, lease, ctx = item[1], item[2], item[3], item[7], item[8], item[9]
-  if item[5] > ver then redis.call('HSET', base .. 'meta', 'ver', int(item[5])) end
+  if item[5] > meta.ver then meta.ver, meta.newer = item[5], true end
   for i, rate in ipairs(item[11]) do
     if rate[2] == 'c' then
-      redis.call('ZREMRANGEBYSCORE', base .. rate[1], '-inf', int(now))
       occupy(base, rate[1], rid, lease)
+      running[base .. rate[1]] = running_of(base .. rate[1]) + 1
     else
       take_rate(base, rate, plan.arrivals[i])
     end
   end
   for _, slow in ipairs(plan.throttles) do
-    redis.call('SET', base .. slow[1], exact(now_us + slow[2]), 'PX', int(math.ceil(slow[2] / 1000) + 1000))
+    local arrival = arrival_of(base .. slow[1])
+    arrival.at, arrival.px = now_us + slow[2], math.ceil(slow[2] / 1000) + 1000
     if slow[3] > 0 then plan.rates[#plan.rates + 1] = { slow[1], 'p', slow[3], slow[4], slow[5] } end
   end
   for i, budget in ipairs(item[10]) do
+    local counter = plan.counters[i]
     if plan.fresh[i] then
       open_counter(prefix, workspace, budget[1], budget[3], budget[6], budget[10])
+      counter.s, counter.h, counter.listed = 0, budget[3], true
+      meta.n, meta.idx = meta.n + 1, meta.idx + 1
       if plan.families[i] then
         redis.call('INCR', base .. plan.families[i])
         redis.call('PEXPIREAT', base .. plan.families[i], int(math.min(budget[6] + RETIRE_MS, 8000000000000)))
@@ -85,8 +102,10 @@ local function write(item, base, ver, plan)
         redis.call('HSET', base .. 'idx', budget[1], int(budget[6]))
         redis.call('HINCRBY', base .. 'meta', 'n', 1)
         redis.call('ZADD', prefix .. 'due', int(budget[6] + RETIRE_MS), 'w:' .. workspace .. ':' .. budget[1])
+        counter.listed = true
+        meta.n, meta.idx = meta.n + 1, meta.idx + 1
       end
-      redis.call('HINCRBY', base .. budget[1], 'h', int(budget[3]))
+      add(counter, 0, budget[3])
     end
   end
   record_hold(prefix, workspace, rid, amount, plan.charges, plan.rates, now, lease, ctx)
@@ -103,19 +122,19 @@ end
 
 local function admit(item)
   local base = base_of(item[1], item[2])
-  local meta = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n', 'run')
-  if not (meta[1] and meta[2] and meta[3] and meta[4] and meta[5]) then return { 'NEED_REBUILD', 'meta' } end
-  if meta[1] ~= 'active' then return { 'STATE', meta[1] } end
-  if meta[6] ~= run then return { 'RESTARTED' } end  -- until it was compared with what everybody has seen
-  local epoch, seq, ver = tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
-  if epoch > item[4] then return { 'STALE_EPOCH', epoch, seq, ver } end
-  if epoch < item[4] or seq < item[6] then return { 'ROLLED_BACK', epoch, seq } end
-  if ver > item[5] then return { 'STALE_POLICY', ver } end
+  local meta = meta_of(base)
+  if not (meta.state and meta.epoch and meta.seq and meta.ver and meta.n) then return { 'NEED_REBUILD', 'meta' } end
+  if meta.state ~= 'active' then return { 'STATE', meta.state } end
+  if meta.run ~= run then return { 'RESTARTED' } end  -- until it was compared with what everybody has seen
+  if meta.epoch > item[4] then return { 'STALE_EPOCH', meta.epoch, meta.seq, meta.ver } end
+  if meta.epoch < item[4] or meta.seq < item[6] then return { 'ROLLED_BACK', meta.epoch, meta.seq } end
+  if meta.ver > item[5] then return { 'STALE_POLICY', meta.ver } end
   if skewed(gateway_now) or misdated(item[3]) then return { 'CLOCK_SKEW', now } end
   if redis.call('EXISTS', base .. 'r:' .. item[3]) == 1 then return { 'DUPLICATE' } end
-  if redis.call('HLEN', base .. 'idx') ~= tonumber(meta[5]) then return { 'NEED_REBUILD', 'idx' } end
-  local plan = { rates = {}, arrivals = {}, rate_left = {}, throttles = {}, fresh = {}, unlisted = {}, families = {}, used = {}, charges = {} }
-  return check_rates(base, item[11], plan) or check_budgets(base, item[10], plan) or write(item, base, ver, plan)
+  if not meta.idx then meta.idx = redis.call('HLEN', base .. 'idx') end
+  if meta.idx ~= meta.n then return { 'NEED_REBUILD', 'idx' } end
+  local plan = { rates = {}, arrivals = {}, rate_left = {}, throttles = {}, fresh = {}, unlisted = {}, families = {}, used = {}, charges = {}, counters = {} }
+  return check_rates(base, item[11], plan) or check_budgets(base, item[10], plan) or write(item, base, meta, plan)
 end
 
 -- Finishes must always pass, so admits stop while there is still room for them.

@@ -3,7 +3,7 @@
 local function adopt(item)
   local prefix, workspace, rid, amount, lease, ctx = item[1], item[2], item[3], item[7], item[8], item[9]
   local base = base_of(prefix, workspace)
-  local _, _, stop = open_for_ends(base)
+  local _, stop = open_for_ends(base)
   if stop then return stop end
   local known = redis.call('HGET', base .. 'r:' .. rid, 'st')
   if known then return { 'ALREADY', known } end

@@ -33,13 +33,101 @@ local run, memory_percent = vitals()
 
 local function base_of(prefix, workspace) return prefix .. 'w:' .. workspace .. ':' end
 
--- Whether holds may be ended, renewed and corrected: -> state, seq, and the answer where they may not.
+-- What the calls of one script call share is read once and written once, by flush(), which scripts.py puts at the end of every script, also after
+-- an error. A script is atomic, so nobody sees the difference; each key that flush() writes was read before with a command of its type, so that
+-- it can fail only where the reading has failed. meta {state, epoch, seq, ver, n, run, idx}; counter {s, h, ds, dh}; arrival {at}.
+local metas, counters, arrivals, opened, closed, freed = {}, {}, {}, {}, {}, {}
+
+local function meta_of(base)
+  local meta = metas[base]
+  if not meta then
+    local row = redis.call('HMGET', base .. 'meta', 'state', 'epoch', 'seq', 'ver', 'n', 'run')
+    meta = { state = row[1], epoch = tonumber(row[2] or nil), seq = tonumber(row[3] or nil), ver = tonumber(row[4] or nil),
+      n = tonumber(row[5] or nil), run = row[6] }
+    metas[base] = meta
+  end
+  return meta
+end
+
+-- A counter that is not there has no s, or no h.
+local function counter_of(key)
+  local counter = counters[key]
+  if not counter then
+    local pair = redis.call('HMGET', key, 's', 'h')
+    counter = { s = tonumber(pair[1] or nil), h = tonumber(pair[2] or nil), ds = 0, dh = 0 }
+    counters[key] = counter
+  end
+  return counter
+end
+
+local function add(counter, settled, held)
+  counter.s, counter.ds = counter.s + settled, counter.ds + settled
+  counter.h, counter.dh = counter.h + held, counter.dh + held
+end
+
+-- When a rate's next call may come; at is nil where nobody has called for long.
+local function arrival_of(key)
+  local arrival = arrivals[key]
+  if not arrival then
+    arrival = { at = tonumber(redis.call('GET', key) or nil) }
+    arrivals[key] = arrival
+  end
+  return arrival
+end
+
+local function put(lists, key, ...)
+  local list = lists[key]
+  if not list then
+    list = {}
+    lists[key] = list
+  end
+  for i = 1, select('#', ...) do list[#list + 1] = select(i, ...) end
+end
+
+local function in_hundreds(name, key, list)
+  for first = 1, #list, 400 do redis.call(name, key, unpack(list, first, math.min(first + 399, #list))) end
+end
+
+local function flush()
+  for key, counter in pairs(counters) do  -- added, not set: past 2^53 the sum is exact only in the store
+    if counter.ds ~= 0 then redis.call('HINCRBY', key, 's', int(counter.ds)) end
+    if counter.dh ~= 0 then redis.call('HINCRBY', key, 'h', int(counter.dh)) end
+  end
+  for base, meta in pairs(metas) do
+    if meta.newer then redis.call('HSET', base .. 'meta', 'ver', int(meta.ver)) end
+    if meta.told then redis.call('HSET', base .. 'meta', 'seq', int(meta.seq)) end
+  end
+  for key, arrival in pairs(arrivals) do
+    if arrival.px then
+      redis.call('SET', key, exact(arrival.at), 'PX', int(arrival.px))
+    elseif arrival.moved then
+      redis.call('SET', key, exact(arrival.at), 'KEEPTTL')
+    end
+  end
+  for key, list in pairs(opened) do in_hundreds('ZADD', key, list) end
+  for key, list in pairs(closed) do in_hundreds('ZREM', key, list) end
+  for key, lease in pairs(freed) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now))
+    redis.call('PEXPIRE', key, int(lease * 2))
+  end
+  metas, counters, arrivals, opened, closed, freed = {}, {}, {}, {}, {}, {}
+end
+
+-- Runs the work of a script; whatever happens, what was decided so far is written.
+local function surely(work)
+  local fine, result = pcall(work)
+  flush()
+  if not fine then error(result, 0) end
+  return result
+end
+
+-- Whether holds may be ended, renewed and corrected: -> meta, and the answer where they may not.
 local function open_for_ends(base)
-  local meta = redis.call('HMGET', base .. 'meta', 'state', 'seq', 'run')
-  if not meta[1] then return nil, 0, { 'NEED_REBUILD', 'meta' } end
-  if meta[1] == 'rebuilding' or meta[1] == 'corrupt' then return meta[1], 0, { 'STATE', meta[1] } end
-  if meta[3] ~= run then return meta[1], 0, { 'STATE', 'restarted' } end
-  return meta[1], tonumber(meta[2]), nil
+  local meta = meta_of(base)
+  if not meta.state then return meta, { 'NEED_REBUILD', 'meta' } end
+  if meta.state == 'rebuilding' or meta.state == 'corrupt' then return meta, { 'STATE', meta.state } end
+  if meta.run ~= run then return meta, { 'STATE', 'restarted' } end
+  return meta, nil
 end
 
 -- The JSON of an event's charges. Suffixes and units are made by billing/domain/keys.py and need no escape.
@@ -51,7 +139,9 @@ end
 
 -- One event with the workspace's next gapless seq. Only re-ratings name their leg: the other kinds have theirs.
 local function emit(prefix, workspace, kind, rid, cost, held, charges, ctx, payload, leg)
-  local seq = redis.call('HINCRBY', base_of(prefix, workspace) .. 'meta', 'seq', 1)
+  local meta = meta_of(base_of(prefix, workspace))
+  local seq = (meta.seq or 0) + 1
+  meta.seq, meta.told = seq, true
   local event = { 'k', kind, 'w', workspace, 'q', int(seq), 'r', rid, 't', int(now), 'c', int(cost), 'h', int(held),
     'b', charges_json(charges), 'x', ctx }
   if payload and payload ~= '' then
@@ -78,13 +168,13 @@ end
 
 -- A call that runs occupies its slots until its lease ends.
 local function occupy(base, suffix, rid, lease)
-  redis.call('ZADD', base .. suffix, int(now + lease), rid)
-  redis.call('PEXPIRE', base .. suffix, int(lease * 2))
+  put(opened, base .. suffix, int(now + lease), rid)
+  freed[base .. suffix] = math.max(lease, freed[base .. suffix] or 0)
 end
 
 local function record_hold(prefix, workspace, rid, amount, charges, rates, at, lease, ctx)
   local base = base_of(prefix, workspace)
   redis.call('HSET', base .. 'r:' .. rid, 'st', 'H', 'amt', int(amount), 'bk', cmsgpack.pack(charges),
     'rt', cmsgpack.pack(rates), 'at', int(at), 'dl', int(now + lease), 'ctx', ctx)
-  redis.call('ZADD', prefix .. 'open', int(now + lease), 'w:' .. workspace .. ':r:' .. rid)
+  put(opened, prefix .. 'open', int(now + lease), 'w:' .. workspace .. ':r:' .. rid)
 end

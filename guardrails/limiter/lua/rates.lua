@@ -1,7 +1,15 @@
 -- Rate limits: checked first, taken when everything else has agreed too.
+-- How many calls run at the same time, by key.
+local running = {}
+
+local function running_of(key)
+  if not running[key] then running[key] = redis.call('ZCOUNT', key, '(' .. int(now), '+inf') end
+  return running[key]
+end
+
 -- GCRA: nothing written; the theoretical arrival time after this call, or how long to wait (-1: can never fit).
 local function gcra(key, interval, burst, cost)
-  local arrival = math.min(tonumber(redis.call('GET', key) or 0), now_us + interval * burst)
+  local arrival = math.min(arrival_of(key).at or 0, now_us + interval * burst)
   local after = math.max(arrival, now_us) + interval * cost
   local over = after - now_us - interval * burst
   if over <= interval * 0.01 then return after, nil end
@@ -13,7 +21,7 @@ local function check_rates(base, rates, plan)
   for i, rate in ipairs(rates) do
     local key, limit = base .. rate[1], rate[3]
     if rate[2] == 'c' then
-      local busy = redis.call('ZCOUNT', key, '(' .. int(now), '+inf')
+      local busy = running_of(key)
       if busy >= limit then return { 'LIMITED', i, 1000 } end
       plan.rates[i] = { rate[1], 'c' }
       plan.rate_left[i] = { limit - busy - 1, 0 }
@@ -30,5 +38,6 @@ end
 
 -- Remember a GCRA limit's next theoretical arrival, until it says nothing any more.
 local function take_rate(base, rate, arrival)
-  redis.call('SET', base .. rate[1], exact(arrival), 'PX', int(math.ceil((arrival - now_us + rate[4]) / 1000)))
+  local known = arrival_of(base .. rate[1])
+  known.at, known.px = arrival, math.ceil((arrival - now_us + rate[4]) / 1000)
 end

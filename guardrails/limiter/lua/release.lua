@@ -10,7 +10,7 @@ local function bury(prefix, workspace, rid, state, cost)
   redis.call('DEL', key)
   redis.call('HSET', key, 'st', state, 'cost', int(cost))
   redis.call('PEXPIRE', key, int(ENDED_MS))
-  redis.call('ZREM', prefix .. 'open', 'w:' .. workspace .. ':r:' .. rid)
+  put(closed, prefix .. 'open', 'w:' .. workspace .. ':r:' .. rid)
 end
 
 -- Concurrency slots are given back; token rates and paces that were advanced by the bound are corrected to the truth.
@@ -18,12 +18,11 @@ local function give_back(base, rid, rates, tokens, charged)
   for _, rate in ipairs(rates) do
     local key = base .. rate[1]
     if rate[2] == 'c' then
-      redis.call('ZREM', key, rid)
-    else
-      local used = rate[2] == 'p' and charged[rate[5]][3] or tokens
-      local arrival = (rate[2] == 'p' or rate[5] == 1) and redis.call('GET', key)
-      if arrival and used ~= rate[4] then
-        redis.call('SET', key, exact(tonumber(arrival) + rate[3] * (used - rate[4])), 'KEEPTTL')
+      put(closed, key, rid)
+    elseif rate[2] == 'p' or rate[5] == 1 then
+      local used, arrival = rate[2] == 'p' and charged[rate[5]][3] or tokens, arrival_of(key)
+      if arrival.at and used ~= rate[4] then
+        arrival.at, arrival.moved = arrival.at + rate[3] * (used - rate[4]), true
       end
     end
   end
@@ -35,11 +34,12 @@ local function release(prefix, workspace, rid, kind, record, cost, tokens, calls
   local charges, present = cmsgpack.unpack(record[3]), {}
   local charged = {}
   for i, c in ipairs(charges) do
-    local pair = redis.call('HMGET', base .. c[1], 's', 'h')
-    present[i] = pair[1] and pair[2]
+    local counter = counter_of(base .. c[1])
+    present[i] = counter.s and counter.h and counter
     if not present[i] and (c[3] > 0 or redis.call('HEXISTS', base .. 'idx', c[1]) == 1) then return { 'NEED_REBUILD', c[1] } end
-    if present[i] and tonumber(pair[2]) < c[3] then
+    if present[i] and counter.h < c[3] then
       redis.call('HSET', base .. 'meta', 'state', 'corrupt')
+      meta_of(base).state = 'corrupt'
       return { 'CORRUPT', c[1] }
     end
     local amount = 0
@@ -47,10 +47,7 @@ local function release(prefix, workspace, rid, kind, record, cost, tokens, calls
     charged[i] = { c[1], c[2], amount }
   end
   for i, c in ipairs(charges) do
-    if present[i] then
-      if charged[i][3] ~= 0 then redis.call('HINCRBY', base .. c[1], 's', int(charged[i][3])) end
-      if c[3] ~= 0 then redis.call('HINCRBY', base .. c[1], 'h', int(-c[3])) end
-    end
+    if present[i] then add(present[i], charged[i][3], -c[3]) end
   end
   if kind == 'expire' then cost = held elseif kind == 'void' then cost, tokens = 0, 0 end
   local rates = cmsgpack.unpack(record[4])
@@ -60,7 +57,7 @@ local function release(prefix, workspace, rid, kind, record, cost, tokens, calls
     local key = base .. 'r:' .. rid
     redis.call('HSET', key, 'st', 'X', 'cost', int(cost))
     redis.call('PEXPIRE', key, int(LATE_MS))
-    redis.call('ZREM', prefix .. 'open', 'w:' .. workspace .. ':r:' .. rid)
+    put(closed, prefix .. 'open', 'w:' .. workspace .. ':r:' .. rid)
     return { 'OK', seq, 'X' }
   end
   local state = kind == 'settle' and 'S' or 'V'
@@ -74,13 +71,14 @@ local function correct(prefix, workspace, rid, kind, record, cost, tokens, calls
   local charges, present = cmsgpack.unpack(record[3]), {}
   if kind == 'void' then cost, tokens, calls = 0, 0, 0 end
   for i, c in ipairs(charges) do
-    present[i] = redis.call('EXISTS', base .. c[1]) == 1
+    local counter = counter_of(base .. c[1])
+    present[i] = counter.s and counter.h and counter
     if not present[i] and redis.call('HEXISTS', base .. 'idx', c[1]) == 1 then return { 'NEED_REBUILD', c[1] } end
   end
   local deltas = {}
   for i, c in ipairs(charges) do
     deltas[i] = { c[1], c[2], actual(c[2], cost, tokens, calls) - c[3] }
-    if present[i] and deltas[i][3] ~= 0 then redis.call('HINCRBY', base .. c[1], 's', int(deltas[i][3])) end
+    if present[i] then add(present[i], deltas[i][3], 0) end
   end
   local seq = emit(prefix, workspace, 'adjust', rid, cost - held, held, deltas, record[5], payload)
   local state = kind == 'void' and 'V' or 'S'
@@ -90,7 +88,7 @@ end
 
 local function finish(prefix, workspace, rid, kind, cost, tokens, calls, payload)
   local base = base_of(prefix, workspace)
-  local state, seq, stop = open_for_ends(base)
+  local meta, stop = open_for_ends(base)
   if stop then return stop end
   local record = redis.call('HMGET', base .. 'r:' .. rid, 'st', 'amt', 'bk', 'rt', 'ctx')
   if not record[1] then
@@ -105,5 +103,5 @@ local function finish(prefix, workspace, rid, kind, cost, tokens, calls, payload
   if record[1] == 'X' and kind ~= 'expire' then
     return correct(prefix, workspace, rid, kind, record, cost, tokens, calls, payload)
   end
-  return { 'ALREADY', record[1], seq }
+  return { 'ALREADY', record[1], meta.seq }
 end

@@ -1,7 +1,7 @@
 -- renew: an attempt that is still running keeps its hold. ARGV: one packed {prefix, workspace, rid, lease} each.
 local function renew(prefix, workspace, rid, lease)
   local base = base_of(prefix, workspace)
-  local _, _, stop = open_for_ends(base)
+  local _, stop = open_for_ends(base)
   if stop then return stop end
   local record = redis.call('HMGET', base .. 'r:' .. rid, 'st', 'rt')
   if not record[1] then return { 'UNKNOWN' } end

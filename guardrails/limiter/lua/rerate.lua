@@ -22,7 +22,7 @@ local function rerate(rid, leg, delta, charges, ctx, payload)
   return { 'OK', emit(prefix, workspace, 'rerate', rid, delta, 0, charges, ctx, payload, leg) }
 end
 
-local _, _, stop = open_for_ends(base)
+local _, stop = open_for_ends(base)
 if stop then return stop end
 local replies = {}
 for i = 3, #ARGV do replies[i - 2] = rerate(unpack(cmsgpack.unpack(ARGV[i]))) end

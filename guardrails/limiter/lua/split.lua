@@ -21,7 +21,7 @@ local function settle_part(state, left, amount, part, cost, tokens, calls, ctx, 
   return 'OK', state == 'H' and math.max(0, amount - cost) or amount
 end
 
-local _, _, stop = open_for_ends(base)
+local _, stop = open_for_ends(base)
 if stop then return stop end
 local record = redis.call('HMGET', base .. 'r:' .. rid, 'st', 'amt', 'bk')
 if not record[1] then return { 'UNKNOWN' } end

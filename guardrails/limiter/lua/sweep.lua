@@ -42,4 +42,5 @@ local function retire_due()
 end
 
 local expired, failed = expire_due()
+flush()  -- what follows reads the counters from the store
 return { 'OK', expired, failed, retire_due() }
