@@ -47,6 +47,7 @@ class Usage(WorkspaceAPIView):
     """Spend, calls and tokens over a range of days, grouped and over time as asked."""
 
     needs: ClassVar = {"GET": Action.SEE_SPEND}
+    narrows = True
 
     @extend_schema(
         operation_id="usage",
@@ -112,6 +113,7 @@ class Calls(WorkspaceAPIView):
     """The call log, newest first: one row an attempt."""
 
     needs: ClassVar = {"GET": Action.SEE_CALLS}
+    narrows = True
 
     @extend_schema(
         operation_id="calls_list",
@@ -147,6 +149,7 @@ class OneCall(WorkspaceAPIView):
     """One call with all its attempts, and how each cent was computed."""
 
     needs: ClassVar = {"GET": Action.SEE_CALLS}
+    narrows = True
 
     @extend_schema(operation_id="calls_show", responses=shapes.CallWithAttempts)
     def get(self, request: Request, slug: str, call_id: UUID) -> Response:

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from workspaces import actions
+from workspaces import actions, narrowing
 from workspaces import api_shapes as shapes
 from workspaces.directory.models import Agent, Department
 from workspaces.errors import NotAllowed, NotThere
@@ -319,10 +319,13 @@ class RevokeApiToken(WorkspaceAPIView):
 
 class Departments(WorkspaceAPIView):
     needs: ClassVar = {"GET": Action.SEE_PEOPLE, "POST": Action.MANAGE_DIRECTORY}
+    narrows = True
 
     @extend_schema(operation_id="departments_list", responses=listed(shapes.NamedShown))
     def get(self, request: Request, slug: str) -> Response:
-        return paged(request, Department.objects.all(), lambda row: shapes.NamedShown(row).data)
+        own = narrowing.department()
+        rows = Department.objects.all() if own is None else Department.objects.filter(name=own)
+        return paged(request, rows, lambda row: shapes.NamedShown(row).data)
 
     @extend_schema(operation_id="departments_create", request=shapes.NamedWanted, responses={201: shapes.NamedShown})
     def post(self, request: Request, slug: str) -> Response:
@@ -341,10 +344,13 @@ class OneDepartment(WorkspaceAPIView):
 
 class Agents(WorkspaceAPIView):
     needs: ClassVar = {"GET": Action.SEE_PEOPLE, "POST": Action.MANAGE_DIRECTORY}
+    narrows = True
 
     @extend_schema(operation_id="agents_list", responses=listed(shapes.AgentShown))
     def get(self, request: Request, slug: str) -> Response:
-        return paged(request, Agent.objects.all(), lambda row: shapes.AgentShown(row).data)
+        own = narrowing.department()
+        rows = Agent.objects.all() if own is None else Agent.objects.filter(department__name=own)
+        return paged(request, rows, lambda row: shapes.AgentShown(row).data)
 
     @extend_schema(operation_id="agents_create", request=shapes.AgentWanted, responses={201: shapes.AgentShown})
     def post(self, request: Request, slug: str) -> Response:

@@ -113,6 +113,8 @@ class Role(models.TextChoices):
     MEMBER = "member"
     VIEWER = "viewer"
     BILLING = "billing"
+    LEAD = "lead"
+    """Of a department: sees that department's spend, calls and members, and no other's (`workspaces.narrowing`)."""
 
 
 class Membership(models.Model):

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from workspaces import actions
+from workspaces import actions, narrowing
 from workspaces import api_shapes as shapes
 from workspaces.errors import NotThere
 from workspaces.models import Invitation, Membership
@@ -21,10 +21,13 @@ from workspaces.roles import Action
 
 class Members(WorkspaceAPIView):
     needs: ClassVar = {"GET": Action.SEE_PEOPLE}
+    narrows = True
 
     @extend_schema(operation_id="members_list", responses=listed(shapes.MemberShown))
     def get(self, request: Request, slug: str) -> Response:
         rows = Membership.objects.select_related("user").filter(workspace=self.workspace)
+        if narrowing.department() is not None:
+            rows = rows.filter(department_id=self.membership.department_id)
         return paged(request, rows, lambda row: shapes.MemberShown(row).data)
 
 

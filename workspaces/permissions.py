@@ -51,7 +51,7 @@ class RoleAllows(BasePermission):
         action = view.needs.get(method)
         if action is None:
             raise MethodNotAllowed(method)
-        if not roles.may(membership.role, action):
+        if not roles.may(membership.role, action, narrows=getattr(view, "narrows", False)):
             raise NotAllowed(f"Your role ({membership.role}) may not do this.", hint="Ask an owner of the workspace.")
         scope = roles.TABLE[action].scope
         if scope not in token.scopes:

@@ -21,7 +21,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from workspaces import idempotency, tenancy, throttles
+from workspaces import idempotency, narrowing, tenancy, throttles
 from workspaces.actions.base import changing
 from workspaces.audit import Actor
 from workspaces.errors import Refused
@@ -64,6 +64,8 @@ class WorkspaceAPIView(APIView):
     needs: ClassVar[dict[str, Action]] = {}
     moving: ClassVar[frozenset[str]] = frozenset({"last_used_at"})
     """Fields that change by use, not by an edit: an ETag leaves them out."""
+    narrows: ClassVar[bool] = False
+    """Whether all it answers is narrowed to a lead's department (`workspaces.narrowing`); otherwise leads are refused."""
     membership: Membership
     _once: idempotency.Once | None = None
 
@@ -95,6 +97,7 @@ class WorkspaceAPIView(APIView):
         self._rate: dict[str, str] = throttles.count(request)
         super().initial(request, *args, **kwargs)
         self._inside.enter_context(tenancy.entered(self.workspace))
+        self._inside.enter_context(narrowing.narrowed_to(self.membership))
         if request.method == "POST" and idempotency.HEADER in request.headers:
             self._do_once(request)
         if request.method in ("PATCH", "PUT", "DELETE") and "If-Match" in request.headers:

@@ -57,25 +57,27 @@ class Action(StrEnum):
 class Rule:
     roles: frozenset[Role]
     scope: Scope
+    narrowed: frozenset[Role] = frozenset()
+    """Roles that may do it only where the handler narrows what it shows to their department (`workspaces.narrowing`)."""
 
 
-_O, _A, _M, _V, _B = Role.OWNER, Role.ADMIN, Role.MEMBER, Role.VIEWER, Role.BILLING
+_O, _A, _M, _V, _B, _L = Role.OWNER, Role.ADMIN, Role.MEMBER, Role.VIEWER, Role.BILLING, Role.LEAD
 
 
-def _rule(scope: Scope, *roles: Role) -> Rule:
-    return Rule(frozenset(roles), scope)
+def _rule(scope: Scope, *roles: Role, narrowed: tuple[Role, ...] = ()) -> Rule:
+    return Rule(frozenset(roles), scope, frozenset(narrowed))
 
 
 TABLE: dict[Action, Rule] = {
     #                                            scope              roles
     Action.SEE_WORKSPACE:      _rule(Scope.READ,        _O, _A, _M, _V, _B),
-    Action.SEE_SPEND:          _rule(Scope.READ,        _O, _A, _M, _V, _B),
-    Action.SEE_CALLS:          _rule(Scope.READ,        _O, _A, _M, _V),
+    Action.SEE_SPEND:          _rule(Scope.READ,        _O, _A, _M, _V, _B, narrowed=(_L,)),
+    Action.SEE_CALLS:          _rule(Scope.READ,        _O, _A, _M, _V, narrowed=(_L,)),
     Action.SEE_KEYS:           _rule(Scope.READ,        _O, _A, _M, _V),
     Action.SEE_BUDGETS:        _rule(Scope.READ,        _O, _A, _M, _V, _B),
     Action.SEE_ANOMALIES:      _rule(Scope.READ,        _O, _A, _M, _V, _B),
     Action.SEE_CREDENTIALS:    _rule(Scope.READ,        _O, _A),
-    Action.SEE_PEOPLE:         _rule(Scope.READ,        _O, _A, _M, _V, _B),
+    Action.SEE_PEOPLE:         _rule(Scope.READ,        _O, _A, _M, _V, _B, narrowed=(_L,)),
     Action.SEE_AUDIT:          _rule(Scope.READ,        _O, _A),
     Action.EXPORT:             _rule(Scope.READ,        _O, _A, _B),
     Action.REPORT_OUTCOMES:    _rule(Scope.REPORT,      _O, _A, _M),
@@ -92,7 +94,7 @@ TABLE: dict[Action, Rule] = {
     Action.MANAGE_CREDENTIALS: _rule(Scope.CREDENTIALS, _O, _A),
     Action.MANAGE_DIRECTORY:   _rule(Scope.PEOPLE,      _O, _A),
     Action.MANAGE_PEOPLE:      _rule(Scope.PEOPLE,      _O, _A),
-    Action.MANAGE_TOKENS:      _rule(Scope.WORKSPACE,   _O, _A, _M),
+    Action.MANAGE_TOKENS:      _rule(Scope.WORKSPACE,   _O, _A, _M, _L),
     Action.MANAGE_PRICES:      _rule(Scope.BUDGETS,     _O, _A, _B),
     Action.MANAGE_PLAN:        _rule(Scope.WORKSPACE,   _O, _B),
     Action.RENAME_WORKSPACE:   _rule(Scope.WORKSPACE,   _O, _A),
@@ -101,18 +103,19 @@ TABLE: dict[Action, Rule] = {
 }  # fmt: skip
 
 
-def may(role: Role | str, action: Action) -> bool:
-    """Whether a role may do an action. An unknown role may nothing."""
-    return role in TABLE[action].roles
+def may(role: Role | str, action: Action, *, narrows: bool = False) -> bool:
+    """Whether a role may do an action; `narrows`: where what is shown is narrowed to a lead's department. An unknown role may nothing."""
+    rule = TABLE[action]
+    return role in rule.roles or (narrows and role in rule.narrowed)
 
 
 def scopes_of(role: Role | str) -> frozenset[Scope]:
     """The scopes a token of this role's holder can carry: those of at least one action the role may do."""
-    return frozenset(rule.scope for rule in TABLE.values() if role in rule.roles)
+    return frozenset(rule.scope for rule in TABLE.values() if role in rule.roles or role in rule.narrowed)
 
 
 # A role may give only roles of its own rank or below: nobody can make somebody stronger than themselves.
-RANK: dict[Role, int] = {_O: 3, _A: 2, _M: 1, _B: 1, _V: 0}
+RANK: dict[Role, int] = {_O: 3, _A: 2, _M: 1, _B: 1, _V: 0, _L: 0}
 
 
 def may_give(giver: Role | str, role: Role | str) -> bool:

@@ -12,6 +12,7 @@ from django.db import connection
 
 from billing.domain.dimensions import MAX_TAG_KEY_CHARS, Dimension
 from billing.ledger.rollups import MEASURES, zone
+from workspaces import narrowing
 from workspaces.errors import Invalid
 from workspaces.models import Workspace
 
@@ -160,6 +161,16 @@ def moments(workspace: Workspace, days: Days) -> tuple[datetime, datetime]:
     first = datetime.combine(days.first, time(), clock)
     end = datetime.combine(days.last + timedelta(days=1), time(), clock)
     return first.astimezone(UTC), end.astimezone(UTC)
+
+
+def narrowed(filters: Filters) -> Filters:
+    """The filters, and a lead's department among them. Raises CannotAnswer for another department."""
+    own = narrowing.department()
+    if own is None:
+        return filters
+    if filters.get(Dimension.DEPARTMENT, own) != own:
+        raise CannotAnswer("You see your own department only.", field=Dimension.DEPARTMENT)
+    return {**filters, Dimension.DEPARTMENT.value: own}
 
 
 def inside(workspace: Workspace) -> None:

@@ -12,10 +12,22 @@ from django.db import connection
 from django.db.models import JSONField, Q, QuerySet
 
 from billing.domain.dimensions import Dimension
-from billing.ledger.asking import NO_FILTERS, TAG, CannotAnswer, Days, Filters, check_dimension, inside, moments
+from billing.ledger import sums
+from billing.ledger.asking import (
+    NO_FILTERS,
+    TAG,
+    CannotAnswer,
+    Days,
+    Filters,
+    check_dimension,
+    inside,
+    moments,
+    narrowed,
+)
 from billing.ledger.ranking import LISTED_DAYS, days_between
 from billing.ledger.rollups import NO_MONTHS
 from billing.models import Entry, OpenAttempt, RollupDay, RollupMonth
+from workspaces import narrowing
 from workspaces.ids import made_at_ms
 from workspaces.models import Workspace
 
@@ -71,7 +83,7 @@ def recent_calls(
     if days is not None:
         first, end = moments(workspace, days)
         rows = rows.filter(at__gte=first, at__lt=end)
-    for name, value in filters.items():
+    for name, value in narrowed(filters).items():
         check_dimension(name)
         rows = rows.filter(**{f"tags__{name.removeprefix(TAG)}" if name.startswith(TAG) else name: value})
     if failed is not None:
@@ -96,11 +108,17 @@ def attempts_of(workspace: Workspace, call_id: UUID) -> list[LoggedCall]:
         return []
     # A call's attempts are admitted soon after its id is made: the index finds them without one on call_id.
     window = (made - timedelta(seconds=10), made + timedelta(hours=1))
-    rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, call_id=call_id, leg=0)
+    rows = Entry.objects.filter(
+        workspace_id=workspace.pk, at__range=window, call_id=call_id, leg=0, **narrowed(NO_FILTERS)
+    )
     return _with_corrections(workspace, rows.order_by("attempt", "at"))
 
 
 _FIELDS: Final = Entry._meta.concrete_fields
+
+
+_NO_EXPRESSION: Any = None
+"""A field read as it stands."""
 
 
 def _with_corrections(workspace: Workspace, charges: QuerySet[Entry]) -> list[LoggedCall]:
@@ -123,7 +141,7 @@ def _with_corrections(workspace: Workspace, charges: QuerySet[Entry]) -> list[Lo
 
 def _entry(row: Sequence[Any]) -> Entry:
     values = [
-        field.from_db_value(value, None, connection) if isinstance(field, JSONField) else value
+        field.from_db_value(value, _NO_EXPRESSION, connection) if isinstance(field, JSONField) else value
         for field, value in zip(_FIELDS, row, strict=True)
     ]
     return Entry.from_db(connection.alias, [field.attname for field in _FIELDS], values)
@@ -137,7 +155,7 @@ def call_of(workspace: Workspace, given: UUID) -> UUID | None:
     except ValueError:
         return None
     window = (made - timedelta(seconds=10), made + timedelta(hours=1))
-    rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, leg=0)
+    rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, leg=0, **narrowed(NO_FILTERS))
     return rows.filter(Q(call_id=given) | Q(rid=given)).values_list("call_id", flat=True).first()
 
 
@@ -155,6 +173,9 @@ def dimensions_with(workspace: Workspace, value: str, today: date) -> list[str]:
             workspace_id=workspace.pk, dimension__in=list(NO_MONTHS), day__in=days, value=value
         )
         found = set(kept.values_list("dimension", flat=True)[:1])
+    if narrowing.department() is not None:
+        days_back = Days(today - timedelta(days=LISTED_DAYS), today)
+        found = {name for name in found if sums.grouped(workspace, days_back, (name,), only=[(value,)])}
     return [name for name in _SEARCHED if name in found]
 
 
@@ -167,4 +188,6 @@ _SEARCHED: Final = (
 def open_attempts(workspace: Workspace) -> int:
     """Calls that are held and not ended, as far as the books know."""
     inside(workspace)
+    if narrowing.department() is not None:
+        raise CannotAnswer("Open attempts are known of the whole workspace only.")
     return OpenAttempt.objects.filter(workspace_id=workspace.pk).count()

@@ -8,8 +8,9 @@ from typing import Final
 
 from django.db import connection
 
-from billing.ledger import ranking
+from billing.ledger import ranking, sums
 from billing.ledger.asking import Days, check_grouping, inside
+from workspaces import narrowing
 from workspaces.models import Workspace
 
 
@@ -31,6 +32,8 @@ def movers(workspace: Workspace, days: Days, dimensions: Sequence[str], *, limit
     """The values whose spend differs most from that of as many days before, of any of the dimensions."""
     inside(workspace)
     check_grouping((), dict.fromkeys(dimensions, ""))
+    if narrowing.department() is not None:
+        return _of_department(workspace, days, dimensions[:NARROWED_DIMENSIONS], limit)
     before = days.before()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -42,6 +45,21 @@ def movers(workspace: Workspace, days: Days, dimensions: Sequence[str], *, limit
             },
         )  # fmt: skip
         return [Mover(name, value, int(now or 0), int(was or 0)) for name, value, now, was in cursor.fetchall()]
+
+
+NARROWED_DIMENSIONS: Final = 2
+"""For a lead, of only so many: each is two reads of combinations."""
+
+
+def _of_department(workspace: Workspace, days: Days, dimensions: Sequence[str], limit: int) -> list[Mover]:
+    found = []
+    for name in dimensions:
+        now, before = (
+            {row.value: row.totals.cost_nano for row in sums.by_value(workspace, some, name, limit=MOVER_CANDIDATES)}
+            for some in (days, days.before())
+        )
+        found += [Mover(name, value, now.get(value, 0), before.get(value, 0)) for value in {*now, *before} if value]
+    return sorted(found, key=lambda one: (-abs(one.change_nano), one.dimension, one.value))[:limit]
 
 
 MOVER_CANDIDATES: Final = 200

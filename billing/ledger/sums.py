@@ -23,9 +23,11 @@ from billing.ledger.asking import (
     check_grouping,
     inside,
     moments,
+    narrowed,
 )
 from billing.ledger.rollups import MEASURES, NO_HOURS, NO_MONTHS, zone
 from billing.models import RollupDay, RollupHour, RollupMonth
+from workspaces import narrowing
 from workspaces.models import Workspace
 
 MOST_DAYS_BY_HOUR: Final = 62
@@ -74,6 +76,7 @@ def grouped(
     What concerns one dimension reads its own rollup (whole months from monthly rows); everything else the daily combinations.
     """
     inside(workspace)
+    filters = narrowed(filters)
     check_grouping(dimensions, filters)
     _check_rank(rank_by)
     single = _single(dimensions, filters)
@@ -115,6 +118,7 @@ def ranked(
 ) -> list[tuple[str, ...]]:
     """The groups of one or two dimensions, largest first, without their sums: what an export then reads piece by piece (`grouped(only=)`)."""
     inside(workspace)
+    filters = narrowed(filters)
     check_grouping(dimensions, filters)
     _check_rank(rank_by)
     single = _single(dimensions, filters)
@@ -136,7 +140,9 @@ def hours_so_far(workspace: Workspace, now: datetime) -> tuple[Totals, Totals]:
     midnight = datetime.combine(local.date(), time(), clock)
     day_before = datetime.combine(local.date() - timedelta(days=1), time(), clock)
     until = datetime.combine(local.date() - timedelta(days=1), local.time(), clock)
-    rows = RollupHour.objects.filter(workspace_id=workspace.pk, dimension="", hour__gte=day_before, hour__lte=now)
+    rows = RollupHour.objects.filter(workspace_id=workspace.pk, hour__gte=day_before, hour__lte=now)
+    own = narrowing.department()
+    rows = rows.filter(dimension="") if own is None else rows.filter(dimension=Dimension.DEPARTMENT, value=own)
     today_sums, yesterday = Totals(), Totals()
     for hour, *numbers in rows.values_list("hour", *MEASURES):
         if hour >= midnight:
@@ -147,8 +153,10 @@ def hours_so_far(workspace: Workspace, now: datetime) -> tuple[Totals, Totals]:
 
 
 def known_tags(workspace: Workspace, days: Days) -> list[str]:
-    """The tags that calls of the range had, as dimensions ("tag:plan"), by name."""
+    """The tags that calls of the range had, as dimensions ("tag:plan"), by name; none for a lead, to whom they may be others'."""
     inside(workspace)
+    if narrowing.department() is not None:
+        return []
     rows = RollupMonth.objects.filter(
         workspace_id=workspace.pk,
         dimension__gt=TAG,
@@ -211,6 +219,7 @@ def series(
     Hours are kept for one dimension at a time (users and sessions excepted); weeks begin on Monday.
     """
     inside(workspace)
+    filters = narrowed(filters)
     dimensions = (dimension,) if dimension else ()
     check_grouping(dimensions, filters)
     single = _single(dimensions, filters)

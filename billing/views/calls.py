@@ -19,6 +19,7 @@ from billing.ledger.queries import Days, LoggedCall
 from billing.models import EntryState
 from billing.views import question, spend
 from billing.views.naming import Names
+from workspaces import narrowing
 from workspaces.errors import NotThere
 from workspaces.models import Workspace
 from workspaces.roles import Action
@@ -35,7 +36,7 @@ def query(**filters: str) -> str:
     return urlencode({name: value for name, value in filters.items() if value})
 
 
-@workspace_page(Action.SEE_CALLS)
+@workspace_page(Action.SEE_CALLS, narrows=True)
 def calls(request: HttpRequest) -> HttpResponse:
     workspace, names = workspace_of(request), Names(request)
     sought = request.GET.get("q", "").strip()[:200]
@@ -44,6 +45,9 @@ def calls(request: HttpRequest) -> HttpResponse:
     narrowed, days, misread = question.read_narrowing(_pairs(request), _today(request), _CONTROLS)
     filters: dict[str, str] | None = narrowed
     problems = list(misread)
+    own = narrowing.department()
+    if own is not None and narrowed.pop(Dimension.DEPARTMENT.value, own) != own:
+        problems.append("You see your own department’s calls only.")
     if sought:
         filters, said = _narrowed_by_search(workspace, narrowed, sought, _today(request))
         problems += said

@@ -21,15 +21,16 @@ from billing.views import csv_export, question, spend
 from billing.views.metrics import METRICS
 from billing.views.naming import Names
 from billing.views.question import PRESETS, TITLES, Question, title_of
-from workspaces.errors import Refused
+from workspaces import narrowing
+from workspaces.errors import NotThere, Refused
 from workspaces.models import Role
-from workspaces.roles import Action
+from workspaces.roles import Action, may
 from workspaces.views.frame import actor, membership_of, page, url, workspace_of, workspace_page
 
 MOST_TABLE_ROWS: Final = 50
 
 
-@workspace_page(Action.SEE_SPEND)
+@workspace_page(Action.SEE_SPEND, narrows=True)
 def explorer(request: HttpRequest) -> HttpResponse:
     asked, view = _asked(request)
     names = Names(request)
@@ -110,6 +111,8 @@ def view_delete(request: HttpRequest, view_id: UUID) -> HttpResponse:
 def _asked(request: HttpRequest) -> tuple[Question, dict[str, Any] | None]:
     """The question of the address, and the saved view it came from."""
     view_id = request.GET.get("view", "")
+    if view_id and not may(membership_of(request).role, Action.SAVE_VIEWS):
+        raise NotThere("There is no such view.")
     if view_id:
         membership = membership_of(request)
         view = saved.find_view(membership, view_id)
@@ -122,7 +125,7 @@ def _asked(request: HttpRequest) -> tuple[Question, dict[str, Any] | None]:
             "is_own": is_own,
             "delete_url": url(request, "view_delete", view.pk) if is_own or membership.role in (Role.OWNER, Role.ADMIN) else "",
         }  # fmt: skip
-    return question.read(_pairs(request), _today(request)), None
+    return question.read(_pairs(request), _today(request), is_narrowed=narrowing.department() is not None), None
 
 
 def _asked_of(query: str, today: date) -> tuple[Question, None]:
@@ -224,6 +227,8 @@ def _controls(request: HttpRequest, asked: Question) -> dict[str, Any]:
 
 def _views(request: HttpRequest) -> list[dict[str, Any]]:
     membership = membership_of(request)
+    if not may(membership.role, Action.SAVE_VIEWS):  # a view of somebody else names what a lead does not see
+        return []
     return [
         {
             "name": plain(view.name),

@@ -18,6 +18,7 @@ from billing.models import BudgetLine, Entry, EntryState
 from billing.views import calls as call_views
 from billing.views.naming import Names
 from billing.views.question import title_of
+from workspaces import narrowing
 from workspaces.errors import NotThere
 from workspaces.roles import Action
 from workspaces.views import reads as workspace_reads
@@ -56,7 +57,7 @@ _SHOWN_DIMENSIONS: Final = (
 )  # fmt: skip
 
 
-@workspace_page(Action.SEE_CALLS)
+@workspace_page(Action.SEE_CALLS, narrows=True)
 def call(request: HttpRequest, call_id: UUID) -> HttpResponse:
     workspace = workspace_of(request)
     attempts = queries.attempts_of(workspace, call_id)
@@ -184,7 +185,7 @@ def _attempt(one: LoggedCall, budgets: dict[str, str]) -> dict[str, Any]:
             for unit, quantity in {**told.get("usage", {}), **told.get("fees", {})}.items()
         ],
         "ledger": [_ledger_line(line) for line in (one.charge, *one.corrections)],
-        "budgets": _touched(one, budgets),
+        "budgets": _touched(one, budgets) if narrowing.department() is None else [],
     }  # fmt: skip
 
 

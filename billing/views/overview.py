@@ -57,7 +57,7 @@ class _Look:
         return f"{_RUNNING}{self.mark.seq}" if self.mark.has_calls else f"{_STARTING}{self.done}"
 
 
-@workspace_page(Action.SEE_SPEND)
+@workspace_page(Action.SEE_SPEND, narrows=True)
 def overview(request: HttpRequest) -> HttpResponse:
     request.session["last_workspace"] = workspace_of(request).slug
     look = _look(request)
@@ -67,7 +67,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     return page(request, "billing/overview.html", "overview", context)
 
 
-@workspace_page(Action.SEE_SPEND)
+@workspace_page(Action.SEE_SPEND, narrows=True)
 def overview_live(request: HttpRequest) -> HttpResponse:
     seen = request.GET.get("seen", "")
     look = _look(request)
@@ -79,7 +79,7 @@ def overview_live(request: HttpRequest) -> HttpResponse:
     return render(request, "billing/overview_pulse.html", framed(request, "overview") | context)
 
 
-@workspace_page(Action.SEE_SPEND)
+@workspace_page(Action.SEE_SPEND, narrows=True)
 def overview_spend(request: HttpRequest) -> HttpResponse:
     look = _look(request)
     if request.GET.get("seen", "") == look.version:
@@ -158,7 +158,7 @@ def _figures(request: HttpRequest) -> dict[str, Any]:
     so_far, yesterday = queries.hours_so_far(workspace, now)
     this_month = _added(by_day, month)
     same_days = _added(by_day, question.period_before(month, "month"))
-    shows_calls = may(membership_of(request).role, Action.SEE_CALLS)
+    shows_calls = may(membership_of(request).role, Action.SEE_CALLS, narrows=True)
     return {
         "by_day": by_day,
         "today": _plain(so_far),

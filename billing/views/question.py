@@ -93,8 +93,8 @@ def title_of(dimension: str) -> str:
     return TITLES[Dimension(dimension)]
 
 
-def read(pairs: Iterable[tuple[str, str]], today: date) -> Question:
-    """A query string's pairs -> the question, with what was not understood in `problems`."""
+def read(pairs: Iterable[tuple[str, str]], today: date, *, is_narrowed: bool = False) -> Question:
+    """A query string's pairs -> the question, with what was not understood in `problems`. `is_narrowed`: to a lead's department."""
     reader = _Reader(pairs, today)
     days, preset = reader.range()
     by = reader.dimension("by", Dimension.CUSTOMER)
@@ -107,7 +107,7 @@ def read(pairs: Iterable[tuple[str, str]], today: date) -> Question:
     if metric is None:
         reader.problems.append(f"There is no metric “{plain(reader.one('metric')[:40])}”: cost is shown.")
         metric = METRICS["cost"]
-    grain, asked = reader.grain(days, {by, *filters})
+    grain, asked = reader.grain(days, {by, *filters, *(["department"] if is_narrowed else [])})
     return Question(
         days=days, preset=preset, by=by, then=then, metric=metric, grain=grain, asked_grain=asked,
         compares=reader.one("compare") != "none", filters=filters, problems=tuple(dict.fromkeys(reader.problems)),

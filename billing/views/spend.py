@@ -107,7 +107,7 @@ def chart(request: HttpRequest, asked: Question, found: Answer, names: Names, ti
     starts = _starts(workspace, asked.days, asked.grain)
     metric = asked.metric
     charted = _charted(asked, found.rows)
-    drill = may(membership_of(request).role, Action.SEE_CALLS)
+    drill = may(membership_of(request).role, Action.SEE_CALLS, narrows=True)
     buckets = [
         Bucket(_label(start, asked.grain), _title(start, asked.grain), _calls_url(request, asked, start) if drill else "")
         for start in starts
@@ -196,7 +196,7 @@ def rows(request: HttpRequest, asked: Question, found: Answer, names: Names) -> 
     """A row a group, then one of the rest. Links narrow the question down, or lead to the group's calls."""
     metric = asked.metric
     explorer = url(request, "explorer")
-    drill = may(membership_of(request).role, Action.SEE_CALLS)
+    drill = may(membership_of(request).role, Action.SEE_CALLS, narrows=True)
     tones = {value: tone for tone, value in enumerate(_charted(asked, found.rows), start=1)}
     whole = metric.of(found.whole) or 0
     made = []

@@ -20,6 +20,7 @@ from billing.domain import keys
 from billing.domain.book import PriceBook
 from billing.domain.dimensions import Dimension
 from billing.ledger import writer
+from billing.ledger.packs import packing
 from billing.ledger.stream import money_stream
 from billing.prices import default_book
 from guardrails import actions as guardrail_actions
@@ -89,6 +90,7 @@ def make(*, now: datetime, size: float = 1.0, slug: str = story.SLUG, say: Say) 
         _book(workspace, written.events(planned))
         calls += len(planned)
         say(f"{month.first:%B %Y}: {len(planned):,} calls are on the books ({time.monotonic() - began:.0f} s)")
+    packing.pack_due(now)  # what the worker would do over the next ten minutes
     recovery.rebuild(workspace.pk)
     return Made(workspace, calls, time.monotonic() - began)
 

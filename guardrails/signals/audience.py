@@ -38,6 +38,7 @@ def hearers(workspace: Workspace) -> list[Hearer]:
     """Every member with what they want to hear; their own choice or their role's default."""
     chosen = {one.user_id: one for one in Preference.objects.filter(workspace_id=workspace.pk)}
     rows = Membership.objects.select_related("user").filter(workspace=workspace, user__is_active=True)
+    rows = rows.exclude(role=Role.LEAD)  # notices and digests tell of the whole workspace
     return [
         Hearer(
             row.user,

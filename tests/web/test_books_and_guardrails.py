@@ -42,10 +42,11 @@ def book(money_redis_url: str) -> Iterator[Book]:
         key: str = "",
         model: str = "gpt-4o-mini",
         customer: str = "",
+        dims: dict[str, str] | None = None,
         **outcome: Any,
     ) -> str:
         call, rid = str(uuid7()), str(uuid7())
-        dims = {"customer": customer} if customer else {}
+        dims = {**({"customer": customer} if customer else {}), **(dims or {})}
         context = CallContext(
             call=call,
             key=key or str(uuid4()),

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from tests.cast import Cast, make_user, signed_in
-from workspaces import actions, roles
+from workspaces import actions, roles, tenancy
 from workspaces.models import Role
 from workspaces.roles import Action
 
@@ -86,13 +86,16 @@ def test_bob_of_globex_finds_nothing_at_acme(name: str, path: str, pattern: URLP
 @pytest.mark.parametrize("role", Role.values)
 def test_each_role_opens_what_the_role_table_gives_it_and_no_more(role: str, cast: Cast) -> None:
     somebody = make_user(f"some-{role}")
-    actions.add_member(workspace=cast.acme, by=cast.alice.actor, user=somebody, role=role)
+    member = actions.add_member(workspace=cast.acme, by=cast.alice.actor, user=somebody, role=role)
+    with tenancy.entered(cast.acme):  # a lead sees a department's, or nothing
+        sales = actions.add_department(workspace=cast.acme, by=cast.alice.actor, name="Sales")
+        actions.change_member(workspace=cast.acme, by=cast.alice.actor, membership_id=member.id, department_id=sales.id)
     client = Client()
     client.force_login(somebody)
     for name, path, pattern in INSIDE:
         for method in ("get", "post"):
             status = getattr(client, method)(address(path, "acme")).status_code
-            allowed = roles.may(role, needs(pattern))
+            allowed = roles.may(role, needs(pattern), narrows=pattern.callback.narrows)
             assert (status != 403) == allowed or status == 405, f"{role} {method} {name}: {status}"
             assert status < 500, f"{role} {method} {name}: {status}"
             if not allowed:

@@ -20,7 +20,7 @@ from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from workspaces import roles
+from workspaces import narrowing, roles
 from workspaces.audit import Actor
 from workspaces.errors import NotAllowed, NotThere, Refused
 from workspaces.models import Membership, Workspace
@@ -38,12 +38,13 @@ class WorkspaceRequest(HttpRequest):
 
 
 def workspace_page(
-    action: Action, *, methods: tuple[str, ...] = ("GET",), confirmed_by: str = ""
+    action: Action, *, methods: tuple[str, ...] = ("GET",), confirmed_by: str = "", narrows: bool = False
 ) -> Callable[[View], View]:
     """A page that needs `action` of the role table. Leaves `needs` and `methods` on the view, which the walks over all routes read.
 
     `confirmed_by` names the page to come back to when a POST needs a fresh proof of who is acting (SECURITY.md S19): what was posted is not
-    kept meanwhile, because it may hold a secret. Pages are never cached: they show money, and some show a secret once.
+    kept meanwhile, because it may hold a secret. `narrows`: all it shows is narrowed to a lead's department; other pages are closed to leads.
+    Pages are never cached: they show money, and some show a secret once.
     """
 
     def decorate(view: View) -> View:
@@ -51,7 +52,7 @@ def workspace_page(
         @never_cache
         @require_http_methods([*methods, "HEAD"] if "GET" in methods else list(methods))
         def checked(request: WorkspaceRequest, slug: str, **kwargs: Any) -> HttpResponseBase:
-            if not roles.may(request.membership.role, action):
+            if not roles.may(request.membership.role, action, narrows=narrows):
                 raise PermissionDenied
             if confirmed_by and request.method == "POST" and not _proved_lately(request):
                 messages.info(request, "Confirm that it is you, then do it once more.")
@@ -59,13 +60,14 @@ def workspace_page(
                     f"{reverse('account_reauthenticate')}?{urlencode({'next': url(request, confirmed_by)})}"
                 )
             try:
-                return view(request, **kwargs)
+                with narrowing.narrowed_to(request.membership):
+                    return view(request, **kwargs)
             except NotThere as error:
                 raise Http404(str(error)) from None
             except NotAllowed as error:
                 return render(request, "403.html", {"refused": str(error)}, status=403)
 
-        checked.needs, checked.methods = action, methods  # type: ignore[attr-defined]
+        checked.needs, checked.methods, checked.narrows = action, methods, narrows  # type: ignore[attr-defined]
         return checked
 
     return decorate
@@ -113,6 +115,8 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
 )  # fmt: skip
 
 
+NARROWED = frozenset({"overview", "explorer", "calls", "members"})
+"""Entries of pages that narrow what they show to a lead's department."""
 BADGES: dict[str, Callable[[HttpRequest], int]] = {}
 """Name of an entry in the sidebar -> how many things of it wait to be seen. Filled at start-up by the apps that know."""
 
@@ -127,7 +131,7 @@ def page(
 def framed(request: HttpRequest, active: str) -> dict[str, Any]:
     """What every page and fragment may use: `shell`, `may` (action -> bool), `zone`."""
     workspace, membership = workspace_of(request), membership_of(request)
-    may = {action.value: roles.may(membership.role, action) for action in Action}
+    may = {action.value: roles.may(membership.role, action, narrows=True) for action in Action}
     return {
         "shell": {
             "active": active,
@@ -166,7 +170,7 @@ def _groups(request: HttpRequest, workspace: Workspace, membership: Membership) 
                 "badge": BADGES[e.name](request) if e.name in BADGES else 0,
             }
             for e in entries
-            if roles.may(membership.role, e.action)
+            if roles.may(membership.role, e.action, narrows=e.name in NARROWED)
         ]  # fmt: skip
         if shown:
             groups.append({"title": title, "entries": shown})

@@ -18,7 +18,7 @@ from workspaces.views import reads
 from workspaces.views.frame import actor, membership_of, page, refuse, url, workspace_of, workspace_page
 
 
-@workspace_page(Action.SEE_PEOPLE)
+@workspace_page(Action.SEE_PEOPLE, narrows=True)
 def members(request: HttpRequest) -> HttpResponse:
     return _page(request, InvitationForm(roles=_givable(request)))
 
@@ -82,7 +82,7 @@ def member_department(request: HttpRequest, membership_id: UUID) -> HttpResponse
     return redirect(url(request, "members"))
 
 
-@workspace_page(Action.SEE_PEOPLE, methods=("POST",), confirmed_by="members")
+@workspace_page(Action.SEE_PEOPLE, methods=("POST",), confirmed_by="members", narrows=True)
 def member_remove(request: HttpRequest, membership_id: UUID) -> HttpResponse:
     """Remove somebody, which the action allows to those who manage people; or leave, which anybody may."""
     leaving = membership_id == membership_of(request).id

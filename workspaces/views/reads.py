@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from workspaces import narrowing
 from workspaces.directory.models import Agent, Department
 from workspaces.domain.providers import PROVIDERS
 from workspaces.errors import NotThere
@@ -101,11 +102,14 @@ def title_of(provider: str) -> str:
 
 def members_of(workspace: Workspace) -> list[Membership]:
     rows = Membership.objects.select_related("user").filter(workspace=workspace)
+    if narrowing.department() is not None:
+        rows = rows.filter(department_id__in=list(departments()))
     return list(rows.order_by("user__email"))
 
 
 def departments() -> dict[UUID, str]:
-    return dict(Department.objects.values_list("id", "name"))
+    rows, own = Department.objects.values_list("id", "name"), narrowing.department()
+    return dict(rows if own is None else rows.filter(name=own))
 
 
 def agents() -> list[Agent]:
@@ -113,6 +117,8 @@ def agents() -> list[Agent]:
 
 
 def open_invitations(workspace: Workspace) -> list[Invitation]:
+    if narrowing.department() is not None:  # an invitation is to no department yet
+        return []
     rows = Invitation.objects.filter(workspace=workspace, accepted_at=None, withdrawn_at=None)
     return list(rows.filter(expires_at__gt=timezone.now()).order_by("email"))
 

@@ -63,7 +63,7 @@ def _read(query: str, params: Sequence[Any]) -> list[Any]:
     """Django's cursors spell bytes out in hexadecimal digits: this one, inside Django's wrapper, takes them as they are."""
     with connection.cursor():  # enters the schema
         pass
-    bare = Cursor(connection.connection)
+    bare: Any = Cursor(connection.connection)
     bare.format = Format.BINARY
     wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
     with wrap(bare) as cursor:
