@@ -41,6 +41,7 @@ _GEMINI = Shape(
     ),
     (("generationConfig", "candidateCount"), ("generation_config", "candidate_count")),
 )
+_CONVERSE = Shape((("inferenceConfig", "maxTokens"),))
 _OLLAMA = Shape((("options", "num_predict"),))
 _NO_OUTPUT = Shape((), has_output=False)
 _IMAGES = Shape((), (("n",),))
@@ -56,6 +57,7 @@ def shape_of(provider: str, endpoint: str) -> Shape:
     if "count_tokens" in path or "counttokens" in path:
         return _NO_OUTPUT
     for part, shape in (
+        ("/converse", _CONVERSE),
         ("/responses", _RESPONSES),
         ("/messages", _MESSAGES),
         ("/chat/completions", _CHAT if provider in MODERN_FIELD else _CHAT_OLD),

@@ -36,6 +36,8 @@ CLIENT_TOOL_PREFIXES = (
     "local_shell",
     "tool_search_",
 )
+CONVERSE_TOOLS_TOKENS = 1_000
+"""What a model on Bedrock is told about the use of tools, at most, beside their schemas."""
 TOOL_OVERHEAD_TOKENS = {"bash_": 400, "text_editor_": 1000, "computer_": 5000, "browser_": 7000, "memory_": 2000}
 
 
@@ -112,6 +114,8 @@ def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 
     tools = body.get("tools")
     if isinstance(tools, list):
         found.tools = [tool for tool in tools if isinstance(tool, Mapping)]
+    if "toolConfig" in body:
+        found.overhead_tokens += CONVERSE_TOOLS_TOKENS
     _cache_control(body, found)
     for key, value in body.items():
         if isinstance(value, str | Mapping | list):
@@ -217,6 +221,8 @@ def _media(node: Mapping[str, Any], found: Contents, rule: ImageRule) -> bool:
     if isinstance(inline, Mapping):
         _by_mime(str(inline.get("mimeType") or inline.get("mime_type") or ""), inline.get("data"), node, found, rule)
         return True
+    if _on_bedrock(node, found, rule):
+        return True
     stored = node.get("fileData") or node.get("file_data")
     if isinstance(stored, Mapping):
         mime = str(stored.get("mimeType") or stored.get("mime_type") or "")
@@ -225,6 +231,22 @@ def _media(node: Mapping[str, Any], found: Contents, rule: ImageRule) -> bool:
         else:
             found.refuse("a stored file of unknown length")
         return True
+    return False
+
+
+def _on_bedrock(node: Mapping[str, Any], found: Contents, rule: ImageRule) -> bool:
+    """Converse's blocks have no type: `{"image": {"format", "source": {"bytes"}}}`, and documents alike."""
+    for name in ("image", "document"):
+        inner = node.get(name)
+        source = inner.get("source") if isinstance(inner, Mapping) and "format" in inner else None
+        encoded = source.get("bytes") if isinstance(source, Mapping) else None
+        if isinstance(encoded, str):
+            found.media_bytes += len(encoded)
+            if name == "image":
+                found.image_tokens += image_tokens(encoded, "", rule)
+            else:
+                found.document_tokens += pdf_tokens(len(encoded) * 3 // 4)
+            return True
     return False
 
 

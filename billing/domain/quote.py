@@ -189,7 +189,7 @@ def _input(
         rest = {
             key: value
             for key, value in body.items()
-            if key in ("tools", "functions", "response_format", "text", "output_config", "tool_choice")
+            if key in ("tools", "functions", "response_format", "text", "output_config", "tool_choice", "toolConfig")
         }
         counted = sum(tokens.count_tokens(piece, family)[0] for piece in contents.texts)
         counted += (

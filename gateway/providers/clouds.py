@@ -143,13 +143,16 @@ class FramedMeter:
         for frame in self._frames.feed(chunk):
             failure = fault(frame)
             if failure is not None:
-                kind, message = failure
-                told = {"type": "error", "error": {"type": kind, "message": message}}
-                yield event_of(orjson.dumps(told), b"error")
+                yield wrapped_error(*failure)
                 continue
             event = model_event(frame)
             if event is not None:
                 yield event_of(event, _name_of(event))
+
+
+def wrapped_error(kind: str, message: str) -> bytes:
+    """A frame's failure as an error event."""
+    return event_of(orjson.dumps({"type": "error", "error": {"type": kind, "message": message}}), b"error")
 
 
 def _name_of(event: bytes) -> bytes:

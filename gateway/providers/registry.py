@@ -15,6 +15,7 @@ from gateway import endpoints
 from gateway.providers.anthropic_messages import AnthropicMessages
 from gateway.providers.azure import azure_path
 from gateway.providers.clouds import ClaudeOnBedrock, ClaudeOnVertex, CountOnVertex, GeminiOnVertex, OpenAIOnBedrock
+from gateway.providers.converse import Converse, OnFrames
 from gateway.providers.dialect import Dialect
 from gateway.providers.gemini_generate import GeminiGenerate
 from gateway.providers.openai_chat import OpenAIChat
@@ -22,7 +23,7 @@ from gateway.providers.openai_embeddings import OpenAIEmbeddings
 from gateway.providers.openai_media import OpenAIMedia, OpenAISpeech
 from gateway.providers.openai_responses import OpenAIResponses
 from gateway.providers.translation import Request, Translation
-from gateway.translation import dialects, responses, to_anthropic, to_gemini
+from gateway.translation import dialects, responses, to_anthropic, to_converse, to_gemini
 from workspaces.domain import providers
 
 _CHAT = OpenAIChat()
@@ -94,6 +95,16 @@ def google(
     }
 
 
+def amazon() -> Mapping[str, Translation]:
+    """OpenAI's APIs asked of whatever Bedrock's Converse answers for."""
+    whole, streams = to_converse.ENDPOINT, to_converse.STREAM_ENDPOINT
+    chat, response = OnFrames(dialects.converse(Converse())), OnFrames(dialects.converse_responses(Converse()))
+    return {
+        endpoints.CHAT: Translation(whole, streams, to_converse.request, chat),
+        endpoints.RESPONSES: Translation(whole, streams, _asked_by_response(to_converse.request), response),
+    }
+
+
 def _asked_by_response(by_chat: Request) -> Request:
     """The translation of a response's request by way of the chat completion's."""
     return lambda fields, model: responses.translated(fields, model, by_chat)
@@ -119,6 +130,12 @@ BEDROCK = (
         claude(ClaudeOnBedrock),
     ),
     Family("openai", re.compile(r"(?:[a-z-]+\.)?openai\.gpt-oss"), {endpoints.CHAT: OpenAIOnBedrock(_CHAT)}, {}),
+    Family(
+        "others",
+        re.compile(r"(?!.*(?:embed|sonic|canvas|reel|rerank|openai\.))(?:[a-z-]+\.)?[a-z0-9]+\."),
+        {},
+        amazon(),
+    ),
 )
 VERTEX = (
     Family(

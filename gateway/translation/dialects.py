@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import orjson
 from gateway.providers.dialect import EVENT_STREAM, STREAM_TYPE, Dialect, Reading, StreamMeter, Wanted
 from gateway.providers.openai_responses import error_event
 from gateway.sse import Splitter, data_of, event_of
-from gateway.translation import from_anthropic, from_gemini, responses
+from gateway.translation import from_anthropic, from_converse, from_gemini, responses
 from gateway.translation.response_events import ChatStream, ResponseStream
 
 DONE = b"data: [DONE]\n\n"
@@ -62,13 +63,19 @@ class Translated:
         options = fields.get("stream_options")
         asked = isinstance(options, dict) and options.get("include_usage") is True
         native: Any = self._native.stream_meter(fields)
-        return TranslatedMeter(native, self._stream(int(self._clock()), show_usage=asked))
+        return TranslatedMeter(native, self._begin(fields, int(self._clock()), show_usage=asked))
 
     def read_whole(self, body: bytes, content_type: str) -> Reading | None:
         return self._native.read_whole(body, content_type)
 
     def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
-        return orjson.dumps(self._response(orjson.loads(body), int(self._clock())))
+        return orjson.dumps(self._completion(body, fields))
+
+    def _begin(self, fields: Mapping[str, Any], created: int, *, show_usage: bool) -> ChatStream:
+        return self._stream(created, show_usage=show_usage)
+
+    def _completion(self, body: bytes, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return self._response(orjson.loads(body), int(self._clock()))
 
 
 class TranslatedResponses(Translated):
@@ -77,12 +84,26 @@ class TranslatedResponses(Translated):
     def stream_meter(self, fields: Mapping[str, Any]) -> StreamMeter:
         native: Any = self._native.stream_meter(fields)
         created = int(self._clock())
-        chat = self._stream(created, show_usage=True)
+        chat = self._begin(fields, created, show_usage=True)
         return ResponsesMeter(native, ResponseStream(chat, fields, created))
 
     def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
-        completion = self._response(orjson.loads(body), int(self._clock()))
-        return orjson.dumps(responses.response(completion, fields))
+        return orjson.dumps(responses.response(self._completion(body, fields), fields))
+
+
+class _Unnamed(Translated):
+    """Of a provider whose answers do not name their model."""
+
+    def _begin(self, fields: Mapping[str, Any], created: int, *, show_usage: bool) -> ChatStream:
+        stream = from_converse.Stream(created, show_usage=show_usage)
+        return stream.asked(str(fields.get("model") or ""), os.urandom(16))
+
+    def _completion(self, body: bytes, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super()._completion(body, fields), "model": str(fields.get("model") or "")}
+
+
+class _UnnamedResponses(_Unnamed, TranslatedResponses):
+    """Implements `Dialect`."""
 
 
 class TranslatedMeter:
@@ -172,3 +193,11 @@ def anthropic_responses(native: Dialect) -> TranslatedResponses:
 
 def gemini_responses(native: Dialect) -> TranslatedResponses:
     return TranslatedResponses(native, from_gemini.response, from_gemini.Stream)
+
+
+def converse(native: Dialect) -> Translated:
+    return _Unnamed(native, from_converse.response, from_converse.Stream)
+
+
+def converse_responses(native: Dialect) -> TranslatedResponses:
+    return _UnnamedResponses(native, from_converse.response, from_converse.Stream)

@@ -74,6 +74,7 @@ NAMES = {
     "GeminiGenerate": "Gemini generateContent",
     "ClaudeOnBedrock": "Bedrock InvokeModel",
     "OpenAIOnBedrock": "OpenAI completions",
+    "OnFrames": "Bedrock Converse",
     "ClaudeOnVertex": "Vertex rawPredict",
     "CountOnVertex": "Vertex rawPredict",
     "GeminiOnVertex": "Vertex generateContent",
@@ -111,7 +112,17 @@ entry at the batch price, once.
 """
 
 
+TALKS = """
+## Realtime
+
+`GET {endpoint}` as a WebSocket, in OpenAI's realtime protocol, by its SDK: {providers}. Each response is an attempt with a hold and a line
+of its own (docs/adr/0015); tests/gateway/realtime. Sessions that are billed by their length, transcription sessions and WebRTC are refused.
+"""
+
+
 def kept() -> Iterable[str]:
+    talking = [name for name, provider in PROVIDERS.items() if endpoints.REALTIME in provider.sockets]
+    yield TALKS.format(endpoint=endpoints.REALTIME, providers=", ".join(talking))
     yield KEPT
     yield from ("| endpoint | methods | providers |", "| --- | --- | --- |")
     for pattern, handlers in stored.BY_PATH:

@@ -98,12 +98,39 @@ def _cloud(path: str, raw: bytes) -> tuple[str, bytes] | None:
         assert body["anthropic_version"] == "bedrock-2023-05-31"
         assert body.keys().isdisjoint(("model", "stream"))
         return _message(False) if path.endswith("/invoke") else framed(_message(True))
+    if path.endswith(("/converse", "/converse-stream")):
+        assert json.loads(raw).keys().isdisjoint(("model", "stream"))
+        return _conversed(path.endswith("stream"))
     if path.endswith(("rawPredict", "RawPredict")):
         body = json.loads(raw)
         assert body["anthropic_version"] == "vertex-2023-10-16"
         assert "model" not in body
         return _message(path.endswith("streamRawPredict"))
     return None
+
+
+def _conversed(streamed: bool) -> tuple[str, bytes]:
+    usage = {
+        "inputTokens": 86,
+        "outputTokens": 300,
+        "totalTokens": 2306,
+        "cacheReadInputTokens": 1920,
+        "cacheWriteInputTokens": 0,
+    }
+    if not streamed:
+        message = {"role": "assistant", "content": [{"text": WORDS}]}
+        return whole({"output": {"message": message}, "stopReason": "end_turn", "usage": usage})
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": WORDS}, "p": "abc"}),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": "end_turn"}),
+        ("metadata", {"usage": usage, "metrics": {"latencyMs": 9}}),
+    ]
+    frames = [
+        encode({":event-type": name, ":message-type": "event"}, json.dumps(event).encode()) for name, event in events
+    ]
+    return "application/vnd.amazon.eventstream", b"".join(frames)
 
 
 def wire(path: str, raw: bytes) -> tuple[str, bytes]:
@@ -290,6 +317,7 @@ PRICED = {
     "simulator": "sim-small",
     "bedrock claude": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
     "bedrock openai": "openai.gpt-oss-120b-1:0",
+    "bedrock others": "eu.amazon.nova-lite-v1:0",
     "vertex claude": "claude-sonnet-4-5@20250929",
     "vertex gemini": "gemini-2.5-flash",
 }
