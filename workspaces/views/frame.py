@@ -95,6 +95,7 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
         _Entry("overview", "Overview", "layout-dashboard", Action.SEE_SPEND),
         _Entry("explorer", "Cost explorer", "chart-bar", Action.SEE_SPEND),
         _Entry("calls", "Calls", "list-details", Action.SEE_CALLS),
+        _Entry("anomalies", "Anomalies", "activity", Action.SEE_ANOMALIES),
         _Entry("waste", "Waste", "trash", Action.SEE_SPEND),
         _Entry("guardrails", "Guardrails", "shield-check", Action.SEE_BUDGETS),
         _Entry("alerts", "Alerts", "bell", Action.SEE_BUDGETS),
