@@ -16,6 +16,7 @@ _AT = "2026-11-21T09:30:00Z"
 _LATER = "2099-12-31T23:59:59Z"
 
 REQUESTS: dict[str, dict[str, Any]] = {
+    "workspaces_create": {"slug": "acme-labs", "name": "Acme Labs", "time_zone": "Europe/Berlin"},
     "workspaces_change": {"name": "Acme", "time_zone": "Europe/Berlin"},
     "workspaces_suspend": {"reason": "a leaked key"},
     "virtual_keys_create": {"name": "backend", "environment": "production", "may_override": ["agent"]},
@@ -51,6 +52,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "prices_change": {"note": "contract of 2026, extended"},
     "alert_preferences_change": {"mail": "daily", "quiet_from": "22:00", "quiet_to": "07:00"},
     "spend_alert_set": {"line": "1500"},
+    "anomalies_feedback": {"feedback": "expected", "when": "this_time"},
+    "anomalies_throttle": {"per_minute": 10, "minutes": 60},
+    "anomaly_settings_change": {"least": "10", "responses": {"loop": "throttle"}, "throttle_per_minute": 10},
     "waste_dismiss": {"reason": "quality matters more here"},
     "waste_pull": {"lever": "done"},
     "waste_settings": {"fingerprints": True},

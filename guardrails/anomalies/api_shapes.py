@@ -83,7 +83,7 @@ class ThrottleWanted(Strict):
 
 class AnomalySettingsShown(serializers.Serializer[Any]):
     least = serializers.CharField(
-        help_text="Dollars above habit from which there is an incident; of a loop, in a day at its pace."
+        help_text="Dollars above habit from which there is an incident; of a loop, in a week at its pace."
     )
     sensitivity = serializers.ChoiceField(SENSITIVITIES)
     responses = serializers.DictField(

@@ -24,7 +24,7 @@ _NUMBER = {"inputmode": "numeric", "autocomplete": "off"}
 class WishesForm(forms.Form):
     least = forms.CharField(
         max_length=20, label="From how many dollars on", widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-        help_text="What an incident costs above habit; of a loop, what it would cost in a day.",
+        help_text="What an incident costs above habit; of a loop, what it would cost in a week.",
     )  # fmt: skip
     sensitivity = forms.ChoiceField(choices=_SENSITIVITIES, label="How strict")
     throttle_per_minute = forms.CharField(

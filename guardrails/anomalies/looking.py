@@ -72,7 +72,8 @@ def look_at(workspace: Workspace, now: datetime) -> int:
             return 0
         seq = SequenceMark.objects.filter(workspace_id=workspace.pk).values_list("seq", flat=True).first() or 0
         known = Look.objects.filter(workspace_id=workspace.pk).first()
-        since = now - FIRST_LOOK if known is None else max(known.looked_at - BACK, now - FIRST_LOOK)
+        is_new = now - workspace.created_at < timedelta(days=1)  # its history may still be on its way into the books
+        since = now - FIRST_LOOK if known is None or is_new else max(known.looked_at - BACK, now - FIRST_LOOK)
         Look.objects.update_or_create(workspace_id=workspace.pk, defaults={"seq": seq, "looked_at": now})
         clock = zone(workspace.time_zone)
         found = _Hours(workspace, clock, since, now).causes()

@@ -57,7 +57,7 @@ def anomalies(request: HttpRequest) -> HttpResponse:
         "older_url": f"?{urlencode({**given, 'after': str(found[A_PAGE - 1].id)})}" if len(found) > A_PAGE else "",
         "alerts_url": url(request, "alerts"), "settings_url": url(request, "anomaly_settings"), "is_filtered": bool(state != "all" or kind or after),
     }  # fmt: skip
-    return page(request, "anomalies/anomalies.html", "alerts", context)
+    return page(request, "anomalies/anomalies.html", "anomalies", context)
 
 
 def _row(request: HttpRequest, one: Incident) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def anomaly(request: HttpRequest, incident_id: UUID) -> HttpResponse:
         "throttle_per_minute": wishes.throttle_per_minute, "throttle_minutes": wishes.throttle_minutes,
         "anomalies_url": url(request, "anomalies"), "alerts_url": url(request, "alerts"),
     }  # fmt: skip
-    return page(request, "anomalies/anomaly.html", "alerts", context)
+    return page(request, "anomalies/anomaly.html", "anomalies", context)
 
 
 def _chart(workspace: Workspace, one: Incident) -> Chart | None:
@@ -258,7 +258,7 @@ def anomaly_settings(request: HttpRequest) -> HttpResponse:
         "form": form, "settings_url": url(request, "anomaly_settings"), "anomalies_url": url(request, "anomalies"),
         "alerts_url": url(request, "alerts"),
     }  # fmt: skip
-    return page(request, "anomalies/settings.html", "alerts", context, status=422 if form.errors else 200)
+    return page(request, "anomalies/settings.html", "anomalies", context, status=422 if form.errors else 200)
 
 
 # --- Beside the overview ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Notices and their deliveries leave after fourteen months, and with their workspace."""
+"""Notices, their deliveries and incidents leave after fourteen months, and with their workspace."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def retire(now: datetime) -> int:
         if old:
             cursor.execute("DELETE FROM signals_delivery WHERE notice_id = ANY(%s)", [old])
             cursor.execute("DELETE FROM signals_notice WHERE id = ANY(%s)", [old])
+        cursor.execute("DELETE FROM anomalies_incident WHERE ended_at < %(before)s", given)
         cursor.execute("DELETE FROM signals_delivery WHERE notice_id IS NULL AND made_at < %(before)s", given)
         for table in _BY_WORKSPACE:
             cursor.execute(

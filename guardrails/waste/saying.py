@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from billing.domain.money import show_usd
 from billing.domain.names import plain
-from guardrails.domain.waste.sorter import RESENT_MIN, REST, SHORT_OUTPUT, STORM_FAILURES
+from guardrails.domain.waste.sorter import DIGEST_OUTPUT, RESENT_MIN, REST, SHORT_OUTPUT, STORM_FAILURES
 from guardrails.domain.waste.values import Category
 from guardrails.waste.levers import Lever
 from guardrails.waste.models import Finding
@@ -96,7 +96,10 @@ def _of_models(row: Finding) -> list[Evidence]:
     facts = row.facts
     said = [
         Evidence("Answers here in all", f"{facts.get('answers', 0):,}"),
-        Evidence(f"Short ones (up to {SHORT_OUTPUT:,} tokens)", f"{_percent(row.calls, facts.get('answers', 0))}"),
+        Evidence(
+            f"Short ones (up to {SHORT_OUTPUT:,} tokens, or {DIGEST_OUTPUT:,} of a prompt four times as long)",
+            f"{_percent(row.calls, facts.get('answers', 0))}",
+        ),
         Evidence("Tokens of a short answer, on average", f"{facts.get('output_tokens', 0) // max(1, row.calls):,}"),
     ]
     in_use = facts.get("in_use", ())
@@ -132,7 +135,7 @@ def offer(row: Finding, lever: Lever) -> Offer:
             "A rate limit on every session of this workspace; further calls get a 429.",
         )
     if lever is Lever.CHEAPER_MODEL:
-        proposed = plain(facts.get("proposed", ""))
+        proposed = plain(row.done.get("model") or facts.get("proposed", ""))
         return Offer(
             lever, f"Answer {plain(about.model)} with {proposed}",
             f"An alias named {plain(about.model)}: from the next call on every call of this workspace that asks for that model goes to the "

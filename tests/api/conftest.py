@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from guardrails.anomalies.models import Incident
 from guardrails.domain.waste.values import Category, Subject
 from guardrails.waste.models import Finding
 from tests.billing.ledger.conftest import Books, Events
@@ -54,8 +55,14 @@ def world(cast: Cast, settings: Any, money_redis_url: str) -> Iterator[World]:
 
     budget = made("budgets/", name="everything", cap="50", period="month")
     endpoint = made("webhooks/", name="siren", url="http://127.0.0.1:9/hook")
+    now = datetime.now(UTC)
+    with tenancy.entered(cast.acme):
+        incident = Incident.objects.create(
+            workspace_id=cast.acme.id, kind="loop", dimension="session", value="s-1", started_at=now, last_seen_at=now, observed=90, usual=2
+        )  # fmt: skip
     ids = {
         "slug": "acme",
+        "incident_id": str(incident.pk),
         "key_id": made("virtual-keys/", name="backend"),
         "credential_id": made("credentials/", provider="openai", secret="sk-" + "q" * 40, base_url="http://127.0.0.1:9/v1", verify=False),
         "alias_id": made("aliases/", name="quick", targets=["openai/gpt-4o-mini"]),

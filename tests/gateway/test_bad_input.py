@@ -83,6 +83,19 @@ def test_a_revoked_key_is_refused_on_the_very_next_call(gateway: GatewayProcess,
     assert post(gateway, shop.key, GOOD).status_code == 200
 
 
+def test_a_paused_key_is_refused_on_the_very_next_call_and_passes_again_when_it_is_resumed(
+    gateway: GatewayProcess, shop: Shop
+) -> None:
+    minted = shop.do(actions.create_virtual_key, name="looping")
+    assert post(gateway, minted.text, GOOD).status_code == 200
+    shop.do(actions.pause_virtual_key, key_id=minted.row.id)
+    check(post(gateway, minted.text, GOOD), 401)
+    shop.do(actions.resume_virtual_key, key_id=minted.row.id)
+    deadline = time.monotonic() + 5  # the gateway reads a refused key again at most every quarter of a second
+    while post(gateway, minted.text, GOOD).status_code != 200:
+        assert time.monotonic() < deadline
+
+
 def test_whatever_stands_in_the_authorization_header_is_a_401_and_never_an_error_of_ours(
     gateway: GatewayProcess,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -12,7 +12,9 @@ from django.core.management import call_command
 from billing.ledger import queries
 from guardrails import queries as guardrail_queries
 from guardrails.demo import build, story, traffic
+from guardrails.waste.models import Finding
 from workspaces import tenancy
+from workspaces.models import Workspace
 
 ZONE = ZoneInfo(story.TIME_ZONE)
 
@@ -26,6 +28,11 @@ def test_whatever_day_it_is_nothing_is_planned_for_the_future_and_months_are_in_
         assert times == sorted(times)
         assert times[-1] < moment.timestamp() * 1000
         assert traffic.planned(month, moment, size=0.004, chance=Random(1)) == calls, "the same story every time"
+
+
+def _thirty_days(workspace: Workspace, now: datetime) -> queries.Days:
+    today = queries.today(workspace, now)
+    return queries.Days(today - timedelta(days=29), today)
 
 
 def test_the_books_of_the_demo_agree_and_the_budgets_know_them(transactional_db: None) -> None:
@@ -44,5 +51,15 @@ def test_the_books_of_the_demo_agree_and_the_budgets_know_them(transactional_db:
     whole = status["Monthly Budget Control"].standing
     assert whole is not None
     assert whole.settled == spent
+    with tenancy.entered(workspace):
+        spent_on = {
+            row.value: row.totals.cost_nano
+            for row in queries.by_value(workspace, _thirty_days(workspace, now), "feature")
+        }
+        found = {row.about.feature: row for row in Finding.objects.filter(category="overkill")}
+    summaries = found["ticket-summary"]
+    assert summaries.facts["proposed"] == "claude-haiku-4-5"
+    assert 0.7 < summaries.waste_nano / summaries.cost_nano <= 0.8, "haiku costs a fifth of opus"
+    assert summaries.cost_nano <= spent_on["ticket-summary"]
     with pytest.raises(build.NotHere, match="already"):
         build.make(now=now, size=0.002, say=lambda text: None)

@@ -139,6 +139,13 @@ def test_long_answers_keep_their_model() -> None:
     assert only(sort(mostly_short, haiku), Category.OVERKILL).calls == 27, "the long answers are not counted"
 
 
+def test_a_summary_is_short_by_what_it_was_made_from() -> None:
+    digests = [call(n, used=usage(4000, 900)) for n in range(5)]
+    assert only(sort(digests, haiku), Category.OVERKILL).calls == 5
+    essays = [call(n, used=usage(1000, 900)) for n in range(5)]
+    assert sort(essays, haiku) == []
+
+
 def test_context_sent_again_without_a_cache_is_waste_of_what_the_cache_takes_off() -> None:
     calls = [call(n, session="s", used=usage(4000 + n * 500, 100)) for n in range(4)]
     one = only(sort(calls), Category.OVERSIZED)

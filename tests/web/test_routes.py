@@ -200,6 +200,7 @@ def test_the_sidebar_leads_to_every_page_of_a_role_and_marks_the_one_that_is_ope
         "",
         "explorer/",
         "calls/",
+        "alerts/anomalies/",
         "waste/",
         "guardrails/",
         "alerts/",

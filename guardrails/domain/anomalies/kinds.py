@@ -67,7 +67,7 @@ class Taught:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How strict the look is. `least_nano`: the least an incident costs above habit; of a loop, in a day at its pace."""
+    """How strict the look is. `least_nano`: the least an incident costs above habit; of a loop, in a week at its pace."""
 
     least_nano: int
     deviations: float = DEVIATIONS[Sensitivity.NORMAL]

@@ -12,12 +12,16 @@ from guardrails.domain.anomalies.kinds import TOLERANCE, Deviation, Kind, Rules,
 LEAST_ATTEMPTS: Final = 30
 """In the window of a loop: people and their agents do that much now and then."""
 LEAST_UNKNOWN: Final = 100
-"""In the window, for a key or agent without a habit: its first day may be a busy one."""
+"""In the window, for a key or customer without a habit: its first day may be a busy one."""
+LEAST_UNKNOWN_AGENT: Final = 60
+"""For an agent without one: it is one caller, not the door of many."""
 BEYOND: Final = 4.0
 """So many times the habit."""
 LEAST_ERRORS: Final = 20
 LEAST_ERROR_SHARE: Final = 0.25
 DAY_S: Final = 86_400
+LEFT_ALONE: Final = 7
+"""Days for which a loop is thought to go on when nobody looks: what it costs until then has to be worth telling."""
 FEW: Final = 0.34
 """Above this share of one session, user or customer, calls are not those of many."""
 
@@ -46,7 +50,7 @@ class Habit:
 
 
 def loop(pace: Pace, habit: Habit, rules: Rules, taught: Sequence[Taught] = (), *, slot: int = 0) -> Deviation | None:
-    """Whether the series fires far beyond its habit: several times its busiest minute, more than chance, and worth money in a day."""
+    """Whether the series fires far beyond its habit: several times its busiest minute, more than chance, and worth money if it is left alone."""
     minutes = max(pace.seconds / 60, 1 / 60)
     usual = max(habit.per_minute, 0.0) * minutes
     busiest = habit.busiest * max(1.0, minutes)
@@ -54,11 +58,12 @@ def loop(pace: Pace, habit: Habit, rules: Rules, taught: Sequence[Taught] = (), 
         [one.per_minute * TOLERANCE for one in taught_for(taught, (Kind.LOOP, Kind.VOLUME), slot)], default=0.0
     )
     allowed = usual + expected * max(1.0, minutes) if expected else 0.0
-    floor = LEAST_ATTEMPTS if habit.is_known else LEAST_UNKNOWN
+    unknown = LEAST_UNKNOWN_AGENT if pace.series.dimension == "agent" else LEAST_UNKNOWN
+    floor = LEAST_ATTEMPTS if habit.is_known else unknown
     least = max(floor, BEYOND * usual, busiest * rules.ratio, allowed)
     score = (pace.attempts - usual) / sqrt(max(usual, 1.0))
     a_day = pace.cost_nano / max(pace.seconds, 1.0) * DAY_S
-    if pace.attempts < least or score < rules.deviations or a_day < rules.least_nano:
+    if pace.attempts < least or score < rules.deviations or a_day * LEFT_ALONE < rules.least_nano:
         return None
     excess = pace.cost_nano * (1 - usual / pace.attempts)
     return Deviation(

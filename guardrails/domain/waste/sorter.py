@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from typing import Any, Final
@@ -20,9 +20,12 @@ LOOP_CALLS: Final = 120
 STORM_MS: Final = 600_000
 STORM_FAILURES: Final = 20
 """So many failed attempts at one place within ten minutes are a storm."""
-SHORT_OUTPUT: Final = 500
-"""Tokens of an answer that is short."""
-SIMPLE_SHARE: Final = (8, 10)
+SHORT_OUTPUT: Final = 300
+"""Tokens of an answer that is short whatever it was made from: a reply, a label, a decision."""
+DIGEST_OUTPUT: Final = 1_000
+DIGEST_SHARE: Final = 4
+"""An answer of up to so many tokens that is at most one part in so many of its prompt is a digest of it: a summary, an extraction."""
+SIMPLE_SHARE: Final = (9, 10)
 """Of the answers at a place, how many must be short for a cheaper model to be offered."""
 RESENT_MIN: Final = 2_048
 """Tokens of context below which providers cache nothing, or nothing that matters."""
@@ -242,11 +245,7 @@ class Sorter:
             return
         answers = _at(self._answers, place, _Answers)
         answers.calls += 1
-        simple = (
-            call.output_tokens <= SHORT_OUTPUT
-            and not call.usage.fees
-            and call.usage.buckets.keys() <= pricing.PLAIN_TEXT
-        )
+        simple = _is_simple(call)
         if simple:
             self._offer(call, answers)
         if resent:
@@ -295,6 +294,14 @@ class Sorter:
             )
 
 
+def _is_simple(call: Call) -> bool:
+    """A short text, of text, without a tool of the provider's: what smaller models are made for."""
+    short = call.output_tokens <= SHORT_OUTPUT or (
+        call.output_tokens <= DIGEST_OUTPUT and call.output_tokens * DIGEST_SHARE <= call.prompt_tokens
+    )
+    return short and not call.usage.fees and call.usage.buckets.keys() <= pricing.PLAIN_TEXT
+
+
 def _failures(place: Subject, group: _Failures) -> Iterable[Found]:
     storms = sum(1 for count in group.by_time.values() if count >= STORM_FAILURES)
     if group.calls or storms:
@@ -319,11 +326,3 @@ def _at(groups: dict[Subject, Any], place: Subject, make: Callable[[], Any]) -> 
 def _count(counter: Counter[str], name: str) -> None:
     """Names come from clients: so many are told apart, the rest is one."""
     counter[name if name in counter or len(counter) < MOST_NAMED * 10 else REST] += 1
-
-
-def by_category(found: Collection[Found]) -> Mapping[Category, int]:
-    """Waste in nano-dollars."""
-    sums: Counter[Category] = Counter()
-    for one in found:
-        sums[one.category] += one.waste_nano
-    return sums

@@ -8,6 +8,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from billing import actions
+from billing.ledger.packs import packing
 from billing.models import BudgetLine, Entry
 from tests.cast import Cast
 from workspaces import tenancy
@@ -35,6 +36,10 @@ def two_tenants(events: Any, books: Any, cast: Cast) -> Cast:
         )
         events.emit("hold", workspace.id, held=3)
         events.add(workspace.id, events.fields("settle", workspace.id, "poison"))
+        books.drain(workspace.id)
+        day = books.value("SELECT day FROM billing_rollup_detail WHERE workspace_id = %s LIMIT 1", workspace.id)
+        assert packing.pack(workspace.id, day)
+        events.call(workspace.id, cost=7, dims={"customer": f"of-{workspace.slug}"})
         books.drain(workspace.id)
     return cast
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
 from billing.ledger.queries import Days
-from guardrails.anomalies import actions, looking
+from guardrails.anomalies import actions, looking, tasks, watching
 from guardrails.anomalies.models import Expectation, Incident
 from guardrails.demo import build, story
 from guardrails.domain.anomalies.kinds import Kind
 from guardrails.models import RateLimit
 from guardrails.signals import digests
+from guardrails.signals.letters import Reader, letter_of
 from guardrails.signals.models import Delivery, Notice
 from tests.cast import Cast
 from tests.guardrails.anomalies.conftest import Acme
@@ -44,6 +46,9 @@ def test_a_loop_is_one_incident_of_its_session_and_is_told_once(acme_calls: Acme
         notice = Notice.objects.get()
         assert notice.kind == "anomaly"
         assert notice.title.startswith("Runaway loop: session run-1")
+        letter = letter_of(notice, Reader(acme_calls.workspace, ZoneInfo("UTC")))
+        assert letter.buttons[0].url == f"http://testserver/w/acme/alerts/anomalies/{loop.pk}/"
+        assert any("a day" in said for said in letter.lead), letter.lead
         assert Delivery.objects.filter(notice=notice, channel="mail").count() == 1, (
             "the owner hears it, the viewer does not"
         )
@@ -53,6 +58,15 @@ def test_calls_of_many_people_are_no_loop(acme_calls: Acme) -> None:
     for number in range(20):
         acme_calls.fires(8, dims={"session": f"s-{number}", "user": f"u-{number}", "feature": "chat"})
     assert acme_calls.watch() == 0
+
+
+def test_the_workers_own_look_finds_it_too(acme_calls: Acme) -> None:
+    acme_calls.fires(70, dims={"agent": "scout"})
+    tasks.watch()
+    tasks.look()
+    tasks.lift_limits()
+    (incident,) = acme_calls.incidents()
+    assert (incident.dimension, incident.value) == ("agent", "scout")
 
 
 def test_a_loop_below_the_least_dollars_is_not_told(acme_calls: Acme) -> None:
@@ -75,8 +89,6 @@ def test_a_storm_of_errors_is_told_with_the_model_that_fails(acme_calls: Acme) -
 
 
 def test_it_ends_when_its_sign_is_gone(acme_calls: Acme, loop: Incident) -> None:
-    from guardrails.anomalies import watching
-
     watching.watch(datetime.now(UTC) + timedelta(minutes=9))
     (over,) = acme_calls.incidents()
     assert over.ended_at is not None
@@ -207,3 +219,6 @@ def test_the_demos_night_of_the_runaway_agent_is_found_by_the_hour(transactional
     ]
     assert len(about_it) == 1, "one incident a cause"
     assert looking.look(now + timedelta(hours=1)) == 0, "nothing new is in the books"
+    with tenancy.entered(workspace):
+        assert looking.look_at(workspace, now) == 0, "and what is known is not told again"
+        assert Incident.objects.count() == len(found)
