@@ -193,7 +193,7 @@ class Unpriced(WorkspaceAPIView):
         parameters=[
             OpenApiParameter("days", OpenApiTypes.INT, description=f"Of the last so many days: 1 to {MOST_DAYS} (30).")
         ],
-        responses=listed(UnsureRow),
+        responses=listed(UnsureRow, whole=True),
     )
     def get(self, request: Request, slug: str) -> Response:
         text = request.query_params.get("days", "30")

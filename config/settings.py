@@ -228,6 +228,9 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "RaiseState": "guardrails.models.RaiseState",
         "CallState": ["settled", "void", "expired"],
+        "WorkspaceState": "workspaces.models.WorkspaceState",
+        "WasteState": "guardrails.waste.models.State",
+        "WasteLever": "guardrails.waste.api_shapes._LEVERS",
         "EndpointKind": "guardrails.signals.models.EndpointKind",
         "AnomalyKind": "guardrails.anomalies.models.KINDS",
         "AnomalyResponse": "guardrails.anomalies.models.RESPONSES",

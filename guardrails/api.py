@@ -123,7 +123,7 @@ class BudgetStanding(_BudgetsView):
         responses=shapes.StandingPage,
     )
     def get(self, request: Request, slug: str, budget_id: UUID) -> Response:
-        limit, status = page_size(request), self.found(budget_id)
+        limit, after, status = page_size(request), _digest(request), self.found(budget_id)
         rule = status.budget
         if not rule.scope.each:
             assert status.standing is not None  # noqa: S101 - a budget that is not on each value stands as a whole
@@ -131,7 +131,7 @@ class BudgetStanding(_BudgetsView):
         elif "value" in request.query_params:
             found = queries.value_of(self.workspace, rule, _value(request), timezone.now())
         else:
-            found = queries.values_of(self.workspace, rule, timezone.now(), after=_digest(request), limit=limit)
+            found = queries.values_of(self.workspace, rule, timezone.now(), after=after, limit=limit)
         results = [shapes.standing_shown(standing, rule.unit) for standing in found.standings]
         following = next_page(request, found.following) if found.following else None
         return Response({"results": results, "next": following, "live": found.live})

@@ -7,7 +7,7 @@ process), writes the environment that `config.env` reads, and only then sets Dja
   template (workspaces' schemas included), so nothing leaks and nothing has to be truncated. A test that asks for the cast gets a copy
   in which the cast is committed already: making two workspaces costs ten times what most tests do.
 * `money_redis_url`: this worker's money Redis; all three of its numbers are emptied before each test (override `clean_redis` to keep).
-* `redis_server`, `postgres_server`: private servers that a test may kill and start again.
+* `redis_server`, `postgres_server`, `migrated_postgres`: private servers that a test may kill and start again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import weakref
@@ -345,6 +346,23 @@ def postgres_server(tmp_path: Path) -> Iterator[stack_postgres.PostgresServer]:
     """A private PostgreSQL with durable settings: `kill()`, `start()`, `url()`, `admin_url()`."""
     with stack_postgres.running(tmp_path / "postgres", fast_and_unsafe=False) as server:
         yield server
+
+
+@pytest.fixture
+def migrated_postgres(tmp_path: Path, sluice_environment: dict[str, str]) -> Iterator[stack_postgres.PostgresServer]:
+    """The same with our shared tables in it: copied, where it was made before in this run."""
+    from tests.rig.prepared import prepare
+
+    def migrate(server: stack_postgres.PostgresServer) -> None:
+        command = [sys.executable, "manage.py", "migrate_schemas", "--shared", "--noinput", "-v", "0"]
+        subprocess.run(command, env={**sluice_environment, "DATABASE_URL": server.url()}, cwd=ROOT, check=True)
+
+    server = stack_postgres.PostgresServer(home=tmp_path / "postgres")
+    try:
+        prepare(server, migrate)
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from workspaces import actions, narrowing
+from workspaces import actions, narrowing, throttles
 from workspaces import api_shapes as shapes
+from workspaces.audit import Actor
 from workspaces.directory.models import Agent, Department
 from workspaces.errors import NotAllowed, NotThere
-from workspaces.models import ApiToken, VirtualKey, Workspace, WorkspaceState
+from workspaces.models import ApiToken, Membership, User, VirtualKey, Workspace, WorkspaceState
 from workspaces.permissions import HoldsToken
 from workspaces.rest import WorkspaceAPIView, listed, paged
-from workspaces.roles import Action
+from workspaces.roles import Action, Scope
 from workspaces.routes.models import Alias
 from workspaces.vault.models import ProviderCredential
 
@@ -27,13 +28,31 @@ class Workspaces(APIView):
     """The workspaces this token can reach: its own."""
 
     permission_classes: ClassVar[list[type[BasePermission]]] = [HoldsToken]  # type: ignore[misc]
-    http_method_names: ClassVar[list[str]] = ["get", "head"]  # type: ignore[misc]
+    http_method_names: ClassVar[list[str]] = ["get", "head", "post"]  # type: ignore[misc]
 
     @extend_schema(operation_id="workspaces_list", responses=listed(shapes.WorkspaceShown))
     def get(self, request: Request) -> Response:
         token = cast("ApiToken", request.auth)
         rows = Workspace.objects.filter(pk=token.workspace_id, memberships__user_id=token.user_id)
         return paged(request, rows.exclude(state=WorkspaceState.DELETING), lambda row: shapes.WorkspaceShown(row).data)
+
+    @extend_schema(
+        operation_id="workspaces_create", request=shapes.WorkspaceWanted, responses={201: shapes.WorkspaceMade}
+    )
+    def post(self, request: Request) -> Response:
+        """Another workspace of the token's maker, who owns it. Needs the scope `workspace`; answers with a token for the new one."""
+        throttles.count(request)
+        token, user = cast("ApiToken", request.auth), cast("User", request.user)
+        if Scope.WORKSPACE not in token.scopes:
+            raise NotAllowed(f"This token lacks the scope “{Scope.WORKSPACE}”.", hint="Make a token that has it.")
+        by = Actor.person(user, request.META.get("REMOTE_ADDR", ""))
+        workspace = actions.create_workspace(owner=user, by=by, **shapes.WorkspaceWanted.read(request))
+        owner = Membership.objects.select_related("user", "workspace").get(workspace=workspace, user=user)
+        minted = actions.create_api_token(
+            workspace=workspace, by=Actor.member(owner, by.address), membership=owner, name=token.name, scopes=token.scopes,
+            expires_at=token.expires_at,
+        )  # fmt: skip
+        return Response({**shapes.WorkspaceShown(workspace).data, "api_token": minted.text}, status=201)
 
 
 class OneWorkspace(WorkspaceAPIView):
@@ -287,7 +306,7 @@ class Routing(WorkspaceAPIView):
 
 # --- Tokens, directory ---------------------------------------------------------------------------------
 class ApiTokens(WorkspaceAPIView):
-    """One's own tokens. A token can make another one, never one with a scope it lacks itself (SECURITY.md S23)."""
+    """One's own tokens. A token can make another one, never one with a scope it lacks or a longer life than its own."""
 
     needs: ClassVar = {"GET": Action.MANAGE_TOKENS, "POST": Action.MANAGE_TOKENS}
 
@@ -304,6 +323,13 @@ class ApiTokens(WorkspaceAPIView):
         beyond = set(wanted["scopes"]) - set(self.token.scopes)
         if beyond:
             raise NotAllowed(f"This token lacks the scope “{min(beyond)}” itself.")
+        ends = self.token.expires_at
+        if ends is not None:
+            wanted.setdefault("expires_at", ends)
+            if wanted["expires_at"] is None or wanted["expires_at"] > ends:
+                raise NotAllowed(
+                    "This token ends earlier itself.", hint=f"Ask for one until {ends.isoformat()} at most."
+                )
         minted = actions.create_api_token(workspace=self.workspace, by=self.actor, membership=self.membership, **wanted)
         return Response({**shapes.ApiTokenShown(minted.row).data, "api_token": minted.text}, status=201)
 

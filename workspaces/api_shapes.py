@@ -24,6 +24,22 @@ class WorkspaceShown(serializers.ModelSerializer[Workspace]):
         read_only_fields = fields
 
 
+class WorkspaceWanted(Strict):
+    slug = serializers.CharField(max_length=63, help_text="Its address: small letters, digits and hyphens.")
+    name = serializers.CharField(max_length=80)
+    time_zone = serializers.CharField(max_length=64, required=False, help_text="Default: UTC.")
+
+
+class WorkspaceMade(WorkspaceShown):
+    api_token = serializers.CharField(
+        help_text="A token for it, with the scopes and the expiry of the one that asked; in this answer and never again."
+    )
+
+    class Meta(WorkspaceShown.Meta):
+        fields = [*WorkspaceShown.Meta.fields, "api_token"]
+        read_only_fields = fields
+
+
 class WorkspaceChange(Strict):
     name = serializers.CharField(max_length=80, required=False)
     time_zone = serializers.CharField(max_length=64, required=False)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from django import forms
 
 from workspaces.actions.virtual_keys import PINNABLE
+from workspaces.domain.currencies import DOLLARS, SIGNS
 from workspaces.domain.providers import PROVIDERS
 from workspaces.models import Membership, Role, VirtualKey, Workspace
 
@@ -50,6 +51,28 @@ class WorkspaceForm(forms.Form):
 class SettingsForm(forms.Form):
     name = forms.CharField(max_length=80, label="Name")
     time_zone = ZoneField()
+
+
+class DisplayForm(forms.Form):
+    currency = forms.ChoiceField(
+        choices=[(DOLLARS, "US dollars, as in the books"), *((name, name) for name in SIGNS)],
+        label="Show amounts in",
+        help_text="On pages only, and marked with ≈. Books, budgets, exports, mails and the API stay in dollars.",
+    )
+    rate = forms.CharField(
+        required=False,
+        max_length=20,
+        label="Rate",
+        help_text="How much of it a dollar is, like 0.92. You enter it, so you know which rate it is; it does not follow the market.",
+    )
+    calls_shown_days = forms.TypedChoiceField(
+        choices=[("", "As long as they are on the books"), *((days, f"{days} days") for days in (30, 90, 180, 400))],
+        coerce=int,
+        empty_value=None,
+        required=False,
+        label="Single calls can be looked at for",
+        help_text="On pages, by the API and in exports. Sums, and the ledger line that a bill is checked against, stay.",
+    )
 
 
 class DeleteWorkspaceForm(forms.Form):

@@ -84,12 +84,29 @@ class Workspace(TenantMixin):
     """Whether calls carry a keyed hash of what was asked, by which repeated questions are found. False: none is computed."""
     schema_version = models.CharField(max_length=64, blank=True)
     """Digest of the migrations applied to the schema, so that only schemas that are behind are visited."""
+    display_currency = models.CharField(max_length=3, default="USD")
+    """In which currency pages show amounts (ISO 4217). The books, budgets, exports and the API are in dollars whatever stands here."""
+    display_rate = models.DecimalField(max_digits=18, decimal_places=9, null=True)
+    """Units of that currency a dollar, as somebody entered it; null with dollars."""
+    display_rate_at = models.DateTimeField(null=True)
+    """When it was entered."""
+    calls_shown_days = models.IntegerField(null=True)
+    """How long a single call can be looked at or exported; null: for as long as it is on the books. Sums are not concerned."""
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=models.Q(plan__in=Plan.values), name="workspace_plan_known"),
             models.CheckConstraint(condition=models.Q(state__in=WorkspaceState.values), name="workspace_state_known"),
+            models.CheckConstraint(
+                condition=models.Q(display_currency="USD", display_rate__isnull=True)
+                | (~models.Q(display_currency="USD") & models.Q(display_rate__gt=0, display_rate_at__isnull=False)),
+                name="workspace_display_has_a_rate",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(calls_shown_days__isnull=True) | models.Q(calls_shown_days__gte=1),
+                name="workspace_calls_shown_for_days",
+            ),
             models.CheckConstraint(
                 condition=models.Q(slug__regex=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"), name="workspace_slug_plain"
             ),

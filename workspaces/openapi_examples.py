@@ -16,6 +16,7 @@ _AT = "2026-11-21T09:30:00Z"
 _LATER = "2099-12-31T23:59:59Z"
 
 REQUESTS: dict[str, dict[str, Any]] = {
+    "workspaces_create": {"slug": "acme-labs", "name": "Acme Labs", "time_zone": "Europe/Berlin"},
     "workspaces_change": {"name": "Acme", "time_zone": "Europe/Berlin"},
     "workspaces_suspend": {"reason": "a leaked key"},
     "virtual_keys_create": {"name": "backend", "environment": "production", "may_override": ["agent"]},

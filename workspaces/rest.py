@@ -196,8 +196,8 @@ def next_page(request: Request, cursor: object) -> str:
     return f"{settings.PUBLIC_URL}{request.path}?{urlencode({**asked, 'cursor': str(cursor)})}"
 
 
-def listed(row: type[serializers.BaseSerializer[Any]]) -> Any:
-    """For the OpenAPI document: a page of rows."""
-    name = row.__name__.removesuffix("Shown") + "Page"
+def listed(row: type[serializers.BaseSerializer[Any]], *, whole: bool = False) -> Any:
+    """For the OpenAPI document: a page of rows; or, `whole`, all of them at once, without `limit` and `cursor`."""
+    name = row.__name__.removesuffix("Shown") + ("List" if whole else "Page")
     fields = {"results": row(many=True), "next": serializers.URLField(allow_null=True)}
     return type(name, (serializers.Serializer,), fields)

@@ -58,5 +58,6 @@ inside: list[URLPattern] = [
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/<uuid:token_id>/revoke/", tokens.token_revoke, name="token_revoke"),
     path("settings/", preferences.preferences, name="settings"),
+    path("settings/display/", preferences.workspace_display, name="workspace_display"),
     path("settings/delete/", preferences.workspace_delete, name="workspace_delete"),
 ]

@@ -80,6 +80,7 @@ def recent_calls(
     """The call log, newest first. `after`: the cursor of the last call of the page before."""
     inside(workspace)
     rows: QuerySet[Entry] = Entry.objects.filter(workspace_id=workspace.pk, leg=0, call_id__isnull=False)
+    rows = _in_sight(workspace, rows)
     if days is not None:
         first, end = moments(workspace, days)
         rows = rows.filter(at__gte=first, at__lt=end)
@@ -111,7 +112,18 @@ def attempts_of(workspace: Workspace, call_id: UUID) -> list[LoggedCall]:
     rows = Entry.objects.filter(
         workspace_id=workspace.pk, at__range=window, call_id=call_id, leg=0, **narrowed(NO_FILTERS)
     )
-    return _with_corrections(workspace, rows.order_by("attempt", "at"))
+    return _with_corrections(workspace, _in_sight(workspace, rows).order_by("attempt", "at"))
+
+
+def shown_since(workspace: Workspace) -> datetime | None:
+    """The moment before which single calls are not shown any more, where the workspace has set one."""
+    days = workspace.calls_shown_days
+    return None if days is None else datetime.now(UTC) - timedelta(days=days)
+
+
+def _in_sight(workspace: Workspace, rows: QuerySet[Entry]) -> QuerySet[Entry]:
+    since = shown_since(workspace)
+    return rows if since is None else rows.filter(at__gte=since)
 
 
 _FIELDS: Final = Entry._meta.concrete_fields
@@ -156,7 +168,7 @@ def call_of(workspace: Workspace, given: UUID) -> UUID | None:
         return None
     window = (made - timedelta(seconds=10), made + timedelta(hours=1))
     rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, leg=0, **narrowed(NO_FILTERS))
-    return rows.filter(Q(call_id=given) | Q(rid=given)).values_list("call_id", flat=True).first()
+    return _in_sight(workspace, rows).filter(Q(call_id=given) | Q(rid=given)).values_list("call_id", flat=True).first()
 
 
 def dimensions_with(workspace: Workspace, value: str, today: date) -> list[str]:

@@ -35,6 +35,7 @@ def page(workspace: Workspace, days: Days, after: Place | None, size: int = PAGE
     """The next lines in the order of the ledger; enters the workspace itself, for threads that run between other people's requests."""
     with tenancy.entered(workspace):
         first, end = queries.moments(workspace, days)
+        first = max(first, queries.shown_since(workspace) or first)
         rows = Entry.objects.filter(workspace_id=workspace.pk, at__gte=first, at__lt=end)
         if after is not None:
             at, rid, leg = after

@@ -20,7 +20,15 @@ from billing.ledger.asking import (
     month_to_date,
     today,
 )
-from billing.ledger.call_log import LoggedCall, attempts_of, call_of, dimensions_with, open_attempts, recent_calls
+from billing.ledger.call_log import (
+    LoggedCall,
+    attempts_of,
+    call_of,
+    dimensions_with,
+    open_attempts,
+    recent_calls,
+    shown_since,
+)
 from billing.ledger.movers import Mover, movers
 from billing.ledger.sums import (
     MOST_DAYS_BY_HOUR,
@@ -67,6 +75,7 @@ __all__ = [
     "ranked",
     "recent_calls",
     "series",
+    "shown_since",
     "today",
     "totals",
     "trust",

@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from billing.domain import money
+from billing.views import amounts
 
 register = template.Library()
 
@@ -21,15 +22,17 @@ register = template.Library()
 @register.filter
 def usd(nano: int | None) -> str:
     """Nano-dollars as a person reads them; a dash where there is nothing."""
-    return "–" if nano is None else money.show_usd(nano)
+    return "–" if nano is None else amounts.show(nano)
 
 
 @register.filter
 def usd_round(nano: int | None) -> str:
     """Nano-dollars without cents where there are hundreds of dollars: for the ends of an interval, which are no exact numbers."""
-    if nano is None or abs(nano) < 100 * money.NANO_PER_USD:
-        return usd(nano)
-    return f"${round(nano / money.NANO_PER_USD):,}"
+    return "–" if nano is None else amounts.shown(nano, _rounded)
+
+
+def _rounded(nano: int) -> str:
+    return money.show_usd(nano) if abs(nano) < 100 * money.NANO_PER_USD else f"${round(nano / money.NANO_PER_USD):,}"
 
 
 @register.filter

@@ -8,6 +8,7 @@ from typing import Final
 
 from billing.domain import money
 from billing.ledger.queries import Totals
+from billing.views import amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,15 @@ class Metric:
 
 
 def dollars(value: float) -> str:
-    return money.show_usd(round(value))
+    return amounts.show(round(value))
 
 
 def short_dollars(value: float) -> str:
     """On an axis: "$0", "$0.05", "$20", "$1,500"."""
+    return amounts.shown(round(value), _short)
+
+
+def _short(value: float) -> str:
     usd = value / money.NANO_PER_USD
     if usd == 0:
         return "$0"

@@ -10,11 +10,10 @@ from typing import Any, Final
 from django.http import HttpRequest
 from django.utils.http import urlencode
 
-from billing.domain import money
 from billing.ledger import queries
 from billing.ledger.queries import Days, Granularity, Row, Totals
 from billing.ledger.rollups import zone
-from billing.views import charts
+from billing.views import amounts, charts
 from billing.views.charts import Bucket, Chart, Series
 from billing.views.naming import Names
 from billing.views.question import Question, title_of
@@ -261,7 +260,7 @@ def change(now: float, before: float) -> dict[str, Any]:
     """How an amount of nano-dollars differs from an earlier one."""
     delta = round(now - before)
     return _change(
-        now, before, f"{'+' if delta > 0 else '-' if delta < 0 else ''}{money.show_usd(abs(delta))}", worse=True
+        now, before, f"{'+' if delta > 0 else '-' if delta < 0 else ''}{amounts.show(abs(delta))}", worse=True
     )
 
 

@@ -12,7 +12,6 @@ from workspaces import reference
 
 PAGES = "w/<str:slug>/"
 NONE_BECAUSE = {
-    "workspace_new": "a token belongs to a workspace; signing up and the first one are a person's",
     "invitation": "joining is the invited person's own act, signed in under the invited address",
     "profile": "a person's name is not the workspace's to change",
     "unsubscribe": "the link of a mail, for who has no token at hand; alert-preferences/ is the same for who has",
@@ -22,6 +21,7 @@ NONE_BECAUSE = {
 }
 OPERATIONS = {
     # page: the operation that does the same
+    "workspace_new": "workspaces_create",
     "key_new": "virtual_keys_create",
     "key": "virtual_keys_change",
     "key_rotate": "virtual_keys_rotate",
@@ -73,6 +73,13 @@ OPERATIONS = {
     "endpoint_secret": "webhooks_rotate_secret",
     "endpoint_delete": "webhooks_delete",
     "delivery_replay": "webhooks_replay",
+    "key_pause": "virtual_keys_pause virtual_keys_resume",
+    "anomaly_settings": "anomaly_settings_change",
+    "anomaly_feedback": "anomalies_feedback",
+    "waste_fingerprints": "waste_settings",
+    "anomaly_pause_key": "anomalies_pause_key",
+    "anomaly_throttle": "anomalies_throttle",
+    "anomaly_lift_limit": "anomalies_lift_limit",
 }
 
 
@@ -94,7 +101,7 @@ def posting() -> Iterator[tuple[str, str]]:
 def _takes_posts(path: str, pattern: URLPattern) -> bool:
     methods = getattr(pattern.callback, "methods", None)
     assert methods is not None or not path.startswith(PAGES), f"{path} is no workspace_page"
-    return "POST" in methods if methods is not None else pattern.name in NONE_BECAUSE
+    return "POST" in methods if methods is not None else pattern.name in {*NONE_BECAUSE, *OPERATIONS}
 
 
 def shape(path: str) -> str:

@@ -42,6 +42,15 @@ def running(gateway: GatewayProcess) -> subprocess.Popen[bytes]:
     return gateway.process
 
 
+def being_answered(gateway: GatewayProcess, shop: Shop) -> None:
+    """Wait until the provider has begun to generate what is held for."""
+    simulator = shop.world.simulator
+    wait_until(
+        lambda: any(simulator.line_of(rid) for rid in shop.open_holds()),
+        timeout_s=20, process=running(gateway), what="a running call",
+    )  # fmt: skip
+
+
 def error_event(answer: httpx.Response) -> dict[str, Any]:
     """The error that ends a stream which was cut."""
     events = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: ")]
@@ -67,7 +76,7 @@ def books_cover_the_invoice(shop: Shop, *bases: str) -> Any:
 @pytest.mark.parametrize("rule", ["stops_now", "stops_after_k", "full"])
 @pytest.mark.parametrize("chunks", [0, 3])
 def test_hanging_up_never_dodges_the_bill(gateway: GatewayProcess, shop: Shop, rule: str, chunks: int) -> None:
-    body = json.dumps(ask(f"drip gap_ms=30 tokens=30 bills_on_abort={rule}", stream=True)).encode()
+    body = json.dumps(ask(f"drip gap_ms=30 tokens=60 bills_on_abort={rule}", stream=True)).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {shop.key}\r\ncontent-type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
         connection.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
@@ -75,7 +84,7 @@ def test_hanging_up_never_dodges_the_bill(gateway: GatewayProcess, shop: Shop, r
         while seen.count(b"data: ") < chunks:
             seen += connection.recv(4096)
         if not chunks:
-            time.sleep(0.15)
+            being_answered(gateway, shop)
     entry = books_cover_the_invoice(shop, "measured")
     assert entry.error == "client_closed"
     assert entry.cost_nano > 0
@@ -324,17 +333,13 @@ def test_a_deploy_lets_streams_finish(world: World, shop: Shop) -> None:
 
 
 def test_a_stream_that_outlasts_the_grace_is_told_so_and_charged(world: World, shop: Shop) -> None:
-    leaving = world.gateway()
-    leaving.stop()
-    leaving.drain_s = 1
-    leaving.start()
+    leaving = world.gateway(drain_s=1)
     answers: list[httpx.Response] = []
     thread = threading.Thread(
         target=lambda: answers.append(post(leaving, shop, ask("drip gap_ms=300 tokens=60", stream=True)))
     )
     thread.start()
-    wait_until(lambda: len(shop.open_holds()) == 1, timeout_s=20, process=running(leaving), what="a running call")
-    time.sleep(0.5)
+    being_answered(leaving, shop)
     leaving.stop()
     thread.join(10)
     assert error_event(answers[0])["code"] == "gateway_restarting"

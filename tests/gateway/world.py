@@ -202,10 +202,10 @@ class World:
             "SLUICE_TOTAL_SECONDS": "20",
         }
 
-    def gateway(self, **extra: str) -> GatewayProcess:
+    def gateway(self, *, drain_s: int = 10, **extra: str) -> GatewayProcess:
         """One more gateway on the same stores."""
         number = len(self.gateways)
-        gateway = GatewayProcess({**self.environment, **extra}, self.home / f"gateway-{number}.log")
+        gateway = GatewayProcess({**self.environment, **extra}, self.home / f"gateway-{number}.log", drain_s)
         self.gateways.append(gateway)
         return gateway.start()
 

@@ -22,6 +22,7 @@ from config.stack.part import answers_http
 from config.stack.postgres import PostgresServer
 from config.stack.process import end, free_port, spawn, wait_until
 from config.stack.redis import RedisServer
+from tests.rig.prepared import prepare
 from tests.rig.simulator import Simulator
 from tests.rig.skewed import new_clock
 from tests.rig.tcp_proxy import TcpProxy
@@ -268,11 +269,11 @@ class Stack(Installation):
             "DATABASE_URL": self.environment["DATABASE_URL"].replace(f":{direct}/", f":{self.postgres_wire.port}/"),
         }
 
-    def migrate(self) -> None:
+    def migrate(self, server: PostgresServer) -> None:
         with (self.home / "migrate.log").open("wb") as log:
             subprocess.run(
                 [sys.executable, "manage.py", "migrate_schemas", "--shared", "--noinput", "-v", "0"],
-                env=self.environment, cwd=ROOT, stdout=log, stderr=log, check=True, timeout=300,
+                env={**self.environment, "DATABASE_URL": server.url()}, cwd=ROOT, stdout=log, stderr=log, check=True, timeout=300,
             )  # fmt: skip
 
     def stop(self) -> None:
@@ -333,12 +334,9 @@ def installation(home: Path, *simulator_options: str) -> Iterator[Stack]:
     )
     try:
         store.launch()
-        postgres.launch()
         simulator.start()
         store.wait()
-        postgres.wait()
-        postgres.ensure_application_database()
-        stack.migrate()
+        prepare(postgres, stack.migrate)
         yield stack
     finally:
         stack.stop()

@@ -43,9 +43,10 @@ def book(money_redis_url: str) -> Iterator[Book]:
         model: str = "gpt-4o-mini",
         customer: str = "",
         dims: dict[str, str] | None = None,
+        at_ms: int | None = None,
         **outcome: Any,
     ) -> str:
-        call, rid = str(uuid7()), str(uuid7())
+        call, rid = str(uuid7(at_ms)), str(uuid7(at_ms))
         dims = {**({"customer": customer} if customer else {}), **(dims or {})}
         context = CallContext(
             call=call,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 from django.urls import get_resolver
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from tests.cast import Cast, token_of
@@ -281,6 +283,36 @@ def test_a_token_makes_no_token_stronger_than_itself(api: Api) -> None:
     assert weak.post(ACME + "api-tokens/", {"name": "x", "scopes": ["keys"]}, format="json").status_code == 403
     assert weak.post(ACME + "api-tokens/", {"name": "x", "scopes": ["*"]}, format="json").status_code == 400
     assert weak.post(ACME + "api-tokens/", {"name": "x", "scopes": ["read"]}, format="json").status_code == 201
+
+
+def test_a_token_makes_no_token_that_outlives_it(api: Api, cast: Cast) -> None:
+    ends = timezone.now() + timedelta(hours=1)
+    minted = actions.create_api_token(
+        workspace=cast.acme, by=cast.alice.actor, membership=cast.alice.membership, name="short", scopes=["read", "workspace"], expires_at=ends,
+    )  # fmt: skip
+    short = api()
+    short.credentials(HTTP_AUTHORIZATION=f"Bearer {minted.text}")
+    wanted = {"name": "x", "scopes": ["read"]}
+    for later in ((ends + timedelta(seconds=1)).isoformat(), None):
+        answer = short.post(ACME + "api-tokens/", {**wanted, "expires_at": later}, format="json")
+        assert answer.status_code == 403, later
+    made = short.post(ACME + "api-tokens/", wanted, format="json")
+    assert datetime.fromisoformat(made.json()["expires_at"]) == ends, "left out: as long as its maker"
+    other = short.post("/api/v1/workspaces/", {"slug": "labs", "name": "Labs"}, format="json")
+    assert (other.status_code, other.json()["slug"]) == (201, "labs")
+    assert ApiToken.objects.get(workspace__slug="labs").expires_at == ends
+
+
+def test_another_workspace_takes_the_scope_and_is_its_makers_own(api: Api) -> None:
+    place, wanted = "/api/v1/workspaces/", {"slug": "labs", "name": "Labs"}
+    assert api("alice", "read").post(place, wanted, format="json").status_code == 403
+    made = api("alice", "read", "workspace").post(place, wanted, format="json").json()
+    mine = api()
+    mine.credentials(HTTP_AUTHORIZATION=f"Bearer {made['api_token']}")
+    assert [row["slug"] for row in mine.get(place).json()["results"]] == ["labs"]
+    assert mine.get(ACME).status_code == 404, "a token is of one workspace"
+    assert mine.post(place + "labs/virtual-keys/", {"name": "x"}, format="json").status_code == 403, "no more scopes"
+    assert api("bob").post(place, wanted, format="json").status_code == 409
 
 
 def test_a_token_weakens_with_its_maker_and_dies_with_their_membership(api: Api, cast: Cast) -> None:

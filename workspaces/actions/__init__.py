@@ -28,6 +28,7 @@ from workspaces.actions.people import (
 )
 from workspaces.actions.routes import change_alias, change_hop_rules, create_alias, delete_alias, hop_rules
 from workspaces.actions.tenants import (
+    change_display,
     change_workspace,
     create_workspace,
     delete_workspace,
@@ -54,6 +55,7 @@ __all__ = [
     "base_url_of",
     "change_alias",
     "change_credential",
+    "change_display",
     "change_hop_rules",
     "change_member",
     "change_virtual_key",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final
 
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
@@ -13,6 +15,7 @@ from workspaces.actions.base import changing, words
 from workspaces.actions.base import time_zone as checked_time_zone
 from workspaces.audit import Actor
 from workspaces.domain import slugs
+from workspaces.domain.currencies import DOLLARS, SIGNS, rate_from
 from workspaces.errors import Invalid, Taken, WrongState
 from workspaces.models import ApiToken, Invitation, Membership, Role, User, VirtualKey, Workspace, WorkspaceState
 from workspaces.vault import door
@@ -69,6 +72,41 @@ def change_workspace(
         audit.record(
             workspace=workspace, by=by, action="workspace.change", target=workspace.slug, before=before, after=changed
         )
+
+
+MOST_DAYS_SHOWN: Final = 3_660
+
+
+def change_display(
+    *, workspace: Workspace, by: Actor, currency: str, rate: str, calls_shown_days: int | None, now: datetime
+) -> None:
+    """How pages show amounts (an amount stays dollars in the books), and how long single calls can be looked at."""
+    known = {DOLLARS, *SIGNS}
+    if currency not in known:
+        raise Invalid(f"Choose one of: {', '.join(sorted(known))}.", field="currency")
+    if calls_shown_days is not None and not 1 <= calls_shown_days <= MOST_DAYS_SHOWN:
+        raise Invalid(f"From 1 to {MOST_DAYS_SHOWN:,} days, or as long as they are kept.", field="calls_shown_days")
+    asked: dict[str, Any] = {"display_currency": currency, "display_rate": None, "calls_shown_days": calls_shown_days}
+    if currency != DOLLARS:
+        try:
+            asked["display_rate"] = rate_from(rate)
+        except ValueError as error:
+            raise Invalid(f"{error}", field="rate") from None
+    with changing(workspace):
+        changed = {key: value for key, value in asked.items() if value != getattr(workspace, key)}
+        if not changed:
+            return
+        before = {key: getattr(workspace, key) for key in changed}
+        if "display_rate" in changed or "display_currency" in changed:
+            workspace.display_rate_at = None if currency == DOLLARS else now
+        for key, value in changed.items():
+            setattr(workspace, key, value)
+        workspace.save(update_fields=[*changed, "display_rate_at"])
+        audit.record(
+            workspace=workspace, by=by, action="workspace.change", target=workspace.slug,
+            before={key: None if value is None else str(value) for key, value in before.items()},
+            after={key: None if value is None else str(value) for key, value in changed.items()},
+        )  # fmt: skip
 
 
 def suspend_workspace(*, workspace: Workspace, by: Actor, reason: str = "") -> None:

@@ -20,7 +20,7 @@ from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from workspaces import narrowing, roles
+from workspaces import display, narrowing, roles
 from workspaces.audit import Actor
 from workspaces.errors import NotAllowed, NotThere, Refused
 from workspaces.models import Membership, Workspace
@@ -60,7 +60,7 @@ def workspace_page(
                     f"{reverse('account_reauthenticate')}?{urlencode({'next': url(request, confirmed_by)})}"
                 )
             try:
-                with narrowing.narrowed_to(request.membership):
+                with narrowing.narrowed_to(request.membership), display.shown_as(request.workspace):
                     return view(request, **kwargs)
             except NotThere as error:
                 raise Http404(str(error)) from None
@@ -142,10 +142,24 @@ def framed(request: HttpRequest, active: str) -> dict[str, Any]:
             "person": request.user.name or request.user.email,  # type: ignore[union-attr]
             "role": membership.get_role_display(),
             "inbox_url": settings.INBOX_URL,
+            "display": _display(workspace),
         },
         "may": may,
         "zone": workspace.time_zone,
         "zone_said": workspace.time_zone.replace("_", " "),
+    }
+
+
+def _display(workspace: Workspace) -> dict[str, Any] | None:
+    """What a page says of amounts that it converts."""
+    shown = display.display_of(workspace)
+    if shown is None:
+        return None
+    return {
+        "currency": shown.currency,
+        "rate": f"{shown.rate.normalize():f}",
+        "at": workspace.display_rate_at,
+        "settings_url": reverse("settings", args=[workspace.slug]),
     }
 
 

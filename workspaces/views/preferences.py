@@ -6,10 +6,11 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 
 from workspaces import actions, roles
 from workspaces.errors import Refused
-from workspaces.forms import DeleteWorkspaceForm, SettingsForm
+from workspaces.forms import DeleteWorkspaceForm, DisplayForm, SettingsForm
 from workspaces.roles import Action
 from workspaces.views.frame import actor, membership_of, page, refuse, url, workspace_of, workspace_page
 from workspaces.views.virtual_keys import gateway_url
@@ -55,10 +56,45 @@ def workspace_delete(request: HttpRequest) -> HttpResponse:
     return _page(request, SettingsForm(initial=initial), form)
 
 
-def _page(request: HttpRequest, form: SettingsForm, delete_form: DeleteWorkspaceForm) -> HttpResponse:
+@workspace_page(Action.RENAME_WORKSPACE, methods=("POST",))
+def workspace_display(request: HttpRequest) -> HttpResponse:
     workspace = workspace_of(request)
+    form = DisplayForm(request.POST)
+    if form.is_valid():
+        try:
+            actions.change_display(
+                workspace=workspace,
+                by=actor(request),
+                currency=form.cleaned_data["currency"],
+                rate=form.cleaned_data["rate"],
+                calls_shown_days=form.cleaned_data["calls_shown_days"],
+                now=timezone.now(),
+            )
+        except Refused as error:
+            refuse(form, error)
+        else:
+            messages.success(request, "Saved.")
+            return redirect(url(request, "settings"))
+    initial = {"name": workspace.name, "time_zone": workspace.time_zone}
+    return _page(request, SettingsForm(initial=initial), DeleteWorkspaceForm(workspace=workspace), form)
+
+
+def _page(
+    request: HttpRequest, form: SettingsForm, delete_form: DeleteWorkspaceForm, display_form: DisplayForm | None = None
+) -> HttpResponse:
+    workspace = workspace_of(request)
+    rate = workspace.display_rate
+    shown = {
+        "currency": workspace.display_currency,
+        "rate": "" if rate is None else f"{rate.normalize():f}",
+        "calls_shown_days": workspace.calls_shown_days or "",
+    }
+    display_form = display_form or DisplayForm(initial=shown)
     context = {
         "form": form,
+        "display_form": display_form,
+        "display_url": url(request, "workspace_display"),
+        "shown": shown,
         "delete_form": delete_form,
         "settings_url": url(request, "settings"),
         "delete_url": url(request, "workspace_delete"),
@@ -67,5 +103,5 @@ def _page(request: HttpRequest, form: SettingsForm, delete_form: DeleteWorkspace
         "api_address": f"{settings.PUBLIC_URL}/api/v1/workspaces/{workspace.slug}/",
         "plan": workspace.get_plan_display(),
     }
-    wrong = bool(form.errors or delete_form.errors)
+    wrong = bool(form.errors or delete_form.errors or display_form.errors)
     return page(request, "workspaces/settings.html", "settings", context, status=422 if wrong else 200)

@@ -119,12 +119,9 @@ while True:
 
 
 def test_postgres_dying_under_the_writer_costs_only_time(
-    events: Any, postgres_server: Any, sluice_environment: dict[str, str]
+    events: Any, migrated_postgres: Any, sluice_environment: dict[str, str]
 ) -> None:
-    environment = {**sluice_environment, "DATABASE_URL": postgres_server.url()}
-    subprocess.run(
-        [sys.executable, "manage.py", "migrate_schemas", "--shared", "-v", "0"], env=environment, check=True, cwd=ROOT
-    )
+    environment = {**sluice_environment, "DATABASE_URL": migrated_postgres.url()}
     process = subprocess.Popen(
         [sys.executable, "-c", LOOP], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -133,14 +130,14 @@ def test_postgres_dying_under_the_writer_costs_only_time(
         process.stdout.readline()
         cost = tell(events, 150)
         time.sleep(0.3)
-        postgres_server.kill()
+        migrated_postgres.kill()
         cost += tell(events, 150)
         time.sleep(1)
-        postgres_server.start()
+        migrated_postgres.start()
         deadline = time.monotonic() + 40
-        while booked(postgres_server) != (300, cost):
+        while booked(migrated_postgres) != (300, cost):
             assert process.poll() is None
-            assert time.monotonic() < deadline, booked(postgres_server)
+            assert time.monotonic() < deadline, booked(migrated_postgres)
             time.sleep(0.2)
     finally:
         process.kill()
