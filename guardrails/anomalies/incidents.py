@@ -44,9 +44,8 @@ def begin(workspace: Workspace, cause: Cause, *, clock: ZoneInfo | None, now: da
     True when it is a new incident, which is then told and answered.
     """
     wishes = reading.wishes_of(workspace)
-    one = cause.deviation
-    response = Response(wishes.responses.get(one.kind, Response.NOTIFY))
     made = _of_minutes(workspace, cause, now) if clock is None else _of_hours(workspace, cause, clock, now)
+    response = Response(wishes.responses.get(made.kind, Response.NOTIFY))
     same = _same(workspace, made)
     if same is not None:
         return _news(same, made, now)
@@ -89,6 +88,12 @@ def _began(workspace: Workspace, seen: Series, window: datetime, kind: str) -> d
 
 def _of_hours(workspace: Workspace, cause: Cause, clock: ZoneInfo, now: datetime) -> Incident:
     made = _made(workspace, cause, cause.deviation.series)
+    if (
+        made.kind == Kind.VOLUME and made.dimension == "session"
+    ):  # one conversation cannot be that busy: it is a loop, found late
+        minutes = 60 * (cause.deviation.end - cause.deviation.start)
+        usual_calls = float(cause.deviation.facts.get("usual_calls", 0))
+        made.kind, made.observed, made.usual = Kind.LOOP.value, made.calls / minutes, usual_calls / minutes
     end = reading.moment_of(cause.deviation.end, clock)
     made.started_at = reading.moment_of(cause.deviation.start, clock)
     made.last_seen_at = min(end, now)

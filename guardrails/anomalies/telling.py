@@ -41,7 +41,10 @@ def tell(workspace: Workspace, incident: Incident, now: datetime) -> Notice | No
 
 
 def severity(incident: Incident) -> str:
-    if incident.kind in (Kind.LOOP, Kind.ERROR_STORM) or incident.response in (Response.THROTTLE, Response.PAUSE_KEY):
+    if (incident.kind in (Kind.LOOP, Kind.ERROR_STORM) and incident.ended_at is None) or incident.response in (
+        Response.THROTTLE,
+        Response.PAUSE_KEY,
+    ):
         return Severity.CRITICAL
     return Severity.WARNING
 
@@ -66,7 +69,7 @@ def title(workspace: Workspace, incident: Incident) -> str:
 def measure(incident: Incident) -> str:
     """What it does and what is usual, in its own measure."""
     if incident.kind == Kind.LOOP:
-        return f"{incident.observed:,.0f} calls a minute{_usually(f'{incident.usual:,.1f}' if incident.usual >= 0.05 else '')}"
+        return f"{_rate(incident.observed)} calls a minute{_usually(f'{incident.usual:,.1f}' if incident.usual >= 0.05 else '')}"
     if incident.kind == Kind.ERROR_STORM:
         return f"{incident.observed:.0%} of attempts fail, usually {incident.usual:.0%}"
     if incident.kind in (Kind.COST_PER_CALL, Kind.MODEL_MIX):
@@ -76,14 +79,20 @@ def measure(incident: Incident) -> str:
     return f"{show_usd(round(incident.observed))} an hour{_usually(show_usd(round(incident.usual)) if incident.usual >= 1 else '')}"
 
 
+def _rate(per_minute: float) -> str:
+    return f"{per_minute:,.0f}" if per_minute >= 10 else f"{per_minute:.1f}"
+
+
 def _usually(amount: str) -> str:
-    return f", usually {amount}" if amount else ", where hardly any were usual"
+    return f", usually {amount}" if amount else ", where next to nothing was usual"
 
 
 def sentences(workspace: Workspace, incident: Incident) -> list[str]:
     """What happened, how sure it is, and what was done."""
     facts = incident.facts
-    said = [f"{_what(workspace, incident)} That is {show_usd(incident.cost_nano)} above habit so far."]
+    said = [
+        f"{_what(workspace, incident)} That is {show_usd(incident.cost_nano)} above habit{'' if incident.ended_at else ' so far'}."
+    ]
     if incident.kind == Kind.ERROR_STORM:
         said = [_what(workspace, incident)]
     if "model" in facts and incident.kind == Kind.MODEL_MIX:
@@ -132,7 +141,7 @@ def _facts(workspace: Workspace, incident: Incident) -> dict[str, Any]:
         "links": where,
         "letter": {
             "figure": show_usd(incident.cost_nano) if incident.kind != Kind.ERROR_STORM else f"{incident.observed:.0%}",
-            "beside": "above habit so far" if incident.kind != Kind.ERROR_STORM else "of attempts fail",
+            "beside": f"above habit{'' if incident.ended_at else ' so far'}" if incident.kind != Kind.ERROR_STORM else "of attempts fail",
             "lead": sentences(workspace, incident),
             "points": ["Was it meant to be? Say so on its page, and the next one like it is held against it."],
             "blocks": [{"title": "Its calls have in common", "lines": beside}] if beside else [],

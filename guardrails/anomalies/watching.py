@@ -20,7 +20,7 @@ from guardrails.anomalies.models import Incident
 from guardrails.domain.anomalies import minutes
 from guardrails.domain.anomalies.baseline import slot_of
 from guardrails.domain.anomalies.causes import Cause, Line, Told, causes, shares_of
-from guardrails.domain.anomalies.kinds import Deviation, Kind, Series
+from guardrails.domain.anomalies.kinds import Deviation, Kind, Response, Series
 from guardrails.domain.anomalies.minutes import LEAST_ATTEMPTS, LEAST_ERRORS, Habit, Pace
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
@@ -85,7 +85,9 @@ class _Minutes:
 
     def __init__(self, workspace: Workspace, windows: dict[str, datetime], now: datetime) -> None:
         self.workspace, self.windows, self.now = workspace, windows, now
-        self.rules = reading.rules_of(reading.wishes_of(workspace))
+        wishes = reading.wishes_of(workspace)
+        self.rules = reading.rules_of(wishes)
+        self.off = {kind for kind, response in wishes.responses.items() if response == Response.OFF}
         self.slot = slot_of(reading.hour_of(now, zone(workspace.time_zone)))
         self._lines: list[Line] | None = None
         self._expected: reading.Expected | None = None
@@ -100,9 +102,9 @@ class _Minutes:
         rows = sorted(rows, key=lambda row: -row[2])[:MOST_PACES]
         for dimension, value, attempts, errors, cost, all_attempts, all_errors, all_cost in rows:
             series = Series(dimension, value)
-            if attempts >= LEAST_ATTEMPTS and dimension:
+            if attempts >= LEAST_ATTEMPTS and dimension and Kind.LOOP not in self.off:
                 found += self._loop(self._pace(series, "loops", attempts, errors, cost))
-            if all_errors >= LEAST_ERRORS:
+            if all_errors >= LEAST_ERRORS and Kind.ERROR_STORM not in self.off:
                 found += self._storm(self._pace(series, "errors", all_attempts, all_errors, all_cost))
         if not found:
             return []

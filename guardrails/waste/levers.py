@@ -11,7 +11,7 @@ from guardrails.domain.rates import Metric
 from guardrails.domain.waste.sorter import LOOP_CALLS
 from guardrails.domain.waste.values import Category
 from guardrails.models import RateLimit
-from guardrails.waste.models import Finding
+from guardrails.waste.models import Finding, State
 from workspaces import actions
 from workspaces.audit import Actor
 from workspaces.errors import Invalid, NotThere, WrongState
@@ -125,6 +125,7 @@ def _unlimit_sessions(asked: Pull, done: dict[str, Any]) -> None:
     if row is None or row.limit != done["limit"]:
         return
     if done.get("made"):
+        _must_be_the_last(asked, "limit_id")
         delete_rate_limit(workspace=asked.workspace, by=asked.by, limit_id=row.pk)
     elif done["before"] != done["limit"]:
         update_rate_limit(workspace=asked.workspace, by=asked.by, limit_id=row.pk, limit=done["before"])
@@ -152,6 +153,16 @@ def _put_back(asked: Pull, done: dict[str, Any]) -> None:
     if row is None or row.targets != done["targets"]:
         return
     if done.get("made"):
+        _must_be_the_last(asked, "alias_id")
         actions.delete_alias(workspace=asked.workspace, by=asked.by, alias_id=row.pk)
     else:
         actions.change_alias(workspace=asked.workspace, by=asked.by, alias_id=row.pk, targets=done["before"])
+
+
+def _must_be_the_last(asked: Pull, name: str) -> None:
+    """What one finding's lever made may be what another one's rests on."""
+    resting = Finding.objects.filter(
+        workspace_id=asked.workspace.pk, state=State.PULLED, **{f"done__{name}": asked.row.done[name]}
+    )
+    if resting.exclude(pk=asked.row.pk).exists():
+        raise WrongState("Another finding was acted on by the same lever.", hint="Undo that one first.")

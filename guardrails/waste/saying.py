@@ -135,7 +135,7 @@ def offer(row: Finding, lever: Lever) -> Offer:
             "A rate limit on every session of this workspace; further calls get a 429.",
         )
     if lever is Lever.CHEAPER_MODEL:
-        proposed = plain(facts.get("proposed", ""))
+        proposed = plain(row.done.get("model") or facts.get("proposed", ""))
         return Offer(
             lever, f"Answer {plain(about.model)} with {proposed}",
             f"An alias named {plain(about.model)}: from the next call on every call of this workspace that asks for that model goes to the "

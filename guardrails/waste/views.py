@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.http import urlencode
 
+from billing.ledger import queries as books
 from guardrails.domain.waste.values import Category
 from guardrails.waste import actions, levers, queries, saying
 from guardrails.waste.levers import Lever
-from guardrails.waste.looking import place_of
+from guardrails.waste.looking import WINDOW_DAYS, place_of
 from guardrails.waste.models import Finding, State
 from workspaces.errors import NotAllowed, NotThere, Refused
 from workspaces.roles import Action, may
@@ -100,6 +103,7 @@ def _finding_page(request: HttpRequest, row: Finding, problem: str = "", status:
         "days": {"first": row.first_day, "last": row.last_day},
         "samples": [{"id": one, "url": url(request, "call", one)} for one in row.samples] if sees_calls else [],
         "calls_url": _calls_url(request, row) if sees_calls else "",
+        "also": _also_moved(request, row) if any(one.lever is Lever.CHEAPER_MODEL for one in offered) else None,
         "offers": [_offer(one, row, role) for one in offered] if may(role, Action.MANAGE_WASTE) else [],
         "is_open": row.state == State.OPEN,
         "is_dismissed": row.state == State.DISMISSED,
@@ -126,11 +130,21 @@ def _offer(one: saying.Offer, row: Finding, role: str) -> dict[str, Any]:
     models = row.facts.get("options", {}) if one.lever is Lever.CHEAPER_MODEL else {}
     return {
         "lever": one.lever.value,
-        "label": one.label,
+        "label": "Answer with the chosen model" if len(models) > 1 else one.label,
         "says": one.says,
         "is_allowed": may(role, levers.RIGHTS[one.lever]),
         "models": [{"name": model, "cost_nano": cost} for model, cost in models.items()],
     }
+
+
+def _also_moved(request: HttpRequest, row: Finding) -> dict[str, Any] | None:
+    """The other calls of the last thirty days that asked for the model: an alias does not know features."""
+    workspace = workspace_of(request)
+    today = books.today(workspace, timezone.now())
+    days = books.Days(today - timedelta(days=WINDOW_DAYS - 1), today)
+    whole = {name: value for name, value in place_of(row).items() if name != "feature"}
+    others = books.totals(workspace, days, whole) - books.totals(workspace, days, place_of(row))
+    return {"calls": others.calls, "cost_nano": others.cost_nano} if others.calls > 0 else None
 
 
 def _calls_url(request: HttpRequest, row: Finding) -> str:

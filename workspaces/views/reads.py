@@ -78,6 +78,7 @@ def aliases() -> list[dict[str, Any]]:
     names = {str(row.id): row.name for row in ProviderCredential.objects.only("id", "name")}
     return [
         {
+            "id": row.id,
             "name": row.name,
             "targets": [
                 f"{target.name} with {names.get(target.credential, GONE)}" if target.credential else target.name

@@ -35,7 +35,18 @@ _DERIVED = ("simulator", "bedrock", "vertex")
 @workspace_page(Action.SEE_CREDENTIALS)
 def vault(request: HttpRequest) -> HttpResponse:
     rows = [_shown(request, credential) for credential in reads.credentials()]
-    context = {"credentials": rows, "aliases": reads.aliases(), "new_url": url(request, "credential_new")}
+    aliases = [
+        alias
+        | {"edit_url": url(request, "alias_edit", alias["id"]), "delete_url": url(request, "alias_delete", alias["id"])}
+        for alias in reads.aliases()
+    ]
+    context = {
+        "credentials": rows,
+        "aliases": aliases,
+        "new_url": url(request, "credential_new"),
+        "alias_new_url": url(request, "alias_new"),
+        "fallbacks_url": url(request, "fallbacks"),
+    }
     return page(request, "workspaces/vault.html", "vault", context)
 
 

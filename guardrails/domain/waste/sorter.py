@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from typing import Any, Final
@@ -326,11 +326,3 @@ def _at(groups: dict[Subject, Any], place: Subject, make: Callable[[], Any]) -> 
 def _count(counter: Counter[str], name: str) -> None:
     """Names come from clients: so many are told apart, the rest is one."""
     counter[name if name in counter or len(counter) < MOST_NAMED * 10 else REST] += 1
-
-
-def by_category(found: Collection[Found]) -> Mapping[Category, int]:
-    """Waste in nano-dollars."""
-    sums: Counter[Category] = Counter()
-    for one in found:
-        sums[one.category] += one.waste_nano
-    return sums

@@ -88,6 +88,15 @@ def test_a_storm_of_errors_is_told_with_the_model_that_fails(acme_calls: Acme) -
     }
 
 
+def test_what_is_off_is_neither_told_nor_listed(acme_calls: Acme) -> None:
+    acme_calls.inside(
+        actions.set_wishes, workspace=acme_calls.workspace, by=acme_calls.owner, responses={"loop": "off"}
+    )
+    acme_calls.fires(60, dims=LOOPING)
+    assert acme_calls.watch() == 0
+    assert acme_calls.incidents() == []
+
+
 def test_it_ends_when_its_sign_is_gone(acme_calls: Acme, loop: Incident) -> None:
     watching.watch(datetime.now(UTC) + timedelta(minutes=9))
     (over,) = acme_calls.incidents()
@@ -211,7 +220,7 @@ def test_the_demos_night_of_the_runaway_agent_is_found_by_the_hour(transactional
     for one in found:
         print(one.kind, one.dimension, one.value, one.started_at, one.ended_at, one.cost_nano / 1e9)
     assert (found[0].dimension, found[0].value) in {("session", story.RUNAWAY_SESSION), ("agent", "market-scout")}
-    assert found[0].kind == Kind.VOLUME
+    assert found[0].kind == Kind.LOOP
     about_it = [
         one
         for one in found
