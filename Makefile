@@ -66,7 +66,7 @@ bench: env-dev ## calls a second and added latency of the gateway on one core, b
 	@$(PY) -m tests.bench $(ARGS)
 
 chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the books
-	@$(PY) -m pytest -m long
+	@SLUICE_TEST_ALL=1 $(PY) -m pytest -m "long or tries"
 	@$(PY) -m tests.chaos --seed $(SEED) $(ARGS)
 
 e2e: env-dev ## only the browser tests

@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import base64
 import contextlib
+import gc
 import os
 import secrets
 import shutil
@@ -177,6 +178,12 @@ FIRST = (
     ("tests/stack/test_up.py", "tests/billing/ledger/test_kill.py", "tests/guardrails/test_cluster.py"),
     ("tests/chaos/", "tests/gateway/test_faults.py"),
 )
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: the collector need not walk through it between tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

@@ -59,7 +59,9 @@ class _Look:
 
 @workspace_page(Action.SEE_SPEND, narrows=True)
 def overview(request: HttpRequest) -> HttpResponse:
-    request.session["last_workspace"] = workspace_of(request).slug
+    slug = workspace_of(request).slug
+    if request.session.get("last_workspace") != slug:  # a session that is written to is stored again
+        request.session["last_workspace"] = slug
     look = _look(request)
     context = _context(request, look)
     if look.mark.has_calls:

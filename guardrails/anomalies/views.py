@@ -9,6 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -262,12 +263,17 @@ def anomaly_settings(request: HttpRequest) -> HttpResponse:
 
 
 # --- Beside the overview ----------------------------------------------------------------------------------------------
+MOST_ON_OVERVIEW = 100
+
+
 def on_overview(request: HttpRequest) -> Mapping[str, Any] | None:
     """What goes on now, or did in the last day; nothing to say otherwise."""
     workspace = workspace_of(request)
     rows = queries.incidents(workspace).exclude(feedback=Feedback.EXPECTED)
-    going_on = list(rows.filter(ended_at=None).order_by("-id")[:20])
-    lately = rows.filter(ended_at__gte=datetime.now(UTC) - timedelta(days=1)).count()
+    since = datetime.now(UTC) - timedelta(days=1)
+    found = list(rows.filter(Q(ended_at=None) | Q(ended_at__gte=since)).order_by("-id")[:MOST_ON_OVERVIEW])
+    going_on = [one for one in found if one.ended_at is None]
+    lately = len(found) - len(going_on)
     if not going_on and not lately:
         return None
     newest = going_on[0] if going_on else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import CharField, Count, F, QuerySet, Sum, Value
 
 from guardrails.domain.waste.values import Category
 from guardrails.waste.models import Finding, Look, Saving, State
@@ -43,20 +43,26 @@ class Summary:
     """All that levers have saved so far, what they cost more subtracted."""
 
 
+_SAVED = "saved"
+"""No category: the row of what levers saved."""
+
+
 def summary(workspace: Workspace) -> Summary:
     rows = Finding.objects.filter(workspace_id=workspace.pk, state=State.OPEN).order_by()
-    sums = {
-        category: (waste, count)
-        for category, waste, count in rows.values("category")
-        .annotate(waste=Sum("waste_nano"), count=Count("id"))
-        .values_list("category", "waste", "count")
-    }
+    open_sums = rows.values("category").annotate(waste=Sum("waste_nano"), count=Count("id"))
+    saved = Saving.objects.filter(workspace_id=workspace.pk).order_by().values(kind=Value(_SAVED, CharField()))
+    saved = saved.annotate(waste=Sum(F("would_have_nano") - F("cost_nano")), count=Count("id"))
+    both = open_sums.values_list("category", "waste", "count").union(
+        saved.values_list("kind", "waste", "count"), all=True
+    )  # one question: the overview asks it, too
+    sums = {category: (int(waste or 0), count) for category, waste, count in both}
+    saved_nano, _ = sums.pop(_SAVED, (0, 0))
     by_category = {one.value: sums[one][0] for one in Category if one in sums}
     return Summary(
         waste_nano=sum(by_category.values()),
         findings=sum(count for _, count in sums.values()),
         by_category=by_category,
-        saved_nano=saved_nano(workspace),
+        saved_nano=saved_nano,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import resource
@@ -23,9 +24,9 @@ from pathlib import Path
 
 from tests.bench import load, report
 from tests.bench.report import Row
-from tests.bench.stack import OTHERS_CORE, Stack, running
+from tests.bench.stack import OTHERS_CORE, Stack, booking, running, waits
 
-PARTS = ("tiny", "connections", "prompts", "lone", "stream", "memory")
+PARTS = ("tiny", "connections", "prompts", "lone", "stream", "memory", "ledger")
 NAMES = {"bare": "Sluice, no budget", "one": "Sluice, 1 budget", "seven": "Sluice, 7 budgets + 3 rate limits"}
 NGINX = "nginx proxy_pass"
 
@@ -89,6 +90,8 @@ def _part(part: str, stack: Stack, options: argparse.Namespace) -> list[Row]:
         return _lone(stack, options.lone)
     if part == "stream":
         return _streams(stack, rounds, seconds)
+    if part == "ledger":
+        return [_booked(stack, rate, max(10.0, seconds * rounds)) for rate in (100, 300, 600)]
     return _memory(stack, options.open_streams)
 
 
@@ -181,6 +184,24 @@ def _streams(stack: Stack, rounds: int, seconds: float) -> list[Row]:
         facts = f"{statistics.median(costs[name]):.1f} µs CPU a chunk; adds {added:.2f} ms to the first byte"
         rows.append(Row("streaming, 200 chunks, 16 streams", name, facts, f"{report.spread(speeds[name])} chunks/s"))
     return rows
+
+
+def _booked(stack: Stack, per_second: int, seconds: float) -> Row:
+    """Calls at an even rate with the ledger's writer at work: how long the oldest event waits, looked at twenty times a second."""
+    with booking(stack) as writer:
+        before = stack.cpu_s(writer)
+        looking = waits(stack, seconds)
+        calls, taken = asyncio.run(load.paced(f"{stack.gateway_url}/v1", stack.keys["seven"], seconds, per_second))
+        out, _ = looking.communicate(timeout=120)
+        cost = (stack.cpu_s(writer) - before) / calls * 1e6
+    lags, taken = sorted(json.loads(out)), sorted(taken)
+    print(f"ledger, {per_second} calls/s: oldest event p99 {lags[len(lags) * 99 // 100]:.2f} s", flush=True)
+    return Row(
+        "ledger lag",
+        f"{per_second} calls/s with 7 budgets + 3 rate limits",
+        f"calls p50 {taken[len(taken) // 2] * 1e3:.1f} ms; the writer's Python {cost:.0f} µs CPU a call",
+        f"p50 {lags[len(lags) // 2]:.2f} s, p99 {lags[len(lags) * 99 // 100]:.2f} s, worst {lags[-1]:.2f} s",
+    )
 
 
 def _memory(stack: Stack, count: int) -> list[Row]:

@@ -98,6 +98,33 @@ async def flood(base: str, key: str, seconds: float, connections: int, body: byt
     return good / seconds
 
 
+async def paced(
+    base: str, key: str, seconds: float, per_second: float, connections: int = 32
+) -> tuple[int, list[float]]:
+    """Calls at an even rate: how many, and the seconds each took from when it was due."""
+    clients: asyncio.Queue[Client] = asyncio.Queue()
+    for _ in range(connections):
+        clients.put_nowait(await Client(base, key).open())
+    taken: list[float] = []
+
+    async def one(due: float) -> None:
+        client = await clients.get()
+        if await client.call() != 200:
+            raise SystemExit("a paced call was not answered well")
+        taken.append(time.perf_counter() - due)
+        clients.put_nowait(client)
+
+    started, calls = time.perf_counter(), []
+    for number in range(int(seconds * per_second)):
+        due = started + number / per_second
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        calls.append(asyncio.ensure_future(one(due)))
+    await asyncio.gather(*calls)
+    while not clients.empty():
+        clients.get_nowait().close()
+    return len(taken), taken
+
+
 async def alone(ways: dict[str, tuple[str, str]], calls: int) -> dict[str, list[float]]:
     """Seconds of each call, one after the other, by every way (base URL and key) in turns."""
     clients = {name: await Client(*way).open() for name, way in ways.items()}

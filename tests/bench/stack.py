@@ -46,6 +46,7 @@ class Stack:
     gateway_pid: int
     nginx_pids: list[int]
     redis_pid: int
+    environment: dict[str, str]
 
     def cpu_s(self, *pids: int) -> float:
         """Processor time so far: unlike calls a second, it hardly depends on who else is using the machine."""
@@ -92,7 +93,31 @@ def running(home: Path) -> Iterator[Stack]:
         nginx, nginx_pids = parts.enter_context(_nginx(home, upstream, streaming)) if has_nginx else ("", [])
         with store.client() as client:
             redis_pid = int(client.info("server")["process_id"])
-        yield Stack(url, upstream, streaming, nginx, keys, pid, nginx_pids, redis_pid)
+        yield Stack(url, upstream, streaming, nginx, keys, pid, nginx_pids, redis_pid, environment)
+
+
+@contextlib.contextmanager
+def booking(stack: Stack) -> Iterator[int]:
+    """A ledger writer at work on the others' core, with nothing left to book; its process id."""
+    process = _books(stack, "write")
+    try:
+        yield process.pid
+    finally:
+        end(process, steps=[(signal.SIGTERM, 5)])
+
+
+def waits(stack: Stack, seconds: float) -> subprocess.Popen[bytes]:
+    """Begins to look at how long events wait for the ledger; prints JSON when the time is over."""
+    return _books(stack, "watch", str(seconds))
+
+
+def _books(stack: Stack, *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.bench.books", *words]
+    process = subprocess.Popen(command, env=stack.environment, cwd=ROOT, stdout=subprocess.PIPE)
+    _pin(OTHERS_CORE, process)
+    if process.stdout is None or process.stdout.readline() != b"ready\n":
+        raise RuntimeError("the ledger's writer did not start")
+    return process
 
 
 def _provision(environment: dict[str, str], *upstreams: str) -> dict[str, str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos import edge
+from tests.rig.effort import ALL
 from tests.rig.processes import Installation
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.tries, pytest.mark.timeout(240)]
 
 
 async def test_exactly_as_many_calls_pass_as_fit_under_the_tightest_of_seven_caps(site: Installation) -> None:
     site.start_gateways(2)
-    for seed in (1, 2):  # `make chaos` runs twenty
+    for seed in (1, 2) if ALL else (1,):  # `make chaos` runs both here, and twenty of its own
         burst = await edge.run(site, seed=seed, calls=1000)
         assert burst.admitted == burst.expected, burst
         assert burst.statuses["402 budget_exceeded"] == 1000 - burst.expected, burst

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
@@ -25,6 +26,7 @@ from guardrails.domain.periods import FOREVER_MS
 from guardrails.limiter import control, scripts, store
 from guardrails.limiter.wire import NO_LIMIT, AdmitRequest, CounterAsk, FinishRequest, RateAsk, RenewRequest, encode
 from tests.guardrails.reference import Event, Reference, replayed
+from tests.rig.effort import examples
 from workspaces.ids import uuid7
 
 W = 42
@@ -291,10 +293,14 @@ class Scripts(RuleBasedStateMachine):
         self.store.close()
 
 
+@pytest.mark.tries
 def test_the_scripts_do_what_the_reference_does(money_redis_url: str) -> None:
     _server["url"] = money_redis_url
     machine = Scripts.TestCase
     machine.settings = settings(
-        max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples(50, one_in=2),
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     machine().runTest()

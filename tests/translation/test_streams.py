@@ -121,11 +121,12 @@ def test_every_cut_of_the_bytes_gives_the_same_stream(name: str, end: str) -> No
     dialect, events, named = STREAMS[name]
     stream = wire(events(), named=named, end=end)
     expected, whole = run(dialect, [stream])
-    created = chunks(expected)[0]["created"]
+    wanted = chunks(expected)
+    created = wanted[0]["created"]
     for cut in range(1, len(stream)):
         shown, meter = run(dialect, [stream[:cut], stream[cut:]])
         made = chunks(shown)
-        assert [{**chunk, "created": created} for chunk in made] == chunks(expected)
+        assert [{**chunk, "created": created} for chunk in made] == wanted
         assert (meter.reading.raw_usage, meter.reading.ended) == (whole.reading.raw_usage, True)
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from billing.domain.quote import quote
 from billing.domain.tokens import FACTORS, bound, bound_json, count_tokens, other_bytes
 from billing.domain.usage import extract
 from billing.prices import default_book
+from tests.rig.effort import examples
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 COUNT = st.integers(0, 2_000_000)
@@ -138,7 +140,8 @@ def test_gemini_buckets_add_up_to_the_providers_total(
     assert usage.total_tokens == prompt + output + thoughts + tool
 
 
-@settings(max_examples=400)
+@pytest.mark.tries
+@settings(max_examples=examples(400))
 @given(
     payload=st.recursive(
         JSON, lambda inner: st.dictionaries(KEYS, inner, max_size=6) | st.lists(inner, max_size=3), max_leaves=20
@@ -226,7 +229,8 @@ def test_a_quote_is_never_below_the_price_of_what_the_call_may_use(
     assert priced.cost_nano <= held.amount_nano
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.tries
+@settings(max_examples=examples(300), deadline=None)
 @given(st.text(max_size=300))
 def test_no_text_has_more_tokens_than_its_bound(text: str) -> None:
     for family in ("o200k", "cl100k"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.domain.modalities import only_texts, survey
+from tests.rig.effort import examples
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 NAMES = st.sampled_from(
@@ -56,7 +58,8 @@ FIELDS = st.dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@pytest.mark.tries
+@settings(max_examples=examples(500), deadline=None)
 @given(fields=FIELDS, messages=MESSAGES | SCALARS)
 def test_a_plain_chat_is_surveyed_as_the_walk_surveys_it(fields: dict[str, Any], messages: Any) -> None:
     body = {**fields, "messages": messages}

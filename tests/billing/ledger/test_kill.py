@@ -83,7 +83,7 @@ def test_dying_at_a_named_point_loses_and_doubles_nothing(
     point: str, events: Any, books: Any, sluice_environment: Any
 ) -> None:
     cost = tell(events, 60)
-    for _ in range(3):
+    for _ in range(2):
         process = start_writer(sluice_environment, SLUICE_CRASH_AT=point)
         assert process.wait(30) == 137
         process.stdout.close()

@@ -16,6 +16,7 @@ from billing.domain.keys import partition_of, stream_key
 from billing.ledger import rollups, writer
 from billing.models import BudgetLine, BudgetTotal, Crossing, DeadLetter, Entry, OpenAttempt, StreamOffset
 from tests.cast import Cast
+from tests.rig.effort import examples
 from workspaces import actions, tenancy
 from workspaces.ids import uuid7
 
@@ -148,7 +149,10 @@ KINDS = st.sampled_from(["settle", "void", "expire", "expire+adjust", "open"])
 @given(
     kinds=st.lists(KINDS, min_size=1, max_size=25), chance=st.randoms(use_true_random=False), batch=st.integers(1, 30)
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.tries
+@settings(
+    max_examples=examples(20, one_in=2), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_order_and_repetition_of_events_ends_in_the_same_books(
     events: Any, books: Any, kinds: list[str], chance: random.Random, batch: int
 ) -> None:
