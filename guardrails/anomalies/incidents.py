@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _LOCK_CLASS: Final = 7_357_011
 STALE: Final = timedelta(hours=24)
 """What ended longer ago when it is found (a first look, an outage) is listed, and nobody is told."""
+LEAST_RUNNING_S: Final = 15
+"""Of a minute, before its pace is told."""
 AGAIN: Final = timedelta(minutes=30)
 """A loop of the same driver within this time of its end is the same one."""
 
@@ -66,7 +68,22 @@ def _of_minutes(workspace: Workspace, cause: Cause, now: datetime) -> Incident:
     start = _began(workspace, seen, datetime.fromtimestamp(cause.deviation.start, UTC), cause.deviation.kind)
     made = _made(workspace, cause, seen)
     made.started_at, made.counted_to, made.last_seen_at, made.by_minute = start, start, now, True
+    if made.kind == Kind.LOOP:
+        made.observed = max(made.observed, _pace(workspace, seen, start, now))
     return made
+
+
+def _pace(workspace: Workspace, seen: Series, start: datetime, now: datetime) -> float:
+    """Attempts a minute at the busiest: of a whole minute, or of the running one once it says something."""
+    this_minute = now.replace(second=0, microsecond=0)
+    running_s = (now - this_minute).total_seconds()
+    return max(
+        (
+            row.attempts * 60 / running_s if row.at == this_minute and running_s >= LEAST_RUNNING_S else float(row.attempts)
+            for row in reading.minutes_of(workspace, seen, start)
+        ),
+        default=0.0,
+    )  # fmt: skip
 
 
 def _began(workspace: Workspace, seen: Series, window: datetime, kind: str) -> datetime:
