@@ -34,7 +34,7 @@ from gateway.provider_errors import ProviderRefused
 from gateway.realtime.bounds import MAX_EVENT_BYTES
 from gateway.realtime.closing import as_answer
 from gateway.realtime.conversation import Conversation
-from gateway.realtime.holds import Party
+from gateway.realtime.holds import Party, booked
 from gateway.realtime.session import Session
 from gateway.routing import Route
 from gateway.runtime import Runtime
@@ -89,6 +89,10 @@ async def _open(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     socket: Socket | None = None
     try:
         socket = await _connected(party, routes, request)
+        if party.route.credential.id != first.admitted.context.credential:  # the ledger names the one that answers
+            first.attempt.void("provider_unreachable")
+            await booked(first.attempt)
+            first = await party.admit(first.ahead)
         await send(
             {
                 "type": "websocket.accept",

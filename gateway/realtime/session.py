@@ -15,6 +15,8 @@ from typing import Any
 
 import orjson
 
+from billing.domain import realtime
+from billing.domain.modalities import image_rule
 from gateway import jsonbody
 from gateway.edge import Receive, Send
 from gateway.errors import BadRequest, GatewayError, ModelNotPriced, ProviderBadResponse
@@ -55,10 +57,9 @@ class Session:
         self._idle_s = idle_s
         self._total_s = total_s
         rates = party.route.rates
-        meta = None if rates is None else rates.meta
-        self._talk = Conversation(
-            meta.context_window * 11 // 10 if meta else 0, (meta.image_tokens_cap if meta else 0) or 3_000
-        )
+        cap = rates.meta.image_tokens_cap if rates is not None else 0
+        picture = image_rule(party.route.provider.name, party.route.model, cap)
+        self._talk = Conversation(realtime.window_of(rates), picture.cap)
         self._holds = Holds(party, first)
         self._claims: dict[str, bool] = {}
         """`response.create`s that the provider has not answered: event id -> out of band."""
@@ -66,6 +67,8 @@ class Session:
         """`session.update`s that may still be declined: event ids."""
         self._in_band: set[str] = set()
         self._transcripts: list[dict[str, Any]] = []
+        self._unstated = False
+        """A transcript came without saying what it cost."""
         self._lock = asyncio.Lock()
         self._begun = asyncio.Event()
         self._stirred_at = 0.0
@@ -324,6 +327,9 @@ class Session:
         self._in_band.discard(name)
         held = self._holds.running.get(name)
         error = _error_of(response) if status == "failed" else "cancelled" if status == "cancelled" else ""
+        if held is not None and self._unstated:
+            held.attempt.flags.append("transcription_unstated")
+            self._unstated = False
         reading = None
         if isinstance(usage, dict) and (usage.get("output_tokens") or usage.get("input_tokens")):
             reading = self._reading([{"type": "response.done", "response": {"usage": usage}}, *self._transcripts], name)
@@ -344,7 +350,9 @@ class Session:
 
     def _note_transcript(self, event: dict[str, Any]) -> None:
         usage = event.get("usage")
-        if isinstance(usage, dict) and len(self._transcripts) < 1_000:
+        if not isinstance(usage, dict):
+            self._unstated = True
+        elif len(self._transcripts) < 1_000:
             self._transcripts.append({"type": talk.TRANSCRIBED, "model": self._talk.transcriber, "usage": usage})
 
     def _note_output(self, event: dict[str, Any], kind: str) -> None:
