@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, str]] = {
 }
 _SAME = {
     "suspend": "", "resume": "", "delete": "", "display": "", "test-call": "virtual-keys", "routing": "aliases", "calls": "usage",
-    "invitations": "members",    "departments": "members", "agents": "members", "alert-preferences": "alerts", "spend-alert": "alerts",
+    "invitations": "members", "departments": "members", "agents": "members", "alert-preferences": "alerts", "spend-alert": "alerts",
 }  # fmt: skip
 _SAID = {
     "usage": "Spend, calls and tokens, grouped and over time",
