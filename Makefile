@@ -7,6 +7,8 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WORKERS ?= $(shell expr $(CORES) + 1)
 SEED ?= 1
 ARGS ?=
+# focus-validator pins what the product must not have (pandas and, at 1.0.0, multimethod<2): an environment of its own.
+FOCUS_ENV ?= $(or $(SLUICE_HOME),var)/focus-validator
 export PYTHON
 
 # Settings of a production, with secrets made up on the spot, for the checks that judge them.
@@ -17,7 +19,7 @@ PRODUCTION = SLUICE_MODE=production SLUICE_HOME=/nonexistent SLUICE_PUBLIC_URL=h
 	DATABASE_URL=postgresql://sluice@127.0.0.1:5432/sluice REDIS_URL=redis://127.0.0.1:6379/0
 OUR_APPS = config gateway guardrails billing workspaces
 
-.PHONY: help up demo pictures env env-dev test check format lock bench chaos e2e clean
+.PHONY: help up demo pictures env env-dev test check format lock bench chaos e2e focus clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +61,7 @@ lock: ## resolve requirements/*.in anew into the lock files (needs uv)
 	$(call compile,base,)
 	$(call compile,up,-c requirements/base.lock)
 	$(call compile,dev,-c requirements/up.lock)
+	$(call compile,focus,)
 compile = UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-header requirements/$(1).in -o requirements/$(1).lock $(2)
 
@@ -72,6 +75,10 @@ chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the boo
 e2e: env-dev ## only the browser tests
 	@bin/browser
 	@$(PY) -m pytest tests/e2e $(ARGS)
+
+focus: env-dev ## validate a real FOCUS export with the FinOps Foundation's focus-validator (416 MB once, into SLUICE_HOME)
+	@VENV=$(FOCUS_ENV) bin/env focus
+	@SLUICE_TEST_FOCUS_VALIDATOR=$(abspath $(FOCUS_ENV))/bin/focus-validator $(PY) -m pytest tests/billing/ledger/test_focus.py $(ARGS)
 
 pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pictures (about eight minutes)
 	@bin/browser

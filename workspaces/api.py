@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -66,6 +67,22 @@ class OneWorkspace(WorkspaceAPIView):
     def patch(self, request: Request, slug: str) -> Response:
         actions.change_workspace(workspace=self.workspace, by=self.actor, **shapes.WorkspaceChange.read(request))
         return Response(shapes.WorkspaceShown(self.workspace).data)
+
+
+class Display(WorkspaceAPIView):
+    """How pages show amounts, and how long single calls can be looked at."""
+
+    needs: ClassVar = {"GET": Action.SEE_WORKSPACE, "PUT": Action.RENAME_WORKSPACE}
+
+    @extend_schema(operation_id="display_show", responses=shapes.DisplayShown)
+    def get(self, request: Request, slug: str) -> Response:
+        return Response(shapes.DisplayShown(self.workspace).data)
+
+    @extend_schema(operation_id="display_set", request=shapes.DisplayWanted, responses=shapes.DisplayShown)
+    def put(self, request: Request, slug: str) -> Response:
+        wanted = {"rate": "", **shapes.DisplayWanted.read(request)}
+        actions.change_display(workspace=self.workspace, by=self.actor, now=timezone.now(), **wanted)
+        return Response(shapes.DisplayShown(self.workspace).data)
 
 
 class DeleteWorkspace(WorkspaceAPIView):

@@ -45,6 +45,24 @@ class WorkspaceChange(Strict):
     time_zone = serializers.CharField(max_length=64, required=False)
 
 
+class DisplayShown(serializers.Serializer[Any]):
+    currency = serializers.CharField(
+        source="display_currency", help_text="In which pages show amounts; the API is in dollars."
+    )
+    rate = serializers.CharField(
+        source="display_rate", allow_null=True, help_text="Of that currency a dollar; null with dollars."
+    )
+    calls_shown_days = serializers.IntegerField(
+        allow_null=True, help_text="How long single calls can be looked at; null: as long as they are kept."
+    )
+
+
+class DisplayWanted(Strict):
+    currency = serializers.CharField(max_length=3, help_text="ISO 4217, e.g. `EUR`.")
+    rate = serializers.CharField(max_length=24, required=False, allow_blank=True, help_text="Not for dollars.")
+    calls_shown_days = serializers.IntegerField(min_value=1, allow_null=True)
+
+
 class WorkspaceDeletion(Strict):
     typed_slug = serializers.CharField(max_length=63, help_text="The workspace's address once more, typed, not copied.")
 

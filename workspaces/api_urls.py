@@ -12,6 +12,7 @@ urlpatterns = [
     path("schema/", reference.SchemaDocument.as_view(), name="api-schema"),
     path("workspaces/", api.Workspaces.as_view()),
     path(_W, api.OneWorkspace.as_view()),
+    path(_W + "display/", api.Display.as_view()),
     path(_W + "delete/", api.DeleteWorkspace.as_view()),
     path(_W + "virtual-keys/", api.VirtualKeys.as_view()),
     path(_W + "virtual-keys/<uuid:key_id>/", api.OneVirtualKey.as_view()),

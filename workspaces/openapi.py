@@ -85,8 +85,11 @@ class Described(AutoSchema):
         action = getattr(self.view, "needs", {}).get(self.method)
         if action is None:
             return {}
-        rule = roles.TABLE[action]
-        return {"x-scope": rule.scope.value, "x-roles": [role.value for role in Role if role in rule.roles]}
+        narrows = getattr(self.view, "narrows", False)
+        return {
+            "x-scope": roles.TABLE[action].scope.value,
+            "x-roles": [role.value for role in Role if roles.may(role, action, narrows=narrows)],
+        }
 
 
 _IDEMPOTENCY_KEY = {

@@ -17,6 +17,7 @@ _LATER = "2099-12-31T23:59:59Z"
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "workspaces_create": {"slug": "acme-labs", "name": "Acme Labs", "time_zone": "Europe/Berlin"},
+    "display_set": {"currency": "EUR", "rate": "0.92", "calls_shown_days": 90},
     "workspaces_change": {"name": "Acme", "time_zone": "Europe/Berlin"},
     "workspaces_suspend": {"reason": "a leaked key"},
     "virtual_keys_create": {"name": "backend", "environment": "production", "may_override": ["agent"]},

@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "audit": ("Audit log", "Every write, who did it, from where, before and after; in a chain of hashes."),
 }
 _SAME = {
-    "suspend": "", "resume": "", "delete": "", "test-call": "virtual-keys", "routing": "aliases", "calls": "usage", "invitations": "members",
+    "suspend": "", "resume": "", "delete": "", "display": "", "test-call": "virtual-keys", "routing": "aliases", "calls": "usage", "invitations": "members",
     "departments": "members", "agents": "members", "alert-preferences": "alerts", "spend-alert": "alerts",
 }  # fmt: skip
 _SAID = {
@@ -34,6 +34,8 @@ _SAID = {
     "audit_list": "List the audit log",
     "audit_export": "Export the audit log",
     "virtual_keys_pause": "Pause a virtual key",
+    "display_show": "Read how amounts are shown",
+    "display_set": "Set how amounts are shown",
     "workspaces_create": "Make another workspace",
     "alerts_archive_all": "Archive every alert up to one",
     "prices_lookup": "Read what a model costs now",

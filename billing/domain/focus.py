@@ -69,12 +69,9 @@ def rows(line: Line) -> Iterator[dict[str, str]]:
 
 def _row(line: Line, cost_nano: int, part: Mapping[str, Any] | None) -> dict[str, str]:
     cost = usd_text(cost_nano)
-    quantity = "" if part is None else str(part.get("quantity", ""))
-    price = None if part is None else _decimal(part.get("rate_per_m_usd"))
     unit = "" if part is None else str(part.get("unit", ""))
     sku = f"{line.provider}/{line.model}" + (f"/{unit}" if unit else "")
-    unit_price = "" if price is None else format(price / _MILLION, "f")
-    counted_in = "Tokens" if price is not None else ("Units" if quantity else "")
+    consumed, consumed_in, quantity, counted_in, unit_price = _quantities(line, cost_nano, part)
     row = dict.fromkeys(COLUMNS, "")
     row |= {
         "BilledCost": cost, "ContractedCost": cost, "EffectiveCost": cost, "ListCost": cost,
@@ -83,7 +80,7 @@ def _row(line: Line, cost_nano: int, part: Mapping[str, Any] | None) -> dict[str
         "ChargeCategory": "Usage", "ChargeClass": "Correction" if line.leg else "", "ChargeFrequency": "Usage-Based",
         "ChargeDescription": f"{line.model} {unit.replace('_', ' ') or 'not itemised'}", "PricingCategory": "Standard",
         "ChargePeriodStart": _moment(line.at), "ChargePeriodEnd": _moment(max(line.ended_at, line.at + timedelta(seconds=1))),
-        "ConsumedQuantity": quantity, "ConsumedUnit": counted_in, "PricingQuantity": quantity, "PricingUnit": counted_in,
+        "ConsumedQuantity": consumed, "ConsumedUnit": consumed_in, "PricingQuantity": quantity, "PricingUnit": counted_in,
         "ContractedUnitPrice": unit_price, "ListUnitPrice": unit_price,
         "InvoiceIssuerName": line.provider, "ProviderName": line.provider, "PublisherName": line.provider,
         "ResourceId": line.key, "ResourceName": line.key_name, "ResourceType": "Virtual key",
@@ -92,6 +89,19 @@ def _row(line: Line, cost_nano: int, part: Mapping[str, Any] | None) -> dict[str
         "x_AttemptId": line.attempt_id, "x_CallId": line.call_id, "x_Leg": str(line.leg), "x_Basis": line.basis, "x_PriceStatus": line.price_status,
     }  # fmt: skip
     return row
+
+
+def _quantities(line: Line, cost_nano: int, part: Mapping[str, Any] | None) -> tuple[str, str, str, str, str]:
+    """(consumed, in which unit, priced, in which unit, price of one). FOCUS wants all of them of every usage, and the product of the last to
+    be the cost; what no rate explains is priced as one thing. A correction is of an amount and has none."""
+    said = "" if part is None else str(part.get("quantity", ""))
+    price = None if part is None else _decimal(part.get("rate_per_m_usd"))
+    if price is not None and said:
+        return said, "Tokens", said, "Tokens", format(price / _MILLION, "f")
+    if line.leg and not said:
+        return "", "", "", "", ""
+    one = "1" if cost_nano >= 0 else "-1"
+    return said or one, "Units", one, "Units", usd_text(abs(cost_nano))
 
 
 def _moment(at: datetime) -> str:

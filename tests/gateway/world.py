@@ -116,15 +116,18 @@ class Shop:
     def new_key(self, **pins: Any) -> str:
         return str(self.do(actions.create_virtual_key, name="another", **pins).text)
 
-    def entries(self, count: int, timeout_s: float = 10) -> list[Entry]:
+    def entries(self, count: int, timeout_s: float = 30) -> list[Entry]:
         """The ledger's rows, oldest first, once there are `count` of them (books what the stream holds meanwhile)."""
-        until = time.monotonic() + timeout_s
+        until, pause_s = time.monotonic() + timeout_s, 0.02
         while True:
             found = self.booked()
             if len(found) >= count or time.monotonic() > until:
                 assert len(found) == count, [(row.state, row.error, row.cost_nano) for row in found]
                 return found
-            time.sleep(0.05)
+            time.sleep(pause_s)
+            pause_s = min(
+                0.25, 1.5 * pause_s
+            )  # what is due at once is seen at once; what takes long is not hindered by the looking
 
     def booked(self) -> list[Entry]:
         with self.world.at_home():

@@ -17,6 +17,7 @@ from rest_framework.test import APIClient
 
 from billing.domain import focus
 from billing.ledger import export
+from tests.billing.ledger.focus_spec import wrong_rows
 from tests.cast import Cast
 
 ACME = "/api/v1/workspaces/acme/"
@@ -98,3 +99,4 @@ def test_the_rows_of_a_line_sum_to_it_whatever_its_parts_say(cost: int, breakdow
     for row in made:
         assert tuple(row) == focus.COLUMNS
         assert row["ChargePeriodEnd"] > row["ChargePeriodStart"]
+    assert not wrong_rows(made)

@@ -1,0 +1,87 @@
+"""A real export as FOCUS 1.0: against the specification's columns always, against the FinOps Foundation's validator with `make focus`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import subprocess
+import xml.etree.ElementTree as ET
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.billing.ledger.focus_spec import COLUMNS, product, wrong_rows
+from tests.cast import Cast
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous iterators"),
+]
+VALIDATOR = os.environ.get("SLUICE_TEST_FOCUS_VALIDATOR", "")
+RULES_OF_ANOTHER_SPECIFICATION = {
+    "InvoiceIssuer_Required": "FOCUS 1.0 calls it InvoiceIssuerName",
+    "Provider_Required": "FOCUS 1.0 calls it ProviderName",
+    "Publisher_Required": "FOCUS 1.0 calls it PublisherName",
+    "ResourceID_Required": "FOCUS 1.0 calls it ResourceId",
+    "SkuPriceId_Nullable": "asks about ChargeType, which FOCUS 1.0 does not have (ChargeCategory)",
+    "BillingCurrency_IsCurrencyCode": "the list of currencies is missing from the validator's package",
+}
+
+
+@pytest.fixture
+def exported(events: Any, books: Any, cast: Cast, api: Any) -> str:
+    """The FOCUS export of calls measured, held and never confirmed, and corrected."""
+    for number in range(3):
+        events.call(
+            cast.acme.id, cost=1_500 + number, held=9_000, dims={"customer": "Müller & Söhne", "feature": "chat"}
+        )
+    rid = events.emit("hold", cast.acme.id, held=9_000)
+    events.emit("expire", cast.acme.id, rid, cost=9_000, held=9_000)
+    events.emit("adjust", cast.acme.id, rid, cost=-7_999, held=9_000)
+    books.drain(cast.acme.id)
+    answer = api("alice").get("/api/v1/workspaces/acme/ledger/export/?as=focus")
+    assert answer.status_code == 200
+    return b"".join(answer).decode()
+
+
+def test_every_row_keeps_to_the_columns_of_the_specification(exported: str) -> None:
+    rows = list(csv.DictReader(io.StringIO(exported)))
+    assert len(rows) > 4
+    assert set(COLUMNS) <= set(rows[0]), "also those that are only conditional"
+    assert wrong_rows(rows) == []
+    assert {row["ChargeClass"] for row in rows} == {"", "Correction"}
+
+
+def test_quantity_times_unit_price_is_the_cost(exported: str) -> None:
+    for row in csv.DictReader(io.StringIO(exported)):
+        if row["ChargeClass"] != "Correction":
+            assert abs(product(row) - Decimal(row["ListCost"])) < Decimal("1e-9"), row
+
+
+def test_the_check_finds_what_is_wrong(exported: str) -> None:
+    row = next(csv.DictReader(io.StringIO(exported)))
+    for name, value in [
+        ("BilledCost", "1,5"), ("BilledCost", ""), ("ChargeClass", "correction"), ("ListUnitPrice", "-1"), ("ListUnitPrice", ""),
+        ("ChargePeriodEnd", row["ChargePeriodStart"]), ("BillingPeriodStart", "2026-11-01"), ("Provider", "x"), ("Tags", '{"a": 1}'),
+    ]:  # fmt: skip
+        assert wrong_rows([{**row, name: value}]), name
+
+
+@pytest.mark.skipif(not VALIDATOR, reason="`make focus` installs the FinOps Foundation's validator and runs this")
+@pytest.mark.timeout(300)
+def test_the_validator_of_the_finops_foundation_finds_only_what_its_own_rules_have_wrong(
+    exported: str, tmp_path: Path
+) -> None:
+    (tmp_path / "focus.csv").write_text(exported)
+    command = [VALIDATOR, "--data-file", "focus.csv", "--validate-version", "1.0", "--output-type", "unittest"]
+    subprocess.run(
+        [*command, "--output-destination", "report.xml"], cwd=tmp_path, check=False, capture_output=True, timeout=240
+    )
+    report = ET.parse(tmp_path / "report.xml").getroot()
+    cases = list(report.iter("testcase"))
+    failed = {case.attrib["name"].partition(" :: ")[0] for case in cases if case.find("failure") is not None}
+    assert len(cases) > 120
+    assert failed == set(RULES_OF_ANOTHER_SPECIFICATION)
