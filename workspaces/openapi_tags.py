@@ -26,8 +26,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "audit": ("Audit log", "Every write, who did it, from where, before and after; in a chain of hashes."),
 }
 _SAME = {
-    "suspend": "", "resume": "", "delete": "", "display": "", "test-call": "virtual-keys", "routing": "aliases", "calls": "usage", "invitations": "members",
-    "departments": "members", "agents": "members", "alert-preferences": "alerts", "spend-alert": "alerts",
+    "suspend": "", "resume": "", "delete": "", "display": "", "test-call": "virtual-keys", "routing": "aliases", "calls": "usage",
+    "invitations": "members",    "departments": "members", "agents": "members", "alert-preferences": "alerts", "spend-alert": "alerts",
 }  # fmt: skip
 _SAID = {
     "usage": "Spend, calls and tokens, grouped and over time",
