@@ -244,8 +244,8 @@ class Supervisor:
             if part.name != "worker":
                 part.start()
         for part in (*self.sides, *self.apps):
-            if part.name == "worker":  # the page need not wait for it, nor share the processor with it; the watch says when it is there
-                part.start()
+            if part.name == "worker":
+                part.start()  # the page need not wait for it, nor share the processor with it; the watch says when it is there
             else:
                 part.wait(WEB_HAS_S)
                 announce(part)
