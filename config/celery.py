@@ -24,6 +24,7 @@ from redis import Redis
 
 from config.fitness import refuse_weak_secrets
 from config.stack.process import die_with_parent
+from config.stack.redis import HEARTBEAT_KEY
 
 APPS_WITH_TASKS: Final = (
     "workspaces",
@@ -34,7 +35,6 @@ APPS_WITH_TASKS: Final = (
     "guardrails.waste",
     "gateway",
 )
-HEARTBEAT_KEY: Final = "sluice:worker:heartbeat"
 HEARTBEAT_EVERY_S: Final = 5.0
 
 

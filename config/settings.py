@@ -53,6 +53,7 @@ SHARED_APPS = [
     "guardrails.anomalies",
     "guardrails.waste",
     "gateway",
+    "config.apps.Wiring",
 ]
 TENANT_APPS = ["workspaces.vault", "workspaces.directory", "workspaces.routes", "billing.saved", "guardrails"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]

@@ -94,14 +94,16 @@ def grouped(
             if dearest
             else [value for (value,) in only or ()]
         )
-    merged: dict[str, Totals] = {}
+    parts = []
     for model, column, first, last in segments:
         read = _values(model, column, workspace, single, first, last, filters)
         by = "dimension"  # one value: no group
         if values is not None:
             read, by = _only_values(read, column, first, last, values), "value"
-        for group, *numbers in read.values(by).annotate(**_sums()).values_list(by, *_SUM_NAMES):
-            merged[group] = merged.get(group, Totals()) + _totals(numbers)
+        parts.append(read.order_by().values(by).annotate(**_sums()).values_list(by, *_SUM_NAMES))
+    merged: dict[str, Totals] = {}
+    for group, *numbers in parts[0].union(*parts[1:], all=True) if len(parts) > 1 else parts[0]:
+        merged[group] = merged.get(group, Totals()) + _totals(numbers)
     if values is None:
         return [Row((), sums) for sums in merged.values()]
     return [Row((value,), merged[value]) for value in values if value in merged]

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 
-from config.celery import HEARTBEAT_KEY
 from config.env import Environment
 from config.stack.process import die_with_parent
 from config.stack.redis import heartbeat_age_s
@@ -28,7 +27,7 @@ def main() -> int:
     commands.add_parser("heartbeat", help="exit 0 when a worker took a message lately")
     options = parser.parse_args()
     if options.command == "heartbeat":
-        age_s = heartbeat_age_s(Environment.read().redis("SLUICE_BROKER_URL", 1), HEARTBEAT_KEY)
+        age_s = heartbeat_age_s(Environment.read().redis("SLUICE_BROKER_URL", 1))
         return 0 if age_s is not None and age_s < DEAF_AFTER_S else 1
     if not options.end_with_parent:
         return up(demo=options.demo)

@@ -33,6 +33,9 @@ SETTINGS: Final = {
     "daemonize": "no",
 }
 
+HEARTBEAT_KEY: Final = "sluice:worker:heartbeat"
+"""In the broker's Redis: when a worker last took a message"""
+
 
 @cache
 def binary() -> Path:
@@ -132,13 +135,13 @@ def running(home: Path, *, settings: dict[str, str] | None = None) -> Iterator[R
         server.stop()
 
 
-def heartbeat_age_s(broker_url: str, key: str) -> float | None:
+def heartbeat_age_s(broker_url: str) -> float | None:
     """Seconds since a worker last said it takes messages, infinite when it never did; None when Redis does not answer."""
     try:
         with redis.Redis.from_url(
             broker_url, decode_responses=True, socket_timeout=2, retry=Retry(NoBackoff(), 0)
         ) as client:
-            said = client.get(key)
+            said = client.get(HEARTBEAT_KEY)
     except redis.RedisError:
         return None
     return max(0.0, time.time() - float(str(said))) if said else float("inf")

@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from config.celery import HEARTBEAT_KEY
 from config.env import ROOT, BadEnvironment, Environment, inherited
 from config.stack.home import Home
 from config.stack.part import Part, answers_http, describe_exit, takes_connections
@@ -242,9 +241,12 @@ class Supervisor:
         self._migrate()
         self.apps = list(self._app_parts())
         for part in self.apps:
-            part.start()
+            if part.name != "worker":
+                part.start()
         for part in (*self.sides, *self.apps):
-            if part.name != "worker":  # the page need not wait for it; the watch says when it is there
+            if part.name == "worker":
+                part.start()  # the page need not wait for it, nor share the processor with it; the watch says when it is there
+            else:
                 part.wait(WEB_HAS_S)
                 announce(part)
         say(
@@ -339,7 +341,7 @@ class Supervisor:
         )
 
     def _heartbeat_age_s(self) -> float | None:
-        return heartbeat_age_s(self._redis_url("SLUICE_BROKER_URL", 1), HEARTBEAT_KEY)
+        return heartbeat_age_s(self._redis_url("SLUICE_BROKER_URL", 1))
 
     # --- Down ---------------------------------------------------------------------------------------------------------
     def _asked_to_stop(self, signum: int, _: FrameType | None) -> None:

@@ -256,6 +256,7 @@ class Session:
         finally:
             self._moved.set()
         code = self._socket.close_code
+        code = 1000 if code == 1005 else code  # closed properly, without saying why
         return Ended(code if code in (1000, 1001) or 3000 <= code < 5000 else 1014, reason=self._socket.close_reason)
 
     async def _pass_down(self, raw: bytes) -> Ended | None:

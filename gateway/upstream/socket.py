@@ -189,8 +189,9 @@ class Socket(asyncio.Protocol):
                     self._transport.pause_reading()
                 self._wake()
         elif frame.opcode is Opcode.CLOSE:
-            self.close_code = self._wire.close_code or 1005
-            self.close_reason = self._wire.close_reason or ""
+            said = self._wire.close_rcvd  # `close_code` of the wire is only known when the connection has gone
+            self.close_code = said.code if said is not None else 1005
+            self.close_reason = said.reason if said is not None else ""
             self._wake()
 
     def _flush(self) -> None:
