@@ -26,7 +26,7 @@ from tests.bench import load, report
 from tests.bench.report import Row
 from tests.bench.stack import OTHERS_CORE, Stack, booking, running, waits
 
-PARTS = ("tiny", "connections", "prompts", "lone", "stream", "memory", "ledger")
+PARTS = ("tiny", "refused", "connections", "prompts", "lone", "stream", "memory", "ledger")
 NAMES = {"bare": "Sluice, no budget", "one": "Sluice, 1 budget", "seven": "Sluice, 7 budgets + 3 rate limits"}
 NGINX = "nginx proxy_pass"
 
@@ -76,6 +76,8 @@ def _part(part: str, stack: Stack, options: argparse.Namespace) -> list[Row]:
     rounds, seconds = options.rounds, options.seconds
     if part == "tiny":
         return _rates(stack, everyone, "tiny chat", 0, 64, rounds, seconds)
+    if part == "refused":
+        return [_refused(stack, rounds, seconds)]
     if part == "connections":
         who = [name for name in everyone if name in (NGINX, "seven")]
         return [row for c in (1, 16, 256) for row in _rates(stack, who, "tiny chat", 0, c, max(1, rounds - 1), seconds)]
@@ -139,6 +141,25 @@ def _rates(
             )
         )
     return rows
+
+
+def _refused(stack: Stack, rounds: int, seconds: float) -> Row:
+    """What it costs to say no (402, a spent budget) against forwarding, in turns."""
+    costs: dict[int, list[float]] = {402: [], 200: []}
+    for number in range(rounds + 1):
+        for status, key in ((402, "spent"), (200, "seven")):
+            before = stack.cpu_s(stack.gateway_pid)
+            rate = asyncio.run(load.flood(f"{stack.gateway_url}/v1", stack.keys[key], seconds, 64, wanted=status))
+            if number:
+                costs[status].append((stack.cpu_s(stack.gateway_pid) - before) / (rate * seconds) * 1e6)
+    no, yes = statistics.median(costs[402]), statistics.median(costs[200])
+    print(f"refused {no:.0f} us, forwarded {yes:.0f} us of CPU", flush=True)
+    return Row(
+        "a refusal (402), 64 connections",
+        NAMES["seven"],
+        f"a forwarded call {yes:.0f} µs: **{no / yes:.2f}** of it",
+        f"{no:.0f} µs CPU",
+    )
 
 
 def _lone(stack: Stack, calls: int) -> list[Row]:

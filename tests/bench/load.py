@@ -79,8 +79,10 @@ class Client:
         self._writer.close()
 
 
-async def flood(base: str, key: str, seconds: float, connections: int, body: bytes = BODY) -> float:
-    """Good answers a second."""
+async def flood(
+    base: str, key: str, seconds: float, connections: int, body: bytes = BODY, *, wanted: int = 200
+) -> float:
+    """Answers of the wanted status a second."""
     until = time.perf_counter() + seconds
     good = 0
 
@@ -89,7 +91,7 @@ async def flood(base: str, key: str, seconds: float, connections: int, body: byt
         client = await Client(base, key, body).open()
         while time.perf_counter() < until:
             status = await client.call()
-            if status != 200:
+            if status != wanted:
                 raise SystemExit(f"the load was answered with {status}")
             good += 1
         client.close()

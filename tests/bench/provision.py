@@ -41,17 +41,18 @@ def main(upstream: str, streaming: str) -> None:
     call_command("migrate_workspaces", verbosity=0)
     owner = User.objects.create(email="bench@example.com", password="!")
     keys = {name: _workspace(owner, name, upstream, *has) for name, has in WORKSPACES.items()}
+    keys["spent"] = _workspace(owner, "spent", upstream, 7, 3, cap="0.000000001")
     keys["stream"] = _workspace(owner, "stream", streaming, 7, 3)
     print(json.dumps(keys))
 
 
-def _workspace(owner: User, slug: str, base_url: str, budgets: int, rates: int) -> str:
+def _workspace(owner: User, slug: str, base_url: str, budgets: int, rates: int, cap: str = "9000000") -> str:
     by = Actor.person(owner)
     workspace = actions.create_workspace(slug=f"bench-{slug}", name="Bench", owner=owner, by=by)
     Workspace.objects.filter(pk=workspace.pk).update(plan=Plan.TEAM)
     actions.add_credential(workspace=workspace, by=by, provider="simulator", secret="", base_url=base_url, verify=False)
     for scope, value, period in BUDGETS[:budgets]:
-        create_budget(workspace=workspace, by=by, cap="9000000", period=period, scope=scope, value=value)
+        create_budget(workspace=workspace, by=by, cap=cap, period=period, scope=scope, value=value)
     for metric, scope, value in RATES[:rates]:
         create_rate_limit(workspace=workspace, by=by, metric=metric, limit=1_000_000_000, scope=scope, value=value)
     return actions.create_virtual_key(workspace=workspace, by=by, name="bench").text
