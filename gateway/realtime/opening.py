@@ -68,7 +68,7 @@ async def answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -
         await _refuse(send, as_answer(error), call_id)
     except OSError:  # the client left during the handshake
         return
-    except Exception:  # the process edge
+    except Exception:  # the process edge: the handshake gets an answer and the log the call's id
         log.exception("realtime session %s failed", call_id)
         await _refuse(send, GatewayError("The gateway failed."), call_id)
     finally:
