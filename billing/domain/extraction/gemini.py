@@ -215,11 +215,7 @@ def _after_quota(tally: Tally, fee: str, quantity: int, free: int, call: Call, *
     if not quantity:
         return
     used = next(
-        (
-            value
-            for key, value in call.account.items()
-            if type(value) is int and _QUOTA.search(str(key))
-        ),
+        (value for key, value in call.account.items() if type(value) is int and _QUOTA.search(str(key))),
         None,
     )
     if (

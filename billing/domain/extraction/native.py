@@ -116,7 +116,9 @@ def bedrock_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
 
 def _own_words(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The counts of the models that Bedrock invokes in their own API: Llama's body, Titan's text and embeddings."""
-    if "inputTokenCount" in body:  # Nova's embeddings, and the count that Bedrock states in a header of every invocation
+    if (
+        "inputTokenCount" in body
+    ):  # Nova's embeddings, and the count that Bedrock states in a header of every invocation
         return {"inputTokens": body["inputTokenCount"], "outputTokens": body.get("outputTokenCount") or 0}
     if "prompt_token_count" in body:
         return {"inputTokens": body["prompt_token_count"], "outputTokens": body.get("generation_token_count", 0)}
@@ -143,7 +145,9 @@ def predictions(body: Mapping[str, Any], call: Call) -> Usage:
     made = body.get("predictions")
     vectors = [one.get("embeddings") for one in made if isinstance(one, Mapping)] if isinstance(made, list) else []
     if any(isinstance(vector, Mapping) for vector in vectors):
-        return _embedded([vector.get("statistics") if isinstance(vector, Mapping) else None for vector in vectors], call)
+        return _embedded(
+            [vector.get("statistics") if isinstance(vector, Mapping) else None for vector in vectors], call
+        )
     if not isinstance(made, list):
         return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
     tally = Tally()
