@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.http import HttpRequest
 from django.utils import timezone
 
-from billing.domain.names import plain
+from workspaces.domain.names import plain
 from billing.views import panels
 from billing.views.panels import Panel, Place
 from guardrails import queries, shown

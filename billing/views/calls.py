@@ -13,7 +13,7 @@ from django.utils.http import urlencode
 
 from billing.domain.dimensions import MAX_VALUE_CHARS, Dimension
 from billing.domain.events import Basis
-from billing.domain.names import plain
+from workspaces.domain.names import plain
 from billing.ledger import queries
 from billing.ledger.queries import Days, LoggedCall
 from billing.models import EntryState

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from billing.domain.money import usd_text
-from billing.domain.names import cell
+from workspaces.domain.names import cell
 from billing.ledger import queries
 from billing.ledger.queries import Totals
 from billing.views.naming import Names

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from billing.domain.names import plain
+from workspaces.domain.names import plain
 from billing.ledger import queries
 from billing.ledger.queries import CannotAnswer, Granularity
 from billing.saved import actions as saved

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from billing.domain import keys, money
 from billing.domain.dimensions import Dimension
 from billing.domain.events import Basis
-from billing.domain.names import plain
+from workspaces.domain.names import plain
 from billing.ledger import queries
 from billing.ledger.queries import LoggedCall
 from billing.models import BudgetLine, Entry, EntryState

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from billing.domain.dimensions import MAX_VALUE_CHARS, Dimension
-from billing.domain.names import plain
+from workspaces.domain.names import plain
 from billing.ledger.queries import MOST_DAYS_BY_HOUR, TAG, CannotAnswer, Days, Granularity, check_dimension
 from billing.views.metrics import METRICS, Metric
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.domain.names import cell, plain
+from workspaces.domain.names import cell, plain
 from billing.ledger.queries import Days, Granularity, Totals
 from billing.views import charts, question
 from billing.views.metrics import METRICS, short_dollars
