@@ -1,7 +1,7 @@
 """The Monthly Spend Alert, always on: the running month is looked ahead at while there is spend, and told once when it is on its way past a line.
 
-The line is the amount of its own Monthly Spend Alert (a budget that only tells), else its monthly budget for everything, else all of the month before. Which workspaces to look at stands in
-shared tables: those that spent something today and were not looked at for some hours.
+The line is the amount of its Monthly Spend Alert (a budget that only tells), else its monthly budget for everything, else the month before. Which
+workspaces to look at stands in shared tables: those that spent something today and were not looked at for some hours.
 """
 
 from __future__ import annotations
