@@ -29,7 +29,7 @@ def entered(workspace: Workspace) -> Iterator[Workspace]:
     mistake that reads one tenant's rows with another one's intent.
     """
     before = connection.tenant  # type: ignore[attr-defined]  # django-tenants adds it, and set_tenant
-    if before.schema_name == workspace.schema_name:  # setting it again would cost a statement, and another one on the way out
+    if before.schema_name == workspace.schema_name:  # to set it again is a statement, and another on the way out
         yield workspace
         return
     if before.schema_name != "public":
