@@ -33,6 +33,7 @@ class Command(BaseCommand):
             self._say(f"{made.calls:,} calls in {made.seconds:.0f} s")
         self.stdout.write(
             f"\nThe demo:  {settings.PUBLIC_URL}/w/{slug}/\n  e-mail    {story.OWNER}\n  password  {story.PASSWORD}"
+            f"\n  or        {story.address_of(story.LEAD)}, the lead of a department, with the same password"
         )
 
     def _say(self, text: str) -> None:
