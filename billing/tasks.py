@@ -33,7 +33,7 @@ WATCH_S: Final = 0.95
 BUSY_S: Final = 20.0
 """How long it goes on while there is a backlog."""
 HOURS_KEPT: Final = timedelta(days=425)
-"""Hourly rollups are kept for fourteen months; days, months, details and the ledger itself for as long as the installation lives, but for what a workspace keeps no longer (`forgetting`)."""
+"""Hourly rollups are kept for fourteen months; days, months, details and the ledger itself for good, but for what `forgetting` deletes."""
 
 
 @shared_task(name="billing.write_ledger")
