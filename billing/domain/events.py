@@ -102,7 +102,10 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Charge(msgspec.Struct, frozen=True, array_like=True):
-    """One counter moved by an event, in the stream [counter, unit, amount]. `counter` is the key suffix "b:<budget>:<period start ms>[:<value digest>]"."""
+    """One counter moved by an event, in the stream [counter, unit, amount].
+
+    `counter` is the key suffix "b:<budget>:<period start ms>[:<value digest>]".
+    """
 
     counter: str
     unit: str

@@ -233,9 +233,7 @@ def _book_at_once(cursor: Any, partition: int, entries: Sequence[RawEntry]) -> B
         return None
 
 
-def _book_one_by_one(
-    cursor: Any, partition: int, entries: Sequence[RawEntry], now: datetime
-) -> tuple[Booked, int]:
+def _book_one_by_one(cursor: Any, partition: int, entries: Sequence[RawEntry], now: datetime) -> tuple[Booked, int]:
     """Book what can be booked, bury the rest."""
     events: list[tuple[RawEntry, StreamEvent]] = []
     buried = 0

@@ -1,6 +1,6 @@
-"""Calls of a product as its ledger sees them: 10,000 customers, 100,000 users, 100,000 sessions, most of each small. Events as the gateway writes them.
+"""Calls of a product as its ledger sees them: 10,000 customers, 100,000 users, 100,000 sessions, most of each small.
 
-One seed gives the same calls again, but for the moments, which end now.
+Events are as the gateway writes them. One seed gives the same calls again, but for the moments, which end now.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from billing.domain.keys import counter_suffix, value_digest
 CUSTOMERS = 10_000
 USERS = 100_000
 SESSIONS = 100_000
-MODELS = (("openai", "gpt-4o-mini", 1), ("openai", "gpt-4.1", 20), ("anthropic", "claude-sonnet-4-5", 30), ("gemini", "gemini-2.5-flash", 3))
+MODELS = (
+    ("openai", "gpt-4o-mini", 1),
+    ("openai", "gpt-4.1", 20),
+    ("anthropic", "claude-sonnet-4-5", 30),
+    ("gemini", "gemini-2.5-flash", 3),
+)
 HOLD = "hold"
 SETTLE = "settle"
 Event = dict[str, str | bytes | int]
@@ -38,9 +43,11 @@ class Who:
     policy: str = "0198c0de00aa"
 
 
-def calls(who: Who, count: int, *, first_ms: int, last_ms: int, seed: int = 1, sessions: int = SESSIONS) -> Iterator[tuple[Event, Event]]:
+def calls(
+    who: Who, count: int, *, first_ms: int, last_ms: int, seed: int = 1, sessions: int = SESSIONS
+) -> Iterator[tuple[Event, Event]]:
     """(hold, settle) of so many calls, oldest first, evenly over the time. A session is ten calls or so that lie near each other."""
-    dice = random.Random(seed)  # noqa: S311 - no secret
+    dice = random.Random(seed)
     people = [_person(dice) for _ in range(sessions)]
     step = (last_ms - first_ms) / max(1, count)
     seq = 0
@@ -61,11 +68,20 @@ def calls(who: Who, count: int, *, first_ms: int, last_ms: int, seed: int = 1, s
         held = cost * 3 + 1_000
         rid, call = _uuid7(dice, at_ms), _uuid7(dice, at_ms)
         tags = {"plan": ("pro", "team", "free")[len(customer) % 3 if customer[-1] > "7" else 0]}
-        dims = {"customer": customer, "user": user, "session": session_id, "feature": f"feature-{int(12 * dice.random() ** 2)}", "environment": "production"}
+        dims = {
+            "customer": customer,
+            "user": user,
+            "session": session_id,
+            "feature": f"feature-{int(12 * dice.random() ** 2)}",
+            "environment": "production",
+        }
         if number % 7 == 0:
             dims["agent"] = f"agent-{number % 21}"
         if number % 9 == 0:
-            dims |= {"member": f"0198c0de-0000-7000-8000-0000000000{number % 45:02d}", "department": f"Department {number % 5}"}
+            dims |= {
+                "member": f"0198c0de-0000-7000-8000-0000000000{number % 45:02d}",
+                "department": f"Department {number % 5}",
+            }
         context = encode(CallContext(
             call=call, key=key, provider=provider, credential=who.credential, model=model, endpoint="/v1/chat/completions",
             dims=dims, tags=tags, price_version="2026-11-20", fingerprint=f"{dice.getrandbits(64):016x}",
@@ -98,7 +114,9 @@ def _person(dice: random.Random) -> tuple[str, str, str]:
     return f"cus_{customer:07d}", f"usr_{user:08d}", f"ses_{dice.getrandbits(64):016x}"
 
 
-def _outcome(dice: random.Random, model: str, fresh: int, cached: int, written: int, dear: int, *, failed: bool) -> Outcome:
+def _outcome(
+    dice: random.Random, model: str, fresh: int, cached: int, written: int, dear: int, *, failed: bool
+) -> Outcome:
     taken = int(dice.lognormvariate(7, 0.6))
     if failed:
         return Outcome(
@@ -111,7 +129,11 @@ def _outcome(dice: random.Random, model: str, fresh: int, cached: int, written: 
         "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
     }  # fmt: skip
-    rates = (("input_uncached", fresh, 150 * dear), ("cache_read", cached, 75 * dear), ("output_text", written, 600 * dear))
+    rates = (
+        ("input_uncached", fresh, 150 * dear),
+        ("cache_read", cached, 75 * dear),
+        ("output_text", written, 600 * dear),
+    )
     return Outcome(
         basis=Basis.MEASURED, price_status=PriceStatus.EXACT, http_status=200, model_served=model,
         provider_request_id=f"chatcmpl-{dice.getrandbits(140):035x}", buckets=buckets,

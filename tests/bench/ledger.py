@@ -64,7 +64,9 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="sluice-ledger-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        server = stack_postgres.PostgresServer(home=Path(folder) / "postgres", settings={"shared_buffers": "256MB", "max_wal_size": "4GB"})
+        server = stack_postgres.PostgresServer(
+            home=Path(folder) / "postgres", settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}
+        )
         store = stack_redis.RedisServer(home=Path(folder) / "redis", settings={"appendonly": "no"})
         try:
             store.launch()
@@ -109,14 +111,22 @@ def _measure(options: argparse.Namespace, server: Any) -> dict[str, Any]:
     connection.ensure_connection()
     if options.live:
         # At 1,000 calls a second: what is booked falls into the minutes that are kept, and into one or two hours.
-        made = believable.calls(_workspace("live"), options.live, first_ms=now_ms - options.live, last_ms=now_ms, sessions=max(100, options.live // 10))
+        made = believable.calls(
+            _workspace("live"),
+            options.live,
+            first_ms=now_ms - options.live,
+            last_ms=now_ms,
+            sessions=max(100, options.live // 10),
+        )
         live = _written("live", made, server, profile=options.profile)
         print(live, flush=True)
         found["live"] = asdict(live)
     if options.entries:
         before = _sizes()
         who = _workspace("month")
-        made = believable.calls(who, options.entries, first_ms=now_ms - options.days * 86_400_000, last_ms=now_ms - 3_600_000, seed=2)
+        made = believable.calls(
+            who, options.entries, first_ms=now_ms - options.days * 86_400_000, last_ms=now_ms - 3_600_000, seed=2
+        )
         month = _written("a month read late", made, server, profile=options.profile)
         print(month, flush=True)
         found["month"] = asdict(month)
@@ -133,7 +143,10 @@ def _measure(options: argparse.Namespace, server: Any) -> dict[str, Any]:
                 print(f"  {name:28} {size['bytes'] / 2**20:7.1f} MB, of it indexes {size['indexes'] / 2**20:6.1f} MB")
         total = sum(size["bytes"] for size in packed.values())
         at_most = sum(size["bytes"] for size in loose.values())
-        print(f"  together {total * million / 1e6:,.0f} MB a million entries ({at_most * million / 1e6:,.0f} before packing)", flush=True)
+        print(
+            f"  together {total * million / 1e6:,.0f} MB a million entries ({at_most * million / 1e6:,.0f} before packing)",
+            flush=True,
+        )
         found["size"] = {"tables": packed, "mb_a_million": total * million / 1e6}
     return found
 
@@ -153,7 +166,11 @@ def _workspace(slug: str) -> Any:
     by = Actor.person(owner)
     budgets = [
         create_budget(workspace=workspace, by=by, cap="9000000", period=period, scope=scope, value=value)
-        for scope, value, period in (("", "", Period.MONTH), ("customer", None, Period.MONTH), ("virtual_key", None, Period.DAY))
+        for scope, value, period in (
+            ("", "", Period.MONTH),
+            ("customer", None, Period.MONTH),
+            ("virtual_key", None, Period.DAY),
+        )
     ]
     keys = [actions.create_virtual_key(workspace=workspace, by=by, name=f"Key {number}").row.pk for number in range(20)]
     return believable.Who(workspace.pk, tuple(map(str, keys)), str(uuid4()), tuple(budget.pk for budget in budgets))  # type: ignore[arg-type]
@@ -256,9 +273,7 @@ def _sizes() -> dict[str, dict[str, int]]:
 
 def _grown(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     nothing = {"bytes": 0, "indexes": 0}
-    return {
-        name: {kind: size[kind] - before.get(name, nothing)[kind] for kind in size} for name, size in after.items()
-    }
+    return {name: {kind: size[kind] - before.get(name, nothing)[kind] for kind in size} for name, size in after.items()}
 
 
 def _vacuum(server: Any) -> None:

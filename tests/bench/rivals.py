@@ -1,6 +1,7 @@
 """The other gateways of the comparison, where `make bench-rivals` installed them: LiteLLM's proxy and Portkey's gateway, one process each.
 
-Both as is fastest: no database, so no accounting and no log of calls; LiteLLM refuses to start without one master key, which it compares. They forward to the same canned upstream, on the same core.
+Both as is fastest: no database, so no accounting and no log of calls. LiteLLM refuses to start without one master key, which it
+compares. Both forward to the same canned upstream, on the same core.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ class Rival:
 def running(home: Path, upstream: str, core: int) -> Iterator[list[Rival]]:
     """Those that are installed, each with a good first answer; the others are left out."""
     with contextlib.ExitStack() as parts:
-        yield [parts.enter_context(rival) for rival in (_litellm(home, upstream, core), _portkey(home, upstream, core)) if rival]
+        yield [
+            parts.enter_context(rival)
+            for rival in (_litellm(home, upstream, core), _portkey(home, upstream, core))
+            if rival
+        ]
 
 
 def _litellm(home: Path, upstream: str, core: int) -> contextlib.AbstractContextManager[Rival] | None:
@@ -65,9 +70,27 @@ def _litellm(home: Path, upstream: str, core: int) -> contextlib.AbstractContext
         "general_settings": {"disable_spend_logs": True, "disable_error_logs": True},
     }))  # fmt: skip
     port = free_port()
-    command = [str(program), "--config", str(settings), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1", "--telemetry", "False"]
+    command = [
+        str(program),
+        "--config",
+        str(settings),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--num_workers",
+        "1",
+        "--telemetry",
+        "False",
+    ]
     key = f"sk-{secrets.token_hex(32)}"
-    quiet = {"LITELLM_MASTER_KEY": key, "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION", "NO_DOCS": "True"}
+    quiet = {
+        "LITELLM_MASTER_KEY": key,
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_MODE": "PRODUCTION",
+        "NO_DOCS": "True",
+    }
     return _started(LITELLM, command, quiet, f"http://127.0.0.1:{port}/v1", key, {}, home / "litellm.log", core)
 
 
@@ -81,12 +104,21 @@ def _portkey(home: Path, upstream: str, core: int) -> contextlib.AbstractContext
     address = httpx.URL(upstream)
     headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{upstream}/v1"}
     trusted = {"NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": f"{address.host},localhost,127.0.0.1"}
-    return _started(PORTKEY, command, trusted, f"http://127.0.0.1:{port}/v1", "none", headers, home / "portkey.log", core)
+    return _started(
+        PORTKEY, command, trusted, f"http://127.0.0.1:{port}/v1", "none", headers, home / "portkey.log", core
+    )
 
 
 @contextlib.contextmanager
 def _started(
-    name: str, command: list[str], settings: dict[str, str], base: str, key: str, headers: dict[str, str], log: Path, core: int
+    name: str,
+    command: list[str],
+    settings: dict[str, str],
+    base: str,
+    key: str,
+    headers: dict[str, str],
+    log: Path,
+    core: int,
 ) -> Iterator[Rival]:
     began = time.perf_counter()
     with log.open("ab") as out:
