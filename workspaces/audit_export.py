@@ -15,7 +15,7 @@ from django.http import StreamingHttpResponse
 from workspaces import audit, audit_search, tenancy
 from workspaces.audit import Actor
 from workspaces.audit_search import Asked
-from workspaces.domain.plain_csv import inert
+from workspaces.domain.names import cell
 from workspaces.models import AuditRecord, Workspace
 
 PAGE: Final = 1000
@@ -66,4 +66,4 @@ def _csv(rows: list[list[Any]]) -> bytes:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict):
         value = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return inert(value) if isinstance(value, str) else value
+    return cell(value) if isinstance(value, str) else value
