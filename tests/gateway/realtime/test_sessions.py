@@ -181,6 +181,40 @@ def test_a_budget_that_is_used_up_in_the_middle_ends_the_session_and_says_why(cl
     assert all(entry.cost_nano == invoiced(shop, entry) for entry in entries)
 
 
+def sessions_invoice(shop: Shop, session: str) -> dict[str, int]:
+    """What the simulator bills for one session, by response and transcript: its own books, whatever ours say."""
+    return {
+        line.invoice: line.cost_nano
+        for line in shop.world.simulator.invoice()
+        if session.removeprefix("sess_") in line.invoice
+    }
+
+
+@pytest.mark.parametrize("interrupts", [True, False])
+def test_turns_for_which_the_budget_has_no_room_are_stopped_and_booked_over_the_cap_as_the_provider_bills_them(
+    client: OpenAI, shop: Shop, interrupts: bool
+) -> None:
+    shop.do(create_budget, cap="0.6", period="day", name="Talk")
+    with talking(client) as connection:
+        name = until(connection, "session.created").session.id
+        turns = {"type": "server_vad", "interrupt_response": interrupts}
+        connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": turns}}})
+        say(connection, "Talk [[sim:drip gap_ms=1 tokens=1200]]")
+        until(connection, "conversation.item.added")
+        turn = base64.b64decode(SPEECH) + base64.b64decode(SILENCE)
+        connection.input_audio_buffer.append(audio=base64.b64encode(turn * 3).decode())
+        while (event := connection.recv()).type != "error":
+            pass
+        assert event.error.code == "budget_exceeded"
+        assert close_code(connection) == 4402
+    billed = {invoice: nano for invoice, nano in sessions_invoice(shop, name).items() if nano}
+    assert len(billed) >= 2
+    entries = charges(shop, len(billed))
+    assert {entry.unpacked()["provider_request_id"]: entry.cost_nano for entry in entries} == billed
+    assert any("unheld" in entry.flags for entry in entries)
+    assert not any("over" in entry.flags for entry in entries)
+
+
 def test_under_a_hard_budget_no_response_can_be_longer_than_what_is_held(client: OpenAI, shop: Shop) -> None:
     shop.do(create_budget, cap="5", period="day")
     with talking(client) as connection:
