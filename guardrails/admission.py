@@ -275,8 +275,8 @@ class Admission:
             request = self._request(attempt, rid)
             try:
                 reply = await self.limiter.admit(attempt.grant.policy.workspace_id, request)
-            except NoAnswer:
-                raise BudgetStoreUnavailable("unreachable") from None
+            except NoAnswer as none:
+                raise BudgetStoreUnavailable(none.reason) from None
             if isinstance(reply, Ok):
                 return self._admitted(attempt, rid, reply)
             await self._deal_with(attempt, reply)

@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from workspaces import api_shapes as shapes
 from workspaces import audit, audit_search, tenancy
 from workspaces.audit_search import Asked
-from workspaces.domain.plain_csv import inert
+from workspaces.domain.names import cell
 from workspaces.errors import Invalid
 from workspaces.models import AuditRecord, Workspace
 from workspaces.rest import WorkspaceAPIView, listed, paged
@@ -116,7 +116,7 @@ def _csv(rows: list[list[Any]]) -> bytes:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict):
         value = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return inert(value) if isinstance(value, str) else value
+    return cell(value) if isinstance(value, str) else value
 
 
 # --- Reading the question ---------------------------------------------------------------------------------------------

@@ -294,4 +294,9 @@ def _kind(answer: Answer) -> str:
     if answer.hung_up:
         return "hung up"
     error = answer.error_object
-    return f"{answer.status} {error.get('code') or error.get('type') if error else answer.error}".strip()
+    if error is None:
+        return f"{answer.status} {answer.error}".strip()
+    reason = (error.get("sluice") or {}).get(
+        "reason", ""
+    )  # of a budget store that cannot promise anything: which of its kinds
+    return f"{answer.status} {error.get('code') or error.get('type')} {reason}".strip()

@@ -13,7 +13,7 @@ from django.utils.http import urlencode
 from workspaces import audit as chain
 from workspaces import audit_search
 from workspaces.audit_search import Asked
-from workspaces.domain.plain_csv import inert
+from workspaces.domain.names import cell
 from workspaces.models import AuditRecord
 from workspaces.roles import Action
 from workspaces.views.frame import page, url, workspace_of, workspace_page
@@ -77,12 +77,12 @@ def _lines(rows: list[AuditRecord]) -> Iterator[str]:
             [
                 row.number,
                 row.at.isoformat(),
-                inert(row.actor),
-                inert(row.address),
-                inert(row.action),
-                inert(row.target),
-                inert(json.dumps(row.before, ensure_ascii=False, sort_keys=True)),
-                inert(json.dumps(row.after, ensure_ascii=False, sort_keys=True)),
+                cell(row.actor),
+                cell(row.address),
+                cell(row.action),
+                cell(row.target),
+                cell(json.dumps(row.before, ensure_ascii=False, sort_keys=True)),
+                cell(json.dumps(row.after, ensure_ascii=False, sort_keys=True)),
                 bytes(row.hash).hex(),
             ]
         )
