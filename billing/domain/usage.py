@@ -62,7 +62,7 @@ def extract(
         streamed=streamed,
         base_url=base_url,
         account=account or {},
-        batch=batched or "batch" in endpoint.lower(),
+        batch=batched or "batch" in endpoint.lower() or (account or {}).get("batch") is True,
     )
     dialect = dialects.choose(call, body)
     if isinstance(body, Mapping):

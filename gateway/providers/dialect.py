@@ -115,6 +115,34 @@ class Dialect(Protocol):
         ...
 
 
+class Unstreamed:
+    """For a dialect whose answers always come whole. A provider that streams one all the same has given no answer (F8)."""
+
+    stream_type = STREAM_TYPE
+
+    def stream_meter(self, fields: Mapping[str, Any]) -> StreamMeter:
+        return _NoAnswer()
+
+
+class _NoAnswer:
+    """Implements `StreamMeter`: passes nothing, and reads no end."""
+
+    content_type = EVENT_STREAM
+
+    def __init__(self) -> None:
+        self.reading = Reading(flags=["unexpected_stream"])
+
+    def feed(self, chunk: bytes) -> bytes:
+        self.reading.output_bytes += len(chunk)
+        return b""
+
+    def finish(self) -> bytes:
+        return b""
+
+    def error_event(self, payload: bytes) -> bytes:
+        return b"data: " + payload + b"\n\n"
+
+
 @runtime_checkable
 class PassesBytes(Protocol):
     """A dialect whose answers can be something else than text, and can come whole although a stream was asked for."""
