@@ -56,7 +56,7 @@ class Outcome:
         return self.charged > 0 and all(finding.passed for finding in self.findings)
 
     def __str__(self) -> str:
-        statuses = Counter(_kind(answer) for answer in self.answers)
+        statuses = Counter(answer.kind for answer in self.answers)
         return "\n".join(
             [
                 auditor.show(self.findings, seed=self.seed),
@@ -260,7 +260,7 @@ async def _probe(stack: Stack, tenants: list[traffic.Tenant], nemesis: Nemesis) 
         for gateway in stack.gateways
         for tenant in tenants
     ]
-    refused = Counter(_kind(answer) for answer in await flow(after, at_once=10) if answer.status != 200)
+    refused = Counter(answer.kind for answer in await flow(after, at_once=10) if answer.status != 200)
     wrong += [f"refused after healing: {what} x{times}" for what, times in refused.items()]
     return wrong, healed_s
 
@@ -288,15 +288,3 @@ def _unexplained(answers: list[Answer], nemesis: Nemesis) -> list[str]:
         if answer.status == 500 and (answer.error_object or {}).get("code") == "internal_error":
             found[f"the gateway failed on {answer.call.label.partition('/')[2]}"] += 1
     return [f"{what} x{times}" for what, times in found.items()]
-
-
-def _kind(answer: Answer) -> str:
-    if answer.hung_up:
-        return "hung up"
-    error = answer.error_object
-    if error is None:
-        return f"{answer.status} {answer.error}".strip()
-    reason = (error.get("sluice") or {}).get(
-        "reason", ""
-    )  # of a budget store that cannot promise anything: which of its kinds
-    return f"{answer.status} {error.get('code') or error.get('type')} {reason}".strip()
