@@ -124,7 +124,7 @@ def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 
 
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
-STORED = ("previous_response_id", "conversation", "cachedContent", "cached_content")
+STORED = ("previous_response_id", "conversation", "cachedContent", "cached_content", "thread")
 """Fields that name input which lies at the provider."""
 
 

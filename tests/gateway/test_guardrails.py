@@ -145,3 +145,32 @@ def test_a_call_that_costs_nothing_counts_towards_the_requests_a_minute_and_a_re
     shop.do(revoke_virtual_key, key_id=shop.key_id)
     assert moderate().status_code == 401
     assert len(shop.entries(1)) == 1, "the chat alone"
+
+
+def test_what_nobody_priced_does_not_leave_under_a_hard_budget_and_passes_without_one(
+    gateway: GatewayProcess, shop: Shop
+) -> None:
+    assert post(gateway, shop, premium_speed="fast").status_code == 200
+    shop.do(create_budget, cap="5", period="month", name="Cap")
+    before = shop.world.simulator.totals()
+    for extra in ({"premium_speed": "fast"}, {"plugins": [{"id": "web"}]}, {"deep_research": True}, {"candidates": 8}):
+        refused = post(gateway, shop, **extra)
+        assert refused.status_code == 400, refused.text
+        assert next(iter(extra)) in refused.json()["error"]["message"]
+    assert shop.world.simulator.totals() == before
+
+
+def test_a_thousand_pictures_and_five_thousand_tools_are_held_and_billed_as_what_they_are(
+    gateway: GatewayProcess, shop: Shop
+) -> None:
+    shop.do(create_budget, cap="5", period="month", name="Cap")
+    pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB"
+    pictures = [{"type": "image_url", "image_url": {"url": pixel}}] * 1_000
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    assert post(gateway, shop, messages=[{"role": "user", "content": pictures}]).status_code == 200
+    assert post(gateway, shop, tools=[tool] * 5_000).status_code == 200
+    for entry in shop.entries(2):
+        line = shop.world.simulator.line_of(str(entry.rid))
+        assert line is not None
+        assert (entry.price_status, entry.cost_nano) == ("exact", line.cost_nano)
+        assert "over" not in entry.flags

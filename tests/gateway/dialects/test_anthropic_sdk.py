@@ -10,6 +10,7 @@ import anthropic
 import httpx
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
+from pydantic import BaseModel
 
 from guardrails.actions import create_budget
 from tests.gateway.world import GatewayProcess, Shop
@@ -23,6 +24,10 @@ WEATHER: list[Any] = [
     }
 ]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+class Place(BaseModel):
+    city: str
 
 
 def says(script: str) -> list[Any]:
@@ -75,6 +80,11 @@ def test_tools_are_called_and_their_results_sent_back(client: Anthropic, shop: S
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}
     again: Any = [*HELLO, {"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
     assert client.messages.create(model="sim-small", max_tokens=300, messages=again, tools=WEATHER).content
+
+
+def test_a_schema_is_kept_and_parsed(client: Anthropic) -> None:
+    parsed = client.messages.parse(model="sim-small", max_tokens=300, messages=HELLO, output_format=Place)
+    assert isinstance(parsed.parsed_output, Place)
 
 
 def test_pictures_by_value(client: Anthropic) -> None:
