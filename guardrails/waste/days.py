@@ -56,14 +56,18 @@ def look_at_day(
             book, choose, since_ms=since_ms, promises=promises, session_calls_an_hour=_session_limit(workspace, day),
             tally=tally_of(reached.tally) if reached else None,
         )  # fmt: skip
-        begun, last_ms = sorter.tally.calls, since_ms
+        begun, last_ms, began = sorter.tally.calls, since_ms - 1, time.monotonic()
+        ready = began
         for call in reading.calls(workspace, reading.run_up(workspace, since, timedelta(milliseconds=WINDOW_MS)), end):
-            # A moment is counted whole, or not at all: its calls have no other order.
-            enough = sorter.tally.calls - begun >= LEAST_AT_ONCE and call.at_ms > last_ms
-            if enough and time.monotonic() > stop:
-                return Reached(last_ms + 1, sorter.tally.plain())
+            if call.at_ms > last_ms:  # a moment is counted whole, or not at all: its calls have no other order
+                now, counted = time.monotonic(), sorter.tally.calls - begun
+                if not counted:
+                    ready = now
+                # As much time for counting as for the hour before it, which every part reads again.
+                if counted >= LEAST_AT_ONCE and now > max(stop, 2 * ready - began):
+                    return Reached(last_ms + 1, sorter.tally.plain())
+                last_ms = call.at_ms
             sorter.take(call)
-            last_ms = max(last_ms, call.at_ms)
         found, saved = sorter.found(), sorter.tally.saved
     with transaction.atomic():
         Day.objects.filter(workspace_id=workspace.pk, day=day).delete()

@@ -16,7 +16,7 @@ from guardrails.domain.waste.values import Call
 from workspaces.models import Workspace
 
 PAGE: Final = 2_000
-MOST_RUN_UP: Final = 200_000
+MOST_RUN_UP: Final = 50_000
 """In a busier hour, repetitions from further back are not seen."""
 HUNG_UP: Final = "client_closed"
 EXPIRED: Final = "expired"

@@ -1,4 +1,4 @@
-"""The mails as people see them: in Chromium, as wide as a phone and as a desk. `SLUICE_PICTURES=<folder>` keeps the pictures."""
+"""The mails as people see them: in Chromium, as wide as a phone and as a desk. `MAIL_PICTURES=<folder>` keeps the pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_no_mail_is_wider_than_a_phone_and_every_lever_can_be_pressed(
         **budgets(spending, mailbox, cast), "anomaly": anomaly(spending, mailbox, cast), **months(spending, mailbox, cast)
     }  # fmt: skip
     assert len(pages) == 7
-    folder = Path(os.environ.get("SLUICE_PICTURES") or tmp_path)
+    folder = Path(os.environ.get("MAIL_PICTURES") or tmp_path)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for size, width in WIDTHS.items():
