@@ -1,7 +1,7 @@
 """The API against its own OpenAPI document, with schemathesis: no 5xx, and no answer the document does not describe.
 
 Left out, and why: `positive_data_acceptance` (a request can fit the document and still be wrong: a name that is taken, a cap above the plan,
-a day that is over); `ignored_auth` and `unsupported_method` (tests/workspaces walk every route for both); `use_after_free` and
+a day that is over); `ignored_auth` (tests/workspaces/test_rest.py walks every route without a token); `unsupported_method` (not looked at); `use_after_free` and
 `ensure_resource_availability` (each request is taken back, so none follows another); the header that authorizes is not negated, because
 every request here is given the true one.
 
