@@ -1,9 +1,9 @@
 """The API against its own OpenAPI document, with schemathesis: no 5xx, and no answer the document does not describe.
 
 Left out, and why: `positive_data_acceptance` (a request can fit the document and still be wrong: a name that is taken, a cap above the plan,
-a day that is over); `ignored_auth` (tests/workspaces/test_rest.py walks every route without a token); `unsupported_method` (not looked at); `use_after_free` and
-`ensure_resource_availability` (each request is taken back, so none follows another); the header that authorizes is not negated, because
-every request here is given the true one.
+a day that is over); `ignored_auth` (tests/workspaces/test_rest.py walks every route without a token); `unsupported_method` (not looked at);
+`use_after_free` and `ensure_resource_availability` (each request is taken back, so none follows another). The header that authorizes is not
+negated, because every request here is given the true one.
 
 Requests go through the real application to real PostgreSQL and Redis; each in a savepoint that is taken back, so that one
 operation cannot spoil the next and the same seed asks the same again.
