@@ -139,6 +139,7 @@ def _read(scope: Scope, call_id: str) -> tuple[Request, str]:
 
 async def _planned(runtime: Runtime, request: Request, asked: str, grant: Grant) -> tuple[Party, list[Route]]:
     """Whom it is for and where it may go, in the order of trying. A refusal from memory is only made by a policy that was just read."""
+    since = runtime.gate.policies.now()
     while True:
         who = _attributed(request, grant)
         environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
@@ -146,7 +147,7 @@ async def _planned(runtime: Runtime, request: Request, asked: str, grant: Grant)
             routes = routing.every(grant, asked, environment, grant.policy.book, int(time.time()), endpoints.REALTIME)
             break
         except GatewayError:
-            if runtime.gate.policies.is_new(grant.policy):
+            if runtime.gate.policies.is_new(grant.policy, since):
                 raise
             grant = await runtime.gate.policies.renew(grant)
     routes = [route for route in routes if route.rates is None or realtime.answers(route.rates)]
