@@ -48,6 +48,13 @@ class Reading:
     error: str = ""
     """The answer carries an error of the provider: its code, or its type."""
     flags: list[str] = field(default_factory=list)
+    nothing_said: bool = False
+    """The provider says itself that it broke off, and nothing was generated until then."""
+
+    @property
+    def answered(self) -> bool:
+        """It is an answer: zero tokens cannot be true of it (billing.domain.usage.is_believed)."""
+        return not self.nothing_said and (self.output_bytes > 0 or bool(self.raw_usage))
 
     def add_text(self, text: str) -> None:
         self.output_bytes += len(text) if text.isascii() else len(text.encode())
