@@ -26,7 +26,7 @@ PRODUCTION = SLUICE_MODE=production SLUICE_HOME=/nonexistent SLUICE_PUBLIC_URL=h
 	DATABASE_URL=postgresql://sluice@127.0.0.1:5432/sluice REDIS_URL=redis://127.0.0.1:6379/0
 OUR_APPS = config gateway guardrails billing workspaces
 
-.PHONY: help up demo pictures env env-dev test check format lock bench chaos e2e focus clean
+.PHONY: help up demo pictures env env-dev test check format lock bench bench-rivals chaos e2e focus clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,14 @@ compile = UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --universal --generat
 
 bench: env-dev ## calls a second and added latency of the gateway on one core, beside nginx when it is installed
 	@$(PY) -m tests.bench $(ARGS)
+
+# Versions of the day, in environments of their own; their install scripts do not run.
+RIVALS = $(or $(SLUICE_HOME),var)/rivals
+bench-rivals: ## install LiteLLM's proxy and Portkey's gateway beside the state of `make up`, for `make bench` (Portkey needs node and npm)
+	@[ -d $(RIVALS)/litellm ] || $(PYTHON) -m venv $(RIVALS)/litellm
+	$(RIVALS)/litellm/bin/pip install --quiet --only-binary :all: 'litellm[proxy]==1.106.2'
+	@command -v npm >/dev/null || { echo "no npm: Portkey's gateway is left out"; exit 0; }; \
+	npm install --silent --no-audit --no-fund --omit=dev --ignore-scripts --prefix $(RIVALS)/portkey @portkey-ai/gateway@1.15.2
 
 chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the books
 	@SLUICE_TEST_ALL=1 $(PY) -m pytest -m "long or tries"
