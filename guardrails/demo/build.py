@@ -93,7 +93,7 @@ def make(*, now: datetime, size: float = 1.0, slug: str = story.SLUG, say: Say) 
         say(f"{month.first:%B %Y}: {len(planned):,} calls are on the books ({time.monotonic() - began:.0f} s)")
     packing.pack_due(now)  # what the worker would do over the next ten minutes
     recovery.rebuild(workspace.pk)
-    looking.look_at(workspace, now, seconds=120)
+    looking.look_at(workspace, now, seconds=1800)
     say(f"What of it was waste is on its page ({time.monotonic() - began:.0f} s)")
     return Made(workspace, calls, time.monotonic() - began)
 
