@@ -50,9 +50,7 @@ def section(workspace: Workspace, week: Days) -> dict[str, Any] | None:
     open_rows = queries.findings(workspace, state=State.OPEN).filter(waste_nano__gt=0).order_by("-waste_nano", "-id")
     for row in open_rows[:MOST_ROWS]:
         beside = f"of {show(row.cost_nano)} in 30 days"
-        rows.append(
-            [saying.title(row), show(row.waste_nano), beside, address("waste_finding", workspace.slug, row.pk)]
-        )
+        rows.append([saying.title(row), show(row.waste_nano), beside, address("waste_finding", workspace.slug, row.pk)])
     if found.waste_nano:
         rows.append(["All waste that is open, last 30 days", show(found.waste_nano), "", here])
     return {"title": "Savings and waste", "rows": rows} if rows else None
