@@ -83,7 +83,7 @@ focus: env-dev ## validate a real FOCUS export with the FinOps Foundation's focu
 
 pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pictures (DEMO=./var: of the `make demo` that is up)
 	@bin/browser
-	@SLUICE_PICTURES=1 SLUICE_PICTURES_OF=$(DEMO) $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
+	@SLUICE_TEST_PICTURES=1 SLUICE_TEST_PICTURES_OF=$(DEMO) $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
 
 clean: ## remove caches and .venv; SLUICE_HOME (./var) stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles

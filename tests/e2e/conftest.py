@@ -29,7 +29,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 860}
-SIZE = "1" if os.environ.get("SLUICE_PICTURES") else "0.003"
+SIZE = "1" if os.environ.get("SLUICE_TEST_PICTURES") else "0.003"
 PASSWORD = "a sluice holds the river back"
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.timeout(1800 if os.environ.get("SLUICE_PICTURES") else 240))
+            item.add_marker(pytest.mark.timeout(1800 if os.environ.get("SLUICE_TEST_PICTURES") else 240))
             item.add_marker(pytest.mark.xdist_group("e2e"))
 
 
@@ -79,7 +79,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    running = os.environ.get("SLUICE_PICTURES_OF", "")
+    running = os.environ.get("SLUICE_TEST_PICTURES_OF", "")
     if running:  # a `make demo` that is up already: its three months need not be written once more
         yield _running(Path(running))
         return
@@ -215,7 +215,9 @@ def opened(
 def picture(page: Page, name: str) -> None:
     """A picture for the README and for whoever judges the looks. Kept only when asked for, so that a test run leaves the tree as it was."""
     folder = (
-        PICTURES if os.environ.get("SLUICE_PICTURES") else Path(os.environ.get("TMPDIR", "/tmp")) / "sluice-pictures"
+        PICTURES
+        if os.environ.get("SLUICE_TEST_PICTURES")
+        else Path(os.environ.get("TMPDIR", "/tmp")) / "sluice-pictures"
     )
     folder.mkdir(exist_ok=True)
     page.evaluate("document.fonts.ready")

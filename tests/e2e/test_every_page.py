@@ -34,13 +34,14 @@ PAGES = {
 FOUND = {
     "call": ("calls/", f"/calls/{ID}/$"), "budget_edit": ("guardrails/", f"/budgets/{ID}/$"), "raise_new": ("guardrails/", "/raise/$"),
     "limit_edit": ("guardrails/", f"/limits/{ID}/$"), "key": ("keys/", f"/keys/{ID}/$"), "key_revoke": ("keys/", "/revoke/$"),
-    "credential_rotate": ("vault/", "/rotate/$"), "credential_delete": ("vault/", f"/vault/{ID}/delete/$"),
+    "credential_rotate": ("vault/", "/rotate/$"),
     "waste_finding": ("waste/", f"/waste/{ID}/$"), "alert": ("alerts/", f"/alerts/{ID}/$"), "anomaly": ("alerts/anomalies/", f"/anomalies/{ID}/$"),
 }  # fmt: skip
 """Pages of one thing: the page with a link to it, and what the link looks like."""
 MAY_BE_NONE = {"alert", "anomaly"}
 """Made by the worker in its own time, and not of every small demo."""
-NOT_IN_THE_DEMO = {"alias_edit", "alias_delete", "endpoint"}
+NOT_IN_THE_DEMO = {"alias_edit", "alias_delete", "endpoint", "credential_delete"}
+"""It has no alias, no webhook and no disabled credential."""
 OUTSIDE = (
     "/reference/", "/reference/budgets/", "/account/", "/workspaces/new/", "/accounts/password/change/", "/accounts/sessions/", "/accounts/2fa/",
     "/accounts/email/", "/accounts/logout/",
@@ -92,7 +93,7 @@ def looks(browser: Browser, site: Site, demo: Path, complaints: Complaints) -> I
 
 def test_every_page_is_sound_in_both_themes_and_on_a_phone(looks: tuple[Page, Page]) -> None:
     desk, _ = looks
-    everything = bool(os.environ.get("SLUICE_PICTURES") or os.environ.get("SLUICE_TEST_ALL"))
+    everything = bool(os.environ.get("SLUICE_TEST_PICTURES") or os.environ.get("SLUICE_TEST_ALL"))
     pages = {name: f"{HOME}/{path}" for name, path in PAGES.items()}
     for name, (where, link) in FOUND.items():
         desk.goto(f"{HOME}/{where}")
