@@ -11,6 +11,13 @@ DEMO ?=
 # focus-validator pins what the product must not have (pandas and, at 1.0.0, multimethod<2): an environment of its own.
 FOCUS_ENV ?= $(or $(SLUICE_HOME),var)/focus-validator
 export PYTHON
+# Containers often say that Python shall not keep what it compiled. Then each of the hundred processes of a test run, and each start of
+# `make up`, would compile Django anew: two to six seconds of a core every time. It is kept after all, but apart from the sources.
+ifneq ($(PYTHONDONTWRITEBYTECODE),)
+unexport PYTHONDONTWRITEBYTECODE
+PYTHONPYCACHEPREFIX ?= $(CURDIR)/.python_cache
+export PYTHONPYCACHEPREFIX
+endif
 
 # Settings of a production, with secrets made up on the spot, for the checks that judge them.
 PRODUCTION = SLUICE_MODE=production SLUICE_HOME=/nonexistent SLUICE_PUBLIC_URL=https://sluice.example \
@@ -20,7 +27,7 @@ PRODUCTION = SLUICE_MODE=production SLUICE_HOME=/nonexistent SLUICE_PUBLIC_URL=h
 	DATABASE_URL=postgresql://sluice@127.0.0.1:5432/sluice REDIS_URL=redis://127.0.0.1:6379/0
 OUR_APPS = config gateway guardrails billing workspaces
 
-.PHONY: help up demo pictures env env-dev test check format lock bench chaos e2e focus clean
+.PHONY: help up demo pictures env env-dev test check format lock bench bench-rivals chaos e2e focus clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +48,7 @@ env-dev: ## make .venv with what the tests and checks need as well
 
 test: env-dev ## run all tests: in parallel, in random order, on real servers of their own (ARGS="-k name")
 	@bin/browser
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not long" --durations 10 --durations-min 1 $(ARGS)
 
 check: env-dev ## lint, format, types, import contracts, deployment settings, migrations, templates
 	$(PY) -m ruff check .
@@ -69,6 +76,14 @@ compile = UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --universal --generat
 bench: env-dev ## calls a second and added latency of the gateway on one core, beside nginx when it is installed
 	@$(PY) -m tests.bench $(ARGS)
 
+# Versions of the day, in environments of their own; their install scripts do not run.
+RIVALS = $(or $(SLUICE_HOME),var)/rivals
+bench-rivals: ## install LiteLLM's proxy and Portkey's gateway beside the state of `make up`, for `make bench` (Portkey needs node and npm)
+	@[ -d $(RIVALS)/litellm ] || $(PYTHON) -m venv $(RIVALS)/litellm
+	$(RIVALS)/litellm/bin/pip install --quiet --only-binary :all: 'litellm[proxy]==1.106.2'
+	@command -v npm >/dev/null || { echo "no npm: Portkey's gateway is left out"; exit 0; }; \
+	npm install --silent --no-audit --no-fund --omit=dev --ignore-scripts --prefix $(RIVALS)/portkey @portkey-ai/gateway@1.15.2
+
 chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the books
 	@SLUICE_TEST_ALL=1 $(PY) -m pytest -m "long or tries"
 	@$(PY) -m tests.chaos --seed $(SEED) $(ARGS)
@@ -86,5 +101,5 @@ pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pi
 	@SLUICE_TEST_PICTURES=1 SLUICE_TEST_PICTURES_OF=$(DEMO) $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
 
 clean: ## remove caches and .venv; SLUICE_HOME (./var) stays
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
+	rm -rf .venv .python_cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
 	find $(OUR_APPS) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -282,6 +282,24 @@ class Admission:
             await self._deal_with(attempt, reply)
         raise BudgetStoreUnavailable("recovering", retry_after_s=1)
 
+    def adopt(
+        self,
+        grant: Grant,
+        dims: Mapping[str, str],
+        tags: Mapping[str, str],
+        quote: Quote,
+        context: CallContext,
+        *,
+        rid: str,
+    ) -> Admitted:
+        """Hold for an attempt that runs already and that nothing refuses any more: beside every cap, for a revoked key and a closed workspace too,
+        because the provider bills it. Openly: what it holds and costs counts on every budget it meets. Returns at once, raises nothing."""
+        attempt = _Attempt(grant, dims, tags, quote, None, context, time.time_ns() // 1_000_000)
+        attempt.met = grant.policy.meetings.of(dims, tags, attempt.now_ms)
+        request = self._request(attempt, rid)
+        self.limiter.present(grant.policy.workspace_id, request)
+        return self._admitted(attempt, rid, Ok(0, 0, [ask.amount for ask in request.budgets], []))
+
     async def _deal_with(self, attempt: _Attempt, reply: object) -> None:
         """Change the attempt so that another try can succeed, or raise the refusal."""
         match reply:

@@ -119,7 +119,7 @@ def quote(
         parts.refusals.append(_unbounded(endpoint, body, rates))
     compiled = _rates(provider, body, rates, parts, contents, meta, base_url, endpoint)
     if compiled is None:
-        tier = "batch" if "batch" in endpoint.lower() else str(body.get("service_tier"))[:40]
+        tier = "batch" if "batch" in endpoint.lower() else str(body.get("speed") or body.get("service_tier"))[:40]
         parts.refusals.append(f"unpriced: service tier {tier!r}")
     parts.refusals += [f"input_unbounded: {reason}" for reason in contents.reasons]
     parts.refusals += [f"unpriced: {reason}" for reason in tools.reasons]
@@ -189,7 +189,17 @@ def _input(
         rest = {
             key: value
             for key, value in body.items()
-            if key in ("tools", "functions", "response_format", "text", "output_config", "tool_choice", "toolConfig")
+            if key
+            in (
+                "tools",
+                "functions",
+                "response_format",
+                "text",
+                "output_config",
+                "tool_choice",
+                "toolConfig",
+                "outputConfig",
+            )
         }
         counted = sum(tokens.count_tokens(piece, family)[0] for piece in contents.texts)
         counted += (

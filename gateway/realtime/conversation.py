@@ -31,8 +31,15 @@ FREE = frozenset(
         "response.cancel", "output_audio_buffer.clear",
     }
 )  # fmt: skip
-KNOWN = FREE | TURN_MAKERS | {"session.update", "conversation.item.create", "response.create"}
+UPDATES = frozenset({"session.update", "transcription_session.update"})
+"""The second is the first of transcription sessions, as it was called before the API's first stable version."""
+OPENINGS = frozenset({"session.created", "transcription_session.created"})
+_SETTINGS = OPENINGS | {"session.updated", "transcription_session.updated"}
+KNOWN = FREE | TURN_MAKERS | UPDATES | {"conversation.item.create", "response.create"}
 """Every event of a client whose cost is understood."""
+TRANSCRIPTION = "transcription"
+"""The type of a session that only listens"""
+TRANSCRIBING = "conversation.item.input_audio_transcription.delta"
 TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 NOT_TRANSCRIBED = "conversation.item.input_audio_transcription.failed"
 
@@ -40,8 +47,10 @@ NOT_TRANSCRIBED = "conversation.item.input_audio_transcription.failed"
 class Conversation:
     """`client` and `provider` take the events of the two sides in the order in which they pass."""
 
-    def __init__(self, window: int, image_tokens: int) -> None:
-        """Tokens: the context window to which the provider cuts a conversation (0: unknown) and the most of one picture."""
+    def __init__(self, window: int, image_tokens: int, hears: str = "") -> None:
+        """Tokens: the context window to which the provider cuts a conversation (0: unknown) and the most of one picture. `hears`: the model of a
+        transcription session, in which nothing answers."""
+        self.hears_only = bool(hears)
         self._window = window or UNLIMITED
         self._image_tokens = image_tokens
         self._base = HIDDEN_TOKENS + SETTINGS_TOKENS
@@ -54,10 +63,12 @@ class Conversation:
         self._updates = 0
         self._limit: int | None = None
         self._turns = True
-        self.transcriber = ""
+        self.transcriber = hears
         self.untranscribed = 0
         """Committed pieces of sound whose transcript is not there yet"""
         self._buffer_ms = self._committed_ms = 0
+        self._written_early = False
+        """The transcript of sound that was not committed yet has begun: its model listens, and bills, as the sound comes"""
         self.model = ""
         """As the provider names it"""
         self.limit_field = "max_output_tokens"
@@ -66,9 +77,41 @@ class Conversation:
     # --- What is ahead ------------------------------------------------------------------------------------------------
 
     @property
+    def answers_alone(self) -> bool:
+        """The provider may create a response without being asked once more."""
+        return not self.hears_only and (self._turns or bool(self._asked.get("turns")))
+
+    @property
     def automatic(self) -> bool:
-        """The provider may create a response, or a transcript, without being asked once more."""
-        return self._turns or bool(self._asked.get("turns")) or bool(self.transcriber)
+        """The same, or a transcript."""
+        return self.answers_alone or bool(self.transcriber)
+
+    @property
+    def updating(self) -> bool:
+        """A `session.update` is on its way."""
+        return self._updates > 0
+
+    @property
+    def committed_ms(self) -> int:
+        """Sound that is being transcribed."""
+        return self._committed_ms
+
+    @property
+    def untold(self) -> Ahead | None:
+        """What transcripts may cost that nobody would tell any more, were this the end."""
+        heard = self._committed_ms + LATE_MS if self.untranscribed else 0
+        if self._written_early:
+            heard += self._buffer_ms
+        return self.heard(heard) if heard else None
+
+    def heard(self, ms: int) -> Ahead:
+        """What transcribing so much sound may cost."""
+        return Ahead(0, 0, heard_ms=ms, transcriber=self.transcriber, answered=False)
+
+    @property
+    def buffer_ms(self) -> int:
+        """Sound that is not committed yet."""
+        return self._buffer_ms
 
     @property
     def limit(self) -> int | None:
@@ -93,6 +136,7 @@ class Conversation:
             limit_is_clients=used is not None,
             heard_ms=heard,
             transcriber=self.transcriber,
+            answered=not self.hears_only,
         )
 
     # --- The client's events ------------------------------------------------------------------------------------------
@@ -103,7 +147,7 @@ class Conversation:
             self._hear(_base64_bytes(event.get("audio")))
         elif kind == "conversation.item.create":
             self._add_item(event.get("item"), size)
-        elif kind == "session.update":
+        elif kind in UPDATES:
             self._ask(event.get("session"), size)
         elif kind not in FREE and kind not in TURN_MAKERS:
             response = event.get("response")
@@ -149,7 +193,7 @@ class Conversation:
         found, turns = _turn_detection(session)
         if found and turns:
             self._asked["turns"] = True
-        named = _transcriber_of(session)
+        named = transcriber_of(session)
         if named:
             self.transcriber = named
         if named is not None:
@@ -167,10 +211,17 @@ class Conversation:
         self._limit = limit
         self._asked.pop("limit", None)
 
+    def silence(self) -> dict[str, Any]:
+        """The settings under which the provider answers no more by itself. They are about to be sent."""
+        self._updates += 1
+        if self.kind is None:
+            return {"turn_detection": None}
+        return {"type": self.kind, "audio": {"input": {"turn_detection": None}}}
+
     # --- The provider's events ----------------------------------------------------------------------------------------
 
     def provider(self, kind: str, event: _Event, size: int) -> None:
-        if kind in ("session.created", "session.updated"):
+        if kind in _SETTINGS:
             self._settings(kind, event.get("session"), size)
         elif kind == "response.created":
             self._since_at[_id_of(event)] = self._since
@@ -180,18 +231,20 @@ class Conversation:
             if self.transcriber:
                 self.untranscribed += 1
                 self._committed_ms += self._buffer_ms
-            self._buffer_ms = 0
-        elif kind == "input_audio_buffer.cleared":
+            self._buffer_ms, self._written_early = 0, False
+        elif kind == "input_audio_buffer.cleared" and not self._written_early:
             self._buffer_ms = 0
         elif kind in (TRANSCRIBED, NOT_TRANSCRIBED):
             self.untranscribed = max(0, self.untranscribed - 1)
             if not self.untranscribed:
                 self._committed_ms = 0
+        elif kind == TRANSCRIBING and self.untranscribed == 0:
+            self._written_early = True
 
     def _settings(self, kind: str, session: Any, size: int) -> None:
         if not isinstance(session, Mapping):
             return
-        if kind == "session.created":
+        if kind in OPENINGS:
             self._base = HIDDEN_TOKENS + size
         else:
             self._updates = max(0, self._updates - 1)
@@ -208,8 +261,8 @@ class Conversation:
         self._bytes_per_s = _bytes_per_s(session)
         if self._updates == 0:
             self._asked.clear()
-            named = _transcriber_of(session)
-            if named is not None:
+            named = transcriber_of(session)
+            if named or (named is not None and not self.hears_only):
                 self.transcriber = named
 
     def _done(self, event: _Event) -> None:
@@ -287,7 +340,7 @@ def _turn_detection(session: _Event) -> tuple[bool, bool]:
     return False, False
 
 
-def _transcriber_of(session: _Event) -> str | None:
+def transcriber_of(session: _Event) -> str | None:
     """The model that transcribes, "" for none, None where nothing is said."""
     for place, name in ((_audio_input(session), "transcription"), (session, "input_audio_transcription")):
         if name in place:

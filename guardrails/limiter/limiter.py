@@ -176,6 +176,13 @@ class Limiter:
             raise BudgetStoreUnavailable(str(failed), reason=failed.reason) from failed
         return admit_reply(raw)
 
+    def present(self, workspace_id: int, request: AdmitRequest) -> None:
+        """Hold for an attempt that runs already although nobody said yes to it: no cap can refuse it any more (adopt.lua), but the books must have
+        it. Returns at once. Should the store not hear of it now, it is presented again when its lease is renewed, or when it ends."""
+        self._open[request.rid] = (workspace_id, request)
+        self.start()
+        self._start(scripts.ADOPT, self._lane_of(workspace_id), [encode(request)], lambda replies, error: None)
+
     def _say_why(self, failed: StoreFailed) -> None:
         """Once in a while: all calls of a bad moment fail for one reason."""
         now = time.monotonic()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from billing.views.amounts import show
-from guardrails.domain.waste.sorter import DIGEST_OUTPUT, RESENT_MIN, REST, SHORT_OUTPUT, STORM_FAILURES
+from guardrails.domain.waste.sorter import DIGEST_OUTPUT, RESENT_MIN, SHORT_OUTPUT, STORM_FAILURES
+from guardrails.domain.waste.tally import REST
 from guardrails.domain.waste.values import Category
 from guardrails.waste.levers import Lever
 from guardrails.waste.models import Finding
