@@ -7,6 +7,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WORKERS ?= $(shell expr $(CORES) + 1)
 SEED ?= 1
 ARGS ?=
+DEMO ?=
 # focus-validator pins what the product must not have (pandas and, at 1.0.0, multimethod<2): an environment of its own.
 FOCUS_ENV ?= $(or $(SLUICE_HOME),var)/focus-validator
 export PYTHON
@@ -95,9 +96,9 @@ focus: env-dev ## validate a real FOCUS export with the FinOps Foundation's focu
 	@VENV=$(FOCUS_ENV) bin/env focus
 	@SLUICE_TEST_FOCUS_VALIDATOR=$(abspath $(FOCUS_ENV))/bin/focus-validator $(PY) -m pytest tests/billing/ledger/test_focus.py $(ARGS)
 
-pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pictures (about eight minutes)
+pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pictures (DEMO=./var: of the `make demo` that is up)
 	@bin/browser
-	@SLUICE_PICTURES=1 $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
+	@SLUICE_TEST_PICTURES=1 SLUICE_TEST_PICTURES_OF=$(DEMO) $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
 
 clean: ## remove caches and .venv; SLUICE_HOME (./var) stays
 	rm -rf .venv .python_cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
