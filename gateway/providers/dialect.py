@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -108,9 +108,9 @@ class Dialect(Protocol):
         ...
 
 
-@runtime_checkable
 class PassesBytes(Protocol):
-    """A dialect whose answers can be something else than text, and can come whole although a stream was asked for."""
+    """A dialect whose answers can be something else than text, and can come whole although a stream was asked for. It is known by having
+    these two (a runtime check of the protocol itself costs more than reading a small answer)."""
 
     whole_when_streamed: bool
 
@@ -123,12 +123,13 @@ def meter_of(dialect: Dialect, fields: Mapping[str, Any], content_type: bytes, *
     """Who reads along with an answer of this type; None when it is to be read whole."""
     if streamed and dialect.stream_type in content_type:
         return dialect.stream_meter(fields)
-    return dialect.bytes_meter(fields, content_type) if isinstance(dialect, PassesBytes) else None
+    reader: Callable[[Mapping[str, Any], bytes], StreamMeter | None] | None = getattr(dialect, "bytes_meter", None)
+    return None if reader is None else reader(fields, content_type)
 
 
 def may_be_whole(dialect: Dialect) -> bool:
     """Whether a whole answer is one of this dialect although a stream was asked for."""
-    return isinstance(dialect, PassesBytes) and dialect.whole_when_streamed
+    return getattr(dialect, "whole_when_streamed", False) is True
 
 
 def stated(raw: msgspec.Raw) -> bytes:
