@@ -45,6 +45,8 @@ class Quote(msgspec.Struct, frozen=True):
     _fixed: int = 0
     _per_output: int = 0
     _denominator: int = 1
+    _long: bool = False
+    """The prompt may be over a threshold above which other rates hold."""
 
     def fits(self, remaining_nano: int) -> int | None:
         """The largest output limit per answer whose worst case is at most `remaining_nano`; None when not even 1 fits."""
@@ -56,6 +58,13 @@ class Quote(msgspec.Struct, frozen=True):
             return None
         limit = (remaining_nano * self._denominator - self._fixed) // self._per_output
         return min(limit, self.output_tokens_cap) if limit >= 1 else None
+
+    def least(self, limit: int) -> int:
+        """No way of counting the input makes the worst case at an output limit cheaper, in nano-USD. What costs something by bytes costs something
+        when counted; how much the output costs is sure only where a shorter prompt has no other rates."""
+        if not self.amount_nano:
+            return 0
+        return 1 if self._long else max(1, ceil_ratio(limit * self._per_output, self._denominator))
 
     def at_limit(self, limit: int) -> int:
         """The worst case in nano-USD when the output limit sent is `limit`."""
@@ -268,6 +277,7 @@ def careful_quote(
         _fixed=fixed,
         _per_output=per_answers,
         _denominator=compiled.denominator,
+        _long=compiled.long_context,
     )
 
 

@@ -239,3 +239,27 @@ def test_plain_usage_goes_the_short_way() -> None:
     }
 
     assert plain.plain_buckets(usage) == {"input_uncached": 5, "cache_read": 4, "output_text": 3}
+
+
+@pytest.mark.tries
+@settings(max_examples=examples(600), deadline=None)
+@given(st.integers(0, 10**6), CHATS, st.integers(0, 3_000) | st.integers(100_000, 10**7), st.integers(1, 10**6))
+def test_the_least_a_call_can_cost_is_not_more_than_it_costs_when_counted(
+    place: int, body: dict[str, Any], size: int, limit: int
+) -> None:
+    """Refusals rely on it (`guardrails.spent`): what is refused unread must be refused when read too."""
+    provider, rates = priced()[place % len(priced())]
+    asked = (provider, "/v1/chat/completions", body, size, rates)
+    bounded, counted = either(quote, *asked), either(careful_quote, *asked, exact=True)
+    if (
+        isinstance(bounded, str)
+        or isinstance(counted, str)
+        or bounded.amount_nano is None
+        or counted.amount_nano is None
+    ):
+        return
+
+    assert bounded.least(min(limit, bounded.output_tokens_cap)) <= counted.at_limit(
+        min(limit, bounded.output_tokens_cap)
+    )
+    assert not counted.amount_nano or bounded.least(1) <= counted.amount_nano
