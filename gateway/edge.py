@@ -10,10 +10,11 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from gateway import jsonbody
 from gateway.errors import BadRequest, HeadersTooLarge, InvalidKey, MethodNotAllowed, TooLarge, TooSlow, Unsupported
@@ -74,8 +75,7 @@ class ClientGone(Exception):
     """The client closed the connection before its request was whole. Nobody is there to answer."""
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """A request whose body is not read yet."""
 
     call_id: str
@@ -98,8 +98,7 @@ class Request:
     """`Sluice-Fallbacks: off` forbids them."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A well-formed call: who asks (unverified), for what, in which words."""
 
     request: Request

@@ -43,8 +43,7 @@ class Sent(msgspec.Struct, frozen=True):
     translated: bool = False
 
 
-@dataclass(slots=True)
-class Planned:
+class Planned(msgspec.Struct):
     """A call that is ready to be admitted."""
 
     call: Call

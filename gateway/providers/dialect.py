@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -14,8 +13,7 @@ STREAM_TYPE = b"text/event-stream"
 OPENAI_HEADERS = frozenset({b"openai-beta", b"idempotency-key"})
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What must be different in the body that is sent. None: as the client wrote it."""
 
     model: str | None = None
@@ -27,11 +25,10 @@ class Wanted:
 COUNTED_BYTES = 100_000
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(msgspec.Struct):
     """What the meter saw of an answer: all that the bill and the ledger need."""
 
-    said: dict[str, Any] = field(default_factory=dict)
+    said: dict[str, Any] = msgspec.field(default_factory=dict)
     """What the answer says of itself beside its usage: id, model, service_tier. Billing's extraction reads it together with the usage."""
     raw_usage: bytes = b""
     """The usage object as the provider wrote it; empty when it stated none."""
@@ -43,11 +40,11 @@ class Reading:
     """The answer came to its proper end, so nothing more can have been generated."""
     output_bytes: int = 0
     """UTF-8 bytes of generated text that arrived: at least as many as tokens, for byte-level tokenizers (BILLING.md, Bounds)."""
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = msgspec.field(default_factory=list)
     """The generated text in pieces, for counting; emptied once it is longer than `COUNTED_BYTES` (then every byte counts)."""
     error: str = ""
     """The answer carries an error of the provider: its code, or its type."""
-    flags: list[str] = field(default_factory=list)
+    flags: list[str] = msgspec.field(default_factory=list)
 
     def add_text(self, text: str) -> None:
         self.output_bytes += len(text) if text.isascii() else len(text.encode())
