@@ -10,6 +10,13 @@ ARGS ?=
 # focus-validator pins what the product must not have (pandas and, at 1.0.0, multimethod<2): an environment of its own.
 FOCUS_ENV ?= $(or $(SLUICE_HOME),var)/focus-validator
 export PYTHON
+# Containers often say that Python shall not keep what it compiled. Then each of the hundred processes of a test run, and each start of
+# `make up`, would compile Django anew: two to six seconds of a core every time. It is kept after all, but apart from the sources.
+ifneq ($(PYTHONDONTWRITEBYTECODE),)
+unexport PYTHONDONTWRITEBYTECODE
+PYTHONPYCACHEPREFIX ?= $(CURDIR)/.python_cache
+export PYTHONPYCACHEPREFIX
+endif
 
 # Settings of a production, with secrets made up on the spot, for the checks that judge them.
 PRODUCTION = SLUICE_MODE=production SLUICE_HOME=/nonexistent SLUICE_PUBLIC_URL=https://sluice.example \
@@ -40,7 +47,7 @@ env-dev: ## make .venv with what the tests and checks need as well
 
 test: env-dev ## run all tests: in parallel, in random order, on real servers of their own (ARGS="-k name")
 	@bin/browser
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not long" --durations 10 --durations-min 1 $(ARGS)
 
 check: env-dev ## lint, format, types, import contracts, deployment settings, migrations, templates
 	$(PY) -m ruff check .
@@ -85,5 +92,5 @@ pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pi
 	@SLUICE_PICTURES=1 $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
 
 clean: ## remove caches and .venv; SLUICE_HOME (./var) stays
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
+	rm -rf .venv .python_cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
 	find $(OUR_APPS) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ from billing.ledger import export
 from billing.ledger.queries import CannotAnswer, Days
 from billing.models import Entry
 from workspaces import audit
-from workspaces.domain.plain_csv import inert
+from workspaces.domain.names import cell
 from workspaces.models import Workspace
 from workspaces.rest import WorkspaceAPIView
 from workspaces.roles import Action
@@ -113,7 +113,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
         return orjson.dumps(value).decode()
     if isinstance(value, str) and not _is_number(value):
-        return inert(value)
+        return cell(value)
     return value
 
 

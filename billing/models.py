@@ -149,6 +149,22 @@ class Entry(Attributed):
         return bool(self.error) or self.http_status >= 400
 
 
+class Forgotten(models.Model):
+    """What the lines that retention deleted added up to (`ledger.forgetting`), so that the books can still be compared with their totals."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "what")
+    workspace_id = models.BigIntegerField()
+    what = models.TextField()
+    """A sum over all lines ("cost_nano", ...), or the counter that they were charged to."""
+    amount = models.DecimalField(max_digits=40, decimal_places=0)
+
+    class Meta:
+        db_table = "billing_forgotten"
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.amount}"
+
+
 class OpenAttempt(models.Model):
     """An attempt that is held and not ended, as the stream told it: what a rebuild of the money Redis adopts."""
 

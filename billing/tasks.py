@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerAway
 
 from billing.domain.keys import partition_of
-from billing.ledger import crossings, minutes, partitions, retention, writer
+from billing.ledger import crossings, forgetting, minutes, partitions, retention, writer
 from billing.ledger.stream import MoneyStream, StreamUnavailable, money_stream
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ SCHEDULE: Final = {
     "billing.trim_streams": 60.0,
     "billing.keep_partitions": 3600.0,
     "billing.retire_totals": 3600.0,
+    "billing.forget_calls": 3600.0,
     "billing.retire_minutes": 300.0,
     "billing.pack_combinations": 600.0,
 }
@@ -32,7 +33,7 @@ WATCH_S: Final = 0.95
 BUSY_S: Final = 20.0
 """How long it goes on while there is a backlog."""
 HOURS_KEPT: Final = timedelta(days=425)
-"""Hourly rollups are kept for fourteen months; days, months, details and the ledger itself for as long as the installation lives."""
+"""Hourly rollups are kept for fourteen months; days, months, details and the ledger itself for good, but for what `forgetting` deletes."""
 
 
 @shared_task(name="billing.write_ledger")
@@ -111,6 +112,14 @@ def retire_totals() -> None:
     gone = retention.retire(datetime.now(UTC))
     if gone.totals or gone.crossings:
         log.info("retired %d totals and %d crossings of long-ended periods", gone.totals, gone.crossings)
+
+
+@shared_task(name="billing.forget_calls")
+def forget_calls() -> None:
+    """Delete single lines of the ledger that are older than their workspace keeps them."""
+    gone = forgetting.forget_due(datetime.now(UTC))
+    if gone:
+        log.info("deleted %d lines of calls that their workspaces keep no longer", gone)
 
 
 @shared_task(name="billing.retire_minutes")

@@ -20,7 +20,7 @@ from billing.domain.events import Basis, Outcome, PriceStatus
 from billing.domain.pricing import Priced, Rates, price
 from billing.domain.quote import Quote
 from billing.domain.tokens import count_tokens
-from billing.domain.usage import Usage, UsageContext, extract
+from billing.domain.usage import Usage, UsageContext, extract, is_believed
 from gateway.providers.dialect import Reading
 
 
@@ -74,10 +74,6 @@ class Terms(msgspec.Struct, frozen=True):
         """The most output tokens that can have been generated."""
         limit = self.quote.output_tokens_cap if self.output_limit is None else self.output_limit
         return limit * self.quote.outputs
-
-
-def _says_something(usage: Usage) -> bool:
-    return bool(usage.all_buckets or usage.all_fees) or usage.context.stated_cost_usd is not None
 
 
 _DECIMALS = msgspec.json.Decoder(float_hook=Decimal)
@@ -141,9 +137,7 @@ class Attempt:
         basis = Basis.MEASURED
         # Usage in the middle of a stream that broke off is what it had come to, not what it came to.
         settled = usage is not None and usage.measured and reading.ended
-        # Nothing at all is never true of an answer: at least its input was read, also where a model only thought.
-        silent = usage is not None and not _says_something(usage)
-        if usage is None or not settled or (silent and (reading.output_bytes > 0 or reading.raw_usage)):
+        if usage is None or not settled or not is_believed(usage, answered=reading.answered):
             if usage is not None:
                 self.flags.extend(usage.flags or ("zero_usage",))
             if not reading.ended:
@@ -166,6 +160,11 @@ class Attempt:
         )
         self._end(State.SETTLED, cost, usage.total_tokens, outcome)
         return cost if priced.cost_nano is not None else None
+
+    def believes(self, reading: Reading) -> bool:
+        """Whether a bill can be made of what the provider states."""
+        usage = self._usage(reading)
+        return usage is not None and usage.measured and is_believed(usage, answered=reading.answered)
 
     def entrust(self) -> None:
         """The provider works on: somebody else will learn what it cost."""

@@ -107,6 +107,8 @@ def read_embedding(request: Request, body: bytes) -> Call:
     model = check_model(fields.get("model"))
     if not isinstance(fields.get("input"), str | list) or not fields["input"]:
         raise BadRequest("'input' must be a string or a list that is not empty.", param="input", code="invalid_input")
+    if fields.get("stream") not in (None, False):
+        raise BadRequest("Embeddings are not streamed.", param="stream", code="invalid_value")
     return Call(request, body, fields, model, False)
 
 

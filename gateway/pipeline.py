@@ -148,6 +148,9 @@ async def _whole(
     body = await answer.read(MAX_ANSWER_BYTES)
     attempt.first_byte_at = time.perf_counter()
     content_type = (answer.get(b"content-type") or b"").decode("latin-1")
+    heed = getattr(planned.sent.dialect, "with_headers", None)  # what some providers state beside their answers
+    if heed is not None:
+        body = heed(body, answer.get)
     reading = planned.sent.dialect.read_whole(body, content_type)
     crash.point("after_last_byte")
     if reading is None:

@@ -316,8 +316,26 @@ class Admission:
     async def _answer(self, attempt: _Attempt, rid: str, leaving: Callable[[], None] | None = None) -> object:
         try:
             return await self.limiter.admit(attempt.grant.policy.workspace_id, self._request(attempt, rid), leaving)
-        except NoAnswer:
-            raise BudgetStoreUnavailable("unreachable") from None
+        except NoAnswer as none:
+            raise BudgetStoreUnavailable(none.reason) from None
+
+    def adopt(
+        self,
+        grant: Grant,
+        dims: Mapping[str, str],
+        tags: Mapping[str, str],
+        quote: Quote,
+        context: CallContext,
+        *,
+        rid: str,
+    ) -> Admitted:
+        """Hold for an attempt that runs already and that nothing refuses any more: beside every cap, for a revoked key and a closed workspace too,
+        because the provider bills it. Openly: what it holds and costs counts on every budget it meets. Returns at once, raises nothing."""
+        attempt = _Attempt(grant, dims, tags, quote, None, lambda: context, time.time_ns() // 1_000_000)
+        attempt.met = grant.policy.meetings.of(dims, tags, attempt.now_ms)
+        request = self._request(attempt, rid)
+        self.limiter.present(grant.policy.workspace_id, request)
+        return self._admitted(attempt, rid, Ok(0, 0, [ask.amount for ask in request.budgets], []))
 
     async def _deal_with(self, attempt: _Attempt, reply: object) -> None:
         """Change the attempt so that another try can succeed, or raise the refusal."""

@@ -54,7 +54,7 @@ CONTROLS = (
         Kind.SPEND_ALERT,
         "Monthly Spend Alert",
         "mail",
-        "Tells at 50, 75, 90 and 100% of the month’s amount. Never in the way of a call.",
+        "Tells at 50, 75, 90 and 100% of the amount, and as soon as the month is on its way past it. Never in the way of a call.",
         "a month",
     ),
     _Control(

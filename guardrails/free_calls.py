@@ -43,10 +43,10 @@ class FreeCalls:
             try:
                 asks, fresh = [rate_ask(one) for one in found], self._policies.is_new(policy)
                 reply = await pace.ask(self._redis, policy.workspace_id, policy.ver, asks, fresh=fresh)
-            except NoAnswer:
+            except NoAnswer as none:
                 if not found:
                     return grant, []
-                raise BudgetStoreUnavailable("unreachable") from None
+                raise BudgetStoreUnavailable(none.reason) from None
             match reply:
                 case Ok():
                     left = zip(found, reply.rates, strict=True)

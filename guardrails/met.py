@@ -18,7 +18,8 @@ from guardrails.domain.rates import WINDOW_US, Metric, RateLimit, RateMatch, mat
 from guardrails.limiter.wire import NO_LIMIT, CounterAsk, RateAsk
 
 MOST_VALUES = 10_000
-"""Values of one each-value budget that get a counter of their own in one period; later ones share `__other__`."""
+"""Values of one each-value budget that get a counter of their own in one period, and new values of one each-value rate limit in one window; later
+ones share `__other__`."""
 MOST_KNOWN = 4_096
 
 
@@ -126,6 +127,8 @@ def rate_ask(match: RateMatch) -> RateAsk:
     rate = match.rate
     suffix = keys.rate_suffix(rate.id, rate.metric.value, keys.value_digest(match.value) if match.value else "")
     if rate.metric is Metric.CONCURRENCY:
-        return RateAsk(suffix, "c", rate.limit)
-    corrected = 1 if rate.metric is Metric.TPM else 0
-    return RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once, corrected=corrected)
+        return RateAsk(suffix, "c", rate.limit)  # there are no more of these than calls under way
+    ask = RateAsk(suffix, "g", rate.limit, WINDOW_US[rate.metric], rate.at_once)
+    ask.corrected = 1 if rate.metric is Metric.TPM else 0
+    ask.most_values = MOST_VALUES if match.value else 0
+    return ask

@@ -9,13 +9,13 @@ from typing import Any, Final
 from django.http import HttpRequest
 from django.utils import timezone
 
-from billing.domain.names import plain
 from billing.views import panels
 from billing.views.panels import Panel, Place
 from guardrails import queries, shown
 from guardrails.domain.budgets import Kind, Stage, Strategy, Unit
 from guardrails.domain.periods import Period
 from guardrails.queries import BudgetStatus, Standing
+from workspaces.domain.names import plain
 from workspaces.roles import Action
 from workspaces.views.frame import url, workspace_of
 

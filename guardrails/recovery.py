@@ -50,6 +50,7 @@ from django.db import connection
 from django.db.models import Q
 
 from billing.domain import keys
+from billing.domain.dimensions import OTHER
 from billing.domain.events import context_from_json
 from billing.ledger.stream import money_stream
 from billing.ledger.writer import drain
@@ -163,6 +164,7 @@ def _attempt(workspace_id: int, seen_epoch: int | None) -> Rebuilt | None:
             ver=workspace.policy_version,
             state=workspace.state,
             counters=len(counters),
+            families=control.families_of(counters),
         )
         control.asked_no_more(store, workspace_id)
         if workspace.state != WorkspaceState.DELETING:
@@ -294,7 +296,7 @@ def _labels(workspace: Workspace, rules: Mapping[str, BudgetRule]) -> dict[str, 
         .values_list("value", flat=True)
         .distinct()[:200_000]
     )
-    return {keys.value_digest(value): value for value in values}
+    return {keys.value_digest(value): value for value in (*values, OTHER)}
 
 
 def known_to_ledger(workspace_id: int, rids: list[str]) -> set[str]:

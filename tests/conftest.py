@@ -36,6 +36,11 @@ import redis
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+if sys.dont_write_bytecode:  # what the Makefile says of it holds for a pytest that was started by hand
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".python_cache"))
+
 from config.stack import postgres as stack_postgres  # noqa: E402 - the path above comes first
 from config.stack import redis as stack_redis  # noqa: E402
 

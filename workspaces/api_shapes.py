@@ -53,14 +53,18 @@ class DisplayShown(serializers.Serializer[Any]):
         source="display_rate", allow_null=True, help_text="Of that currency a dollar; null with dollars."
     )
     calls_shown_days = serializers.IntegerField(
-        allow_null=True, help_text="How long single calls can be looked at; null: as long as they are kept."
+        allow_null=True, help_text="How long single calls are kept; null: for good."
     )
 
 
 class DisplayWanted(Strict):
     currency = serializers.CharField(max_length=3, help_text="ISO 4217, e.g. `EUR`.")
     rate = serializers.CharField(max_length=24, required=False, allow_blank=True, help_text="Not for dollars.")
-    calls_shown_days = serializers.IntegerField(min_value=1, allow_null=True)
+    calls_shown_days = serializers.IntegerField(
+        min_value=1,
+        allow_null=True,
+        help_text="Older calls are out of sight at once, and deleted from a day later on (but for the running month). Sums stay.",
+    )
 
 
 class WorkspaceDeletion(Strict):

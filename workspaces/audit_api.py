@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import AsyncIterator, Callable
 from datetime import date
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import orjson
-from asgiref.sync import sync_to_async
-from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -19,16 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from workspaces import api_shapes as shapes
-from workspaces import audit, audit_search, tenancy
+from workspaces import audit_export, audit_search
+from workspaces.audit_export import FORMATS
 from workspaces.audit_search import Asked
-from workspaces.domain.plain_csv import inert
 from workspaces.errors import Invalid
-from workspaces.models import AuditRecord, Workspace
 from workspaces.rest import WorkspaceAPIView, listed, paged
 from workspaces.roles import Action
 
-PAGE = 1000
-FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 _FILTERS = [
     OpenApiParameter("q", OpenApiTypes.STR, description="Found as it stands in who, what, on what or from where."),
     OpenApiParameter("action", OpenApiTypes.STR, description="Only this action, e.g. `virtual_key.create`."),
@@ -70,53 +60,7 @@ class AuditExport(WorkspaceAPIView):
         kind = request.query_params.get("as", "csv")
         if kind not in FORMATS:
             raise Invalid(f"Use one of {', '.join(FORMATS)}.", field="as")
-        made = audit.record(
-            workspace=self.workspace, by=self.actor, action="audit.export", after={"format": kind, **asked.told()}
-        )
-        head, written = (b"", _lines) if kind == "jsonl" else (_csv([list(audit_search.COLUMNS)]), _rows)
-        answer = StreamingHttpResponse(
-            _pages(self.workspace, asked, made.number, head, written), content_type=FORMATS[kind]
-        )
-        answer["Content-Disposition"] = f'attachment; filename="sluice-{self.workspace.slug}-audit.{kind}"'
-        return answer
-
-
-async def _pages(
-    workspace: Workspace, asked: Asked, last: int, head: bytes, written: Callable[[list[AuditRecord]], bytes]
-) -> AsyncIterator[bytes]:
-    """Up to the record of this export, a page at a time; each is read in a worker thread, inside the workspace."""
-
-    def following(after: int) -> tuple[bytes, int | None]:
-        with tenancy.entered(workspace):
-            rows = audit_search.matching(workspace, asked).filter(number__gt=after, number__lt=last)
-            found = list(rows.order_by("number")[:PAGE])
-        return written(found), found[-1].number if len(found) == PAGE else None
-
-    yield head
-    after: int | None = 0
-    while after is not None:
-        text, after = await sync_to_async(following, thread_sensitive=True)(after)
-        yield text
-
-
-def _lines(rows: list[AuditRecord]) -> bytes:
-    return b"".join(orjson.dumps(audit_search.plain(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
-
-
-def _rows(rows: list[AuditRecord]) -> bytes:
-    return _csv([[_cell(value) for value in audit_search.plain(row).values()] for row in rows])
-
-
-def _csv(rows: list[list[Any]]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out).writerows(rows)
-    return out.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, dict):
-        value = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return inert(value) if isinstance(value, str) else value
+        return audit_export.answer(self.workspace, self.actor, asked, kind)
 
 
 # --- Reading the question ---------------------------------------------------------------------------------------------

@@ -66,12 +66,12 @@ class DisplayForm(forms.Form):
         help_text="How much of it a dollar is, like 0.92. You enter it, so you know which rate it is; it does not follow the market.",
     )
     calls_shown_days = forms.TypedChoiceField(
-        choices=[("", "As long as they are on the books"), *((days, f"{days} days") for days in (30, 90, 180, 400))],
+        choices=[("", "For good"), *((days, f"{days} days") for days in (30, 90, 180, 400))],
         coerce=int,
         empty_value=None,
         required=False,
-        label="Single calls can be looked at for",
-        help_text="On pages, by the API and in exports. Sums, and the ledger line that a bill is checked against, stay.",
+        label="Single calls are kept",
+        help_text="Older ones are out of sight at once, and deleted for good from a day later on (not before their month is over). Sums stay.",
     )
 
 

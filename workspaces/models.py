@@ -91,10 +91,22 @@ class Workspace(TenantMixin):
     display_rate_at = models.DateTimeField(null=True)
     """When it was entered."""
     calls_shown_days = models.IntegerField(null=True)
-    """How long a single call can be looked at or exported; null: for as long as it is on the books. Sums are not concerned."""
+    """How long a single call can be looked at or exported, and how long its lines stay in the ledger (`billing.ledger.forgetting`); null: for
+    good. Sums are not concerned."""
+    calls_shown_set_at = models.DateTimeField(null=True)
+    """When that was set: nothing is deleted for a day."""
+    calls_forgotten_on = models.DateField(null=True)
+    """The first day (of the workspace's calendar) whose lines were not deleted; null: none were."""
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
+        indexes = [
+            models.Index(
+                fields=["calls_forgotten_on"],
+                name="workspace_forgets_calls",
+                condition=models.Q(calls_shown_days__isnull=False),
+            )
+        ]
         constraints = [
             models.CheckConstraint(condition=models.Q(plan__in=Plan.values), name="workspace_plan_known"),
             models.CheckConstraint(condition=models.Q(state__in=WorkspaceState.values), name="workspace_state_known"),

@@ -29,7 +29,10 @@ def entered(workspace: Workspace) -> Iterator[Workspace]:
     mistake that reads one tenant's rows with another one's intent.
     """
     before = connection.tenant  # type: ignore[attr-defined]  # django-tenants adds it, and set_tenant
-    if before.schema_name not in ("public", workspace.schema_name):
+    if before.schema_name == workspace.schema_name:  # to set it again is a statement, and another on the way out
+        yield workspace
+        return
+    if before.schema_name != "public":
         raise RuntimeError(f"already inside {before.schema_name}; leave it before entering {workspace.schema_name}")
     connection.set_tenant(workspace)  # type: ignore[attr-defined]
     try:

@@ -101,9 +101,11 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Of a re-rating: how complete the price was until now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One counter moved by an event. `counter` is the key suffix "b:<budget>:<period start ms>[:<value digest>]"."""
+class Charge(msgspec.Struct, frozen=True, array_like=True):
+    """One counter moved by an event, in the stream [counter, unit, amount].
+
+    `counter` is the key suffix "b:<budget>:<period start ms>[:<value digest>]".
+    """
 
     counter: str
     unit: str
@@ -140,7 +142,7 @@ class StreamEvent:
                 at_ms=int(fields["t"]),
                 cost_nano=int(fields["c"]),
                 held_nano=int(fields["h"]),
-                charges=tuple(Charge(str(c), str(u), int(a)) for c, u, a in msgspec.json.decode(fields["b"])),
+                charges=_CHARGES.decode(fields["b"]),
                 context=_CONTEXT.decode(fields["x"]) if fields.get("x") else None,
                 outcome=_OUTCOME.decode(fields["p"]) if fields.get("p") else None,
                 leg=int(fields.get("l") or 0),
@@ -175,3 +177,4 @@ def _text(value: str | bytes) -> str:
 _ENCODER = msgspec.json.Encoder()
 _CONTEXT = msgspec.json.Decoder(CallContext)
 _OUTCOME = msgspec.json.Decoder(Outcome)
+_CHARGES = msgspec.json.Decoder(tuple[Charge, ...])

@@ -14,6 +14,7 @@ from zlib import crc32
 PARTITIONS = 64
 
 
+@lru_cache(maxsize=16_384)
 def partition_of(workspace_id: int) -> int:
     """The partition (0..63) that all keys and events of a workspace live in."""
     return crc32(str(int(workspace_id)).encode()) % PARTITIONS

@@ -114,7 +114,7 @@ def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 
     tools = body.get("tools")
     if isinstance(tools, list):
         found.tools = [tool for tool in tools if isinstance(tool, Mapping)]
-    if "toolConfig" in body:
+    if "toolConfig" in body or "outputConfig" in body:
         found.overhead_tokens += CONVERSE_TOOLS_TOKENS
     _cache_control(body, found)
     for key, value in body.items():

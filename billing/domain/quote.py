@@ -312,7 +312,17 @@ def _input(
         rest = {
             key: value
             for key, value in body.items()
-            if key in ("tools", "functions", "response_format", "text", "output_config", "tool_choice", "toolConfig")
+            if key
+            in (
+                "tools",
+                "functions",
+                "response_format",
+                "text",
+                "output_config",
+                "tool_choice",
+                "toolConfig",
+                "outputConfig",
+            )
         }
         counted = sum(tokens.count_tokens(piece, family)[0] for piece in contents.texts)
         counted += (

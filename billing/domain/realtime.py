@@ -45,6 +45,8 @@ class Ahead(msgspec.Struct, frozen=True):
     heard_ms: int = 0
     """Sound that may still be transcribed; 0 where nothing is."""
     transcriber: str = ""
+    answered: bool = True
+    """False: no response comes of it, only what was heard is transcribed."""
 
     def covers(self, other: Ahead) -> bool:
         """Whether a hold for this is enough for the other."""
@@ -52,7 +54,9 @@ class Ahead(msgspec.Struct, frozen=True):
             other.output_limit is not None and other.output_limit <= self.output_limit
         )
         heard = not other.transcriber or (self.transcriber == other.transcriber and self.heard_ms >= other.heard_ms)
-        return limit and heard and self.input_tokens >= other.input_tokens
+        if not other.answered:
+            return heard
+        return self.answered and limit and heard and self.input_tokens >= other.input_tokens
 
 
 def window_of(rates: Rates | None) -> int:
@@ -72,6 +76,8 @@ def quote(rates: Rates | None, provider: str, model: str, ahead: Ahead, base_url
     """The worst case of the next response at pinned rates, or why there is none."""
     if rates is None:
         return Quote(None, input_tokens_bound=ahead.input_tokens, refusal=f"model_not_priced: {model[:80]}")
+    if not ahead.answered:
+        return _of_transcripts(rates, ahead)
     window = window_of(rates)
     tokens = min(ahead.input_tokens, window) if window else ahead.input_tokens
     most = rates.meta.max_output_tokens or rates.meta.context_window
@@ -108,6 +114,19 @@ def quote(rates: Rates | None, provider: str, model: str, ahead: Ahead, base_url
         _fixed=fixed,
         _per_output=output_rate,
         _denominator=compiled.denominator,
+    )
+
+
+def _of_transcripts(rates: Rates, ahead: Ahead) -> Quote:
+    """Of sound alone; its tokens are counted as of the conversation."""
+    nano, hole = _transcript(rates, ahead)
+    tokens = ceil_ratio(ahead.heard_ms * (AUDIO_TOKENS_PER_S + TRANSCRIPT_TOKENS_PER_S), 1000)
+    return Quote(
+        None if hole else nano,
+        input_tokens_bound=tokens,
+        tokens_bound=tokens,
+        refusal=hole or None,
+        _fixed=nano,
     )
 
 

@@ -9,7 +9,7 @@ from billing.domain.extraction import dialects
 from billing.domain.extraction.common import Call, failed, unbilled, unreadable, unwrap
 from billing.domain.extraction.record import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCKETS, Usage, UsageContext
 
-__all__ = ["BUCKETS", "INPUT_BUCKETS", "OUTPUT_BUCKETS", "Usage", "UsageContext", "extract"]
+__all__ = ["BUCKETS", "INPUT_BUCKETS", "OUTPUT_BUCKETS", "Usage", "UsageContext", "extract", "is_believed"]
 
 PROVIDER_ALIASES: Mapping[str, str] = {
     "gemini": "google", "vertex": "google", "vertex_ai": "google", "google-vertex": "google", "google_ai_studio": "google", "google-gla": "google",
@@ -25,6 +25,15 @@ def canonical(provider: str) -> str:
     """A provider's name as the readers and the price book know it."""
     name = provider.strip().lower()
     return PROVIDER_ALIASES.get(name, name)
+
+
+def is_believed(usage: Usage, *, answered: bool) -> bool:
+    """Whether a bill may be made of a stated usage. Zero is believed of no answer: at least its input was read, also where a model only thought.
+
+    `answered`: something was generated, or the provider says that its answer is complete. What broke off before it said anything may have been
+    free. A cost that the provider states itself is its word, zero too.
+    """
+    return bool(usage.all_buckets or usage.all_fees) or usage.context.stated_cost_usd is not None or not answered
 
 
 def extract(
@@ -53,7 +62,7 @@ def extract(
         streamed=streamed,
         base_url=base_url,
         account=account or {},
-        batch=batched or "batch" in endpoint.lower(),
+        batch=batched or "batch" in endpoint.lower() or (account or {}).get("batch") is True,
     )
     dialect = dialects.choose(call, body)
     if isinstance(body, Mapping):

@@ -16,7 +16,7 @@ import msgspec
 
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
 from billing.ledger import crossings, minutes, partitions, rollups, sequence
-from billing.ledger.copying import Staging, clean, optional
+from billing.ledger.copying import Staging, clean, clean_once, optional
 from billing.ledger.lines import (
     MAX_INT,
     NAMED,
@@ -158,7 +158,10 @@ def _insert_lines(cursor: Any, lines: Sequence[Line]) -> list[Line]:
         return []
     _LINES.fill(cursor, [_row(line) for line in first.values()])
     cursor.execute(_INSERT_LINES)
-    return [first[rid, leg] for rid, leg in cursor.fetchall()]
+    if cursor.rowcount == len(first):
+        return list(first.values())
+    new = set(cursor.fetchall())  # only after a redelivery: then some were there
+    return [line for key, line in first.items() if key in new]
 
 
 def _row(line: Line) -> list[str]:
@@ -212,7 +215,7 @@ def _keep_open_attempts(cursor: Any, holds: Sequence[Hold], lines: Sequence[Line
     """Holds whose end is not in the books yet are kept; ended ones go. A hold that arrives after its end is not kept."""
     ended = {line.rid for line in lines if line.leg == 0}
     if ended:
-        cursor.execute("DELETE FROM billing_open_attempt WHERE rid = ANY(%s)", [sorted(ended)])
+        cursor.execute("DELETE FROM billing_open_attempt WHERE rid = ANY(%s::uuid[])", [sorted(map(str, ended))])
     still = {hold.rid: hold for hold in holds if hold.rid not in ended}
     if not still:
         return
@@ -225,7 +228,7 @@ def _hold_row(hold: Hold) -> list[str]:
     context = encode(event.context).decode() if event.context else ""
     return [
         str(hold.rid), str(event.workspace_id), str(hold.at_ms), str(event.at_ms), str(event.at_ms + LEASE_MS), str(event.seq),
-        str(event.held_nano), charges_json(event.charges), clean(context, len(context)),
+        str(event.held_nano), charges_json(event.charges), clean_once(context, len(context)),
     ]  # fmt: skip
 
 
@@ -260,7 +263,7 @@ def _mark_keys_used(cursor: Any, lines: Sequence[Line]) -> None:
         UPDATE workspaces_virtualkey AS key SET last_used_at = used.at
         FROM (SELECT id, to_timestamp(at_ms::double precision / 1000) AS at FROM unnest(%s::uuid[], %s::bigint[]) AS u(id, at_ms)) AS used
         WHERE key.id = used.id AND (key.last_used_at IS NULL OR key.last_used_at < used.at - interval '30 seconds')
-          AND key.id IN (SELECT id FROM workspaces_virtualkey WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED)
+          AND key.id IN (SELECT id FROM workspaces_virtualkey WHERE id = ANY(%s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED)
         """,
-        [list(used), list(used.values()), list(used)],
+        [[str(key) for key in used], list(used.values()), [str(key) for key in used]],
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from django.db import connection
 
 from billing.domain.keys import budget_of
 from billing.domain.money import MAX_CAP_NANO
-from billing.ledger.copying import clean
+from billing.ledger.copying import Staging, clean, optional
 from billing.ledger.lines import Line
 from workspaces import tenancy
 
@@ -42,8 +43,14 @@ def add_to_totals(cursor: Any, lines: Sequence[Line]) -> int:
                 moved[key] = (charge.unit, amount + charge.amount, max(at_ms, line.ended_ms))
     if not moved:
         return 0
-    rows = [(*key, *_budget_and_start(key[1]), *value) for key, value in sorted(moved.items())]
-    cursor.execute(_TOTALS, [list(column) for column in zip(*rows, strict=True)])
+    _MOVED.fill(
+        cursor,
+        [
+            (str(workspace), counter, *map(optional, _budget_and_start(counter)), unit, str(amount), str(at_ms))
+            for (workspace, counter), (unit, amount, at_ms) in sorted(moved.items())
+        ],
+    )
+    cursor.execute(_TOTALS)
     return _told(cursor.fetchall())
 
 
@@ -73,6 +80,7 @@ def _told(crossed: Sequence[tuple[int, str, int]]) -> int:
     return len(crossed)
 
 
+@lru_cache(maxsize=32_768)
 def _budget_and_start(counter: str) -> tuple[UUID | None, int | None]:
     try:
         budget_id, start_ms, _ = budget_of(counter)
@@ -103,12 +111,18 @@ _RECORD: Final = (
     # It was not crossed a moment ago (before this booking; under the cap before), or never was.
     "AND (c.settled_before::numeric * 100 < c.cap_before::numeric * threshold OR NOT EXISTS ("
     "SELECT 1 FROM billing_crossing told WHERE told.workspace_id = c.workspace_id AND told.counter = c.counter AND told.threshold = threshold)) "
-    "ON CONFLICT DO NOTHING RETURNING workspace_id, counter, threshold"
+    "ORDER BY c.workspace_id, c.counter, threshold ON CONFLICT DO NOTHING RETURNING workspace_id, counter, threshold"
 )
+_MOVED: Final = Staging(
+    "ledger_moved",
+    [
+        ("workspace_id", "bigint"), ("counter", "text"), ("budget_id", "uuid"), ("start_ms", "bigint"), ("unit", "text"), ("amount", "bigint"),
+        ("at_ms", "bigint"),
+    ],
+)  # fmt: skip
 _TOTALS: Final = f"""
 WITH moved AS (
-    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[])
-        AS moved(workspace_id, counter, budget_id, start_ms, unit, amount, at_ms)
+    SELECT * FROM pg_temp.ledger_moved
 ), totals AS (
     INSERT INTO billing_budget_total AS t (workspace_id, counter, budget_id, period_start, unit, settled)
     SELECT workspace_id, counter, budget_id, to_timestamp(start_ms::double precision / 1000), unit, amount FROM moved

@@ -59,7 +59,10 @@ def books(workspace: Workspace) -> Books:
     """Read and compare. Reads every line of the workspace: for the nightly check and the command, not for a page."""
     now = datetime.now(UTC)
     with _snapshot(workspace), connection.cursor() as cursor:
-        ledger, assumed, entries, voids, corrections = _row(cursor, _LEDGER, workspace.pk)
+        gone = {what: int(amount) for what, amount in _rows(cursor, _FORGOTTEN, workspace.pk)}
+        ledger, assumed, entries, voids, corrections = (
+            there + gone.pop(what, 0) for what, there in zip(_LINES, _row(cursor, _LEDGER, workspace.pk), strict=True)
+        )
         differences = []
         rollup = 0
         for table in _ROLLUPS:
@@ -73,6 +76,8 @@ def books(workspace: Workspace) -> Books:
                 if booked != found:
                     differences.append(Difference(f"{table}.{what}", booked, found))
         charged = dict(_rows(cursor, _CHARGED, workspace.pk))
+        for counter, amount in gone.items():
+            charged[counter] = charged.get(counter, 0) + amount
         settled = dict(
             _rows(cursor, "SELECT counter, settled FROM billing_budget_total WHERE workspace_id = %s", workspace.pk)
         )
@@ -159,6 +164,9 @@ SELECT coalesce(sum(cost_nano), 0)::bigint,
     count(*) FILTER (WHERE leg = 0 AND state <> 'void'), count(*) FILTER (WHERE state = 'void'), count(*) FILTER (WHERE leg > 0)
 FROM billing_entry WHERE workspace_id = %s
 """
+_LINES: Final = ("cost_nano", "assumed_nano", "entries", "voids", "corrections")
+_FORGOTTEN: Final = "SELECT what, amount FROM billing_forgotten WHERE workspace_id = %s"
+"""What lines added up to that retention deleted: the books are compared as if they were still there."""
 _CHARGED: Final = """
 SELECT charge ->> 0, sum((charge ->> 2)::bigint)::bigint
 FROM billing_entry CROSS JOIN LATERAL jsonb_array_elements(counters) AS charge

@@ -43,7 +43,11 @@ class RawEntry:
 
     def named(self) -> dict[str, bytes]:
         """Fields by their names as text. Raises ValueError where a name is not UTF-8; values are checked by who reads them."""
-        return {name.decode(): value for name, value in self.fields.items()}
+        return {_FIELDS.get(name) or name.decode(): value for name, value in self.fields.items()}
+
+
+_FIELDS: Final = {name.encode(): name for name in "kwqrtchbxpl"}
+"""The names that are nearly all there are."""
 
 
 class MoneyStream:

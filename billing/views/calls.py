@@ -13,13 +13,13 @@ from django.utils.http import urlencode
 
 from billing.domain.dimensions import MAX_VALUE_CHARS, Dimension
 from billing.domain.events import Basis
-from billing.domain.names import plain
 from billing.ledger import queries
 from billing.ledger.queries import Days, LoggedCall
 from billing.models import EntryState
 from billing.views import question, spend
 from billing.views.naming import Names
 from workspaces import narrowing
+from workspaces.domain.names import plain
 from workspaces.errors import NotThere
 from workspaces.models import Workspace
 from workspaces.roles import Action

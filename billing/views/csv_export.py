@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from billing.domain.money import usd_text
-from billing.domain.names import cell
 from billing.ledger import queries
 from billing.ledger.queries import Totals
 from billing.views.naming import Names
 from billing.views.question import Question, title_of
+from workspaces.domain.names import cell
 from workspaces.models import Workspace
 
 MOST_GROUPS: Final = 100_000

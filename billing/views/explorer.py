@@ -13,7 +13,6 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from billing.domain.names import plain
 from billing.ledger import queries
 from billing.ledger.queries import CannotAnswer, Granularity
 from billing.saved import actions as saved
@@ -22,6 +21,7 @@ from billing.views.metrics import METRICS
 from billing.views.naming import Names
 from billing.views.question import PRESETS, TITLES, Question, title_of
 from workspaces import narrowing
+from workspaces.domain.names import plain
 from workspaces.errors import NotThere, Refused
 from workspaces.models import Role
 from workspaces.roles import Action, may

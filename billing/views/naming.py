@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from billing.domain.dimensions import OTHER, Dimension
-from billing.domain.names import plain
+from workspaces.domain.names import plain
 from workspaces.views import reads as workspace_reads
 from workspaces.views.frame import workspace_of
 

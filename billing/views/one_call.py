@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse
 from billing.domain import keys, money
 from billing.domain.dimensions import Dimension
 from billing.domain.events import Basis
-from billing.domain.names import plain
 from billing.ledger import queries
 from billing.ledger.queries import LoggedCall
 from billing.models import BudgetLine, Entry, EntryState
@@ -19,6 +18,7 @@ from billing.views import calls as call_views
 from billing.views.naming import Names
 from billing.views.question import title_of
 from workspaces import narrowing
+from workspaces.domain.names import plain
 from workspaces.errors import NotThere
 from workspaces.roles import Action
 from workspaces.views import reads as workspace_reads

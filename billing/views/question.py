@@ -12,9 +12,9 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from billing.domain.dimensions import MAX_VALUE_CHARS, Dimension
-from billing.domain.names import plain
 from billing.ledger.queries import MOST_DAYS_BY_HOUR, TAG, CannotAnswer, Days, Granularity, check_dimension
 from billing.views.metrics import METRICS, Metric
+from workspaces.domain.names import plain
 
 TITLES: Final = {
     Dimension.CUSTOMER: "Customer", Dimension.FEATURE: "Feature", Dimension.AGENT: "Agent", Dimension.MEMBER: "Member",

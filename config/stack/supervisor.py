@@ -65,6 +65,7 @@ class Supervisor:
         self.listener: socket.socket | None = None
         self.migration: subprocess.Popen[bytes] | None = None
         self.demo: subprocess.Popen[bytes] | None = None
+        self.demo_told = 0
         self.stores: list[Part] = []
         self.sides: list[Part] = []  # what the application talks to besides its stores
         self.apps: list[Part] = []
@@ -255,7 +256,9 @@ class Supervisor:
         )
         if self.with_demo:
             say("demo", "writing three months of calls; this takes about three minutes the first time")
-            self.demo = self._python("manage.py", "demo", log=self.home.logs / "demo.log")
+            log = self.home.logs / "demo.log"
+            self.demo_told = log.stat().st_size if log.exists() else 0
+            self.demo = self._python("manage.py", "demo", log=log)
 
     def _prepare_stores(self) -> None:
         if self.postgres:
@@ -302,11 +305,16 @@ class Supervisor:
                 self._check()
 
     def _tell_of_the_demo(self) -> None:
-        """The end of its log, once it is there: the address and the login, or why not."""
-        if self.demo is not None and (code := self.demo.poll()) is not None:
+        """What it says as it goes: which month is written; at last the address and the login, or why not."""
+        if self.demo is None:
+            return
+        code, log = self.demo.poll(), self.home.logs / "demo.log"
+        written = log.read_bytes()
+        whole = written[: written.rfind(b"\n") + 1] if code is None else written
+        print(whole[self.demo_told :].decode(errors="replace"), end="", flush=True)
+        self.demo_told = len(whole)
+        if code is not None:
             self.demo = None
-            log = self.home.logs / "demo.log"
-            print(tail(log, 4 if code == 0 else 15), flush=True)
             if code:
                 say("demo", f"{describe_exit(code)} (log: {log})")
 

@@ -45,6 +45,13 @@ class Reading(msgspec.Struct):
     error: str = ""
     """The answer carries an error of the provider: its code, or its type."""
     flags: list[str] = msgspec.field(default_factory=list)
+    nothing_said: bool = False
+    """The provider says itself that it broke off, and nothing was generated until then."""
+
+    @property
+    def answered(self) -> bool:
+        """It is an answer: zero tokens cannot be true of it (billing.domain.usage.is_believed)."""
+        return not self.nothing_said and (self.output_bytes > 0 or bool(self.raw_usage))
 
     def add_text(self, text: str) -> None:
         self.output_bytes += len(text) if text.isascii() else len(text.encode())
@@ -103,6 +110,34 @@ class Dialect(Protocol):
     def for_client(self, body: bytes, fields: Mapping[str, Any]) -> bytes:
         """The answer that was read, as the client gets it who asked with `fields`."""
         ...
+
+
+class Unstreamed:
+    """For a dialect whose answers always come whole. A provider that streams one all the same has given no answer (F8)."""
+
+    stream_type = STREAM_TYPE
+
+    def stream_meter(self, fields: Mapping[str, Any]) -> StreamMeter:
+        return _NoAnswer()
+
+
+class _NoAnswer:
+    """Implements `StreamMeter`: passes nothing, and reads no end."""
+
+    content_type = EVENT_STREAM
+
+    def __init__(self) -> None:
+        self.reading = Reading(flags=["unexpected_stream"])
+
+    def feed(self, chunk: bytes) -> bytes:
+        self.reading.output_bytes += len(chunk)
+        return b""
+
+    def finish(self) -> bytes:
+        return b""
+
+    def error_event(self, payload: bytes) -> bytes:
+        return b"data: " + payload + b"\n\n"
 
 
 class PassesBytes(Protocol):

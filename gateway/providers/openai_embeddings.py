@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from gateway.jsonbody import with_value
-from gateway.providers.dialect import OPENAI_HEADERS, STREAM_TYPE, Reading, Wanted, stated
+from gateway.providers.dialect import OPENAI_HEADERS, Reading, Unstreamed, Wanted, stated
 
 _PATHS = {"/v1/embeddings": "/embeddings", "/v1/moderations": "/moderations"}
 
@@ -24,10 +24,9 @@ class _Answer(msgspec.Struct):
 _ANSWERS = msgspec.json.Decoder(_Answer)
 
 
-class OpenAIEmbeddings:
+class OpenAIEmbeddings(Unstreamed):
     """Implements `Dialect`."""
 
-    stream_type = STREAM_TYPE
     client_headers = OPENAI_HEADERS
 
     def path(self, endpoint: str, model: str, *, streamed: bool) -> str:
@@ -35,9 +34,6 @@ class OpenAIEmbeddings:
 
     def body(self, raw: bytes, fields: Mapping[str, Any], wanted: Wanted, limit_field: str) -> bytes:
         return raw if wanted.model is None else with_value(raw, "model", wanted.model)
-
-    def stream_meter(self, fields: Mapping[str, Any]) -> NoReturn:
-        raise NotImplementedError("embeddings are not streamed: no body of theirs asks for it")
 
     def read_whole(self, body: bytes, content_type: str) -> Reading | None:
         if "json" not in content_type:

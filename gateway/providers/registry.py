@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from gateway import endpoints
+from gateway.providers import cloud_embeddings
 from gateway.providers.anthropic_messages import AnthropicMessages
 from gateway.providers.azure import azure_path
 from gateway.providers.clouds import ClaudeOnBedrock, ClaudeOnVertex, CountOnVertex, GeminiOnVertex, OpenAIOnBedrock
@@ -23,7 +25,7 @@ from gateway.providers.openai_embeddings import OpenAIEmbeddings
 from gateway.providers.openai_media import OpenAIMedia, OpenAISpeech
 from gateway.providers.openai_responses import OpenAIResponses
 from gateway.providers.translation import Request, Translation
-from gateway.translation import dialects, responses, to_anthropic, to_converse, to_gemini
+from gateway.translation import dialects, embeddings, responses, to_anthropic, to_converse, to_gemini
 from workspaces.domain import providers
 
 _CHAT = OpenAIChat()
@@ -95,13 +97,20 @@ def google(
     }
 
 
-def amazon() -> Mapping[str, Translation]:
-    """OpenAI's APIs asked of whatever Bedrock's Converse answers for."""
+def embeds(endpoint: str, request: Request, dialect: Dialect) -> Mapping[str, Translation]:
+    """OpenAI's embeddings, asked in another's words."""
+    return {endpoints.EMBEDDINGS: Translation(endpoint, endpoint, request, dialect)}
+
+
+def amazon(*, by_tool: bool = False) -> Mapping[str, Translation]:
+    """OpenAI's APIs asked of whatever Bedrock's Converse answers for. `by_tool`: a schema is answered through a tool of ours."""
     whole, streams = to_converse.ENDPOINT, to_converse.STREAM_ENDPOINT
-    chat, response = OnFrames(dialects.converse(Converse())), OnFrames(dialects.converse_responses(Converse()))
+    ask = partial(to_converse.request, by_tool=by_tool)
+    chat = OnFrames(dialects.converse(Converse(), by_tool=by_tool))
+    response = OnFrames(dialects.converse_responses(Converse(), by_tool=by_tool))
     return {
-        endpoints.CHAT: Translation(whole, streams, to_converse.request, chat),
-        endpoints.RESPONSES: Translation(whole, streams, _asked_by_response(to_converse.request), response),
+        endpoints.CHAT: Translation(whole, streams, ask, chat),
+        endpoints.RESPONSES: Translation(whole, streams, _asked_by_response(ask), response),
     }
 
 
@@ -122,6 +131,7 @@ class Family:
     translations: Mapping[str, Translation]
 
 
+_INVOKED = cloud_embeddings.InvokedEmbeddings()
 BEDROCK = (
     Family(
         "claude",
@@ -130,6 +140,21 @@ BEDROCK = (
         claude(ClaudeOnBedrock),
     ),
     Family("openai", re.compile(r"(?:[a-z-]+\.)?openai\.gpt-oss"), {endpoints.CHAT: OpenAIOnBedrock(_CHAT)}, {}),
+    Family(
+        "titan embeddings",
+        re.compile(r"amazon\.titan-embed-(?:text|g1)"),
+        {},
+        embeds(embeddings.INVOKE, embeddings.titan, _INVOKED),
+    ),
+    Family(
+        "cohere embeddings",
+        re.compile(r"(?:[a-z-]+\.)?cohere\.embed"),
+        {},
+        embeds(embeddings.INVOKE, embeddings.cohere, _INVOKED),
+    ),
+    Family(
+        "nova", re.compile(r"(?:[a-z-]+\.)?amazon\.nova(?!.*(?:embed|sonic|canvas|reel))"), {}, amazon(by_tool=True)
+    ),
     Family(
         "others",
         re.compile(r"(?!.*(?:embed|sonic|canvas|reel|rerank|openai\.))(?:[a-z-]+\.)?[a-z0-9]+\."),
@@ -145,6 +170,24 @@ VERTEX = (
         claude(ClaudeOnVertex),
     ),
     Family(
+        "gemini embeddings",
+        re.compile(r"gemini-embedding"),
+        {},
+        {
+            **embeds(endpoints.EMBED_GEMINI_MANY, embeddings.vertex_gemini, cloud_embeddings.vertex_gemini()),
+            **{
+                name: Translation(name, name, embeddings.vertex_native, GeminiOnVertex(GEMINI[name]))
+                for name in (endpoints.EMBED_GEMINI, endpoints.EMBED_GEMINI_MANY)
+            },
+        },
+    ),
+    Family(
+        "text embeddings",
+        re.compile(r"text-(?:multilingual-)?embedding|textembedding"),
+        {},
+        embeds(embeddings.PREDICT, embeddings.vertex, cloud_embeddings.vertex()),
+    ),
+    Family(
         "gemini",
         re.compile(r"gemini|gemma"),
         {
@@ -154,6 +197,7 @@ VERTEX = (
         google(GeminiOnVertex),
     ),
 )
+_EMBEDS_ON_GEMINI = embeds(endpoints.EMBED_GEMINI_MANY, embeddings.gemini, cloud_embeddings.gemini())
 _NONE = Family("", re.compile(r"(?!)"), {}, {})
 
 
@@ -227,7 +271,7 @@ _RECORDS = (
     Provider("openai", OPENAI, cancel_stops_billing=True, sockets=_TALKS),
     Provider("anthropic", ANTHROPIC, claude(), cancel_stops_billing=True),
     # Google's price list has Vertex's Claude as well, which the Gemini API does not serve
-    Provider("gemini", GEMINI, google(), models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
+    Provider("gemini", GEMINI, {**google(), **_EMBEDS_ON_GEMINI}, models=("gemini", "gemma", "learnlm", "text-embedding", "embedding", "models/")),
     Provider("simulator", {**OPENAI, **ANTHROPIC, **GEMINI}, sends_attempt=True, sockets=_TALKS),
     Provider("openai_compatible", {**COMPATIBLE, **_MEDIA}, sockets=_TALKS),
     # Its price list has what Foundry sells of others, too, which this API does not serve

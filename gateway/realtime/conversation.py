@@ -33,6 +33,9 @@ FREE = frozenset(
 )  # fmt: skip
 KNOWN = FREE | TURN_MAKERS | {"session.update", "conversation.item.create", "response.create"}
 """Every event of a client whose cost is understood."""
+TRANSCRIPTION = "transcription"
+"""The type of a session that only listens"""
+TRANSCRIBING = "conversation.item.input_audio_transcription.delta"
 TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 NOT_TRANSCRIBED = "conversation.item.input_audio_transcription.failed"
 
@@ -58,6 +61,8 @@ class Conversation:
         self.untranscribed = 0
         """Committed pieces of sound whose transcript is not there yet"""
         self._buffer_ms = self._committed_ms = 0
+        self._written_early = False
+        """The transcript of sound that was not committed yet has begun: its model listens, and bills, as the sound comes"""
         self.model = ""
         """As the provider names it"""
         self.limit_field = "max_output_tokens"
@@ -66,9 +71,37 @@ class Conversation:
     # --- What is ahead ------------------------------------------------------------------------------------------------
 
     @property
+    def hears_only(self) -> bool:
+        """A transcription session: nothing answers."""
+        return self.kind == TRANSCRIPTION
+
+    @property
+    def answers_alone(self) -> bool:
+        """The provider may create a response without being asked once more."""
+        return not self.hears_only and (self._turns or bool(self._asked.get("turns")))
+
+    @property
     def automatic(self) -> bool:
-        """The provider may create a response, or a transcript, without being asked once more."""
-        return self._turns or bool(self._asked.get("turns")) or bool(self.transcriber)
+        """The same, or a transcript."""
+        return self.answers_alone or bool(self.transcriber) or self.hears_only
+
+    @property
+    def updating(self) -> bool:
+        """A `session.update` is on its way."""
+        return self._updates > 0
+
+    @property
+    def committed_ms(self) -> int:
+        """Sound that is being transcribed."""
+        return self._committed_ms
+
+    @property
+    def untold(self) -> Ahead | None:
+        """What transcripts may cost that nobody would tell any more, were this the end."""
+        heard = self._committed_ms + LATE_MS if self.untranscribed else 0
+        if self._written_early:
+            heard += self._buffer_ms
+        return Ahead(0, 0, heard_ms=heard, transcriber=self.transcriber, answered=False) if heard else None
 
     @property
     def limit(self) -> int | None:
@@ -93,6 +126,7 @@ class Conversation:
             limit_is_clients=used is not None,
             heard_ms=heard,
             transcriber=self.transcriber,
+            answered=not self.hears_only,
         )
 
     # --- The client's events ------------------------------------------------------------------------------------------
@@ -167,6 +201,13 @@ class Conversation:
         self._limit = limit
         self._asked.pop("limit", None)
 
+    def silence(self) -> dict[str, Any]:
+        """The settings under which the provider answers no more by itself. They are about to be sent."""
+        self._updates += 1
+        if self.kind is None:
+            return {"turn_detection": None}
+        return {"type": self.kind, "audio": {"input": {"turn_detection": None}}}
+
     # --- The provider's events ----------------------------------------------------------------------------------------
 
     def provider(self, kind: str, event: _Event, size: int) -> None:
@@ -180,13 +221,15 @@ class Conversation:
             if self.transcriber:
                 self.untranscribed += 1
                 self._committed_ms += self._buffer_ms
-            self._buffer_ms = 0
-        elif kind == "input_audio_buffer.cleared":
+            self._buffer_ms, self._written_early = 0, False
+        elif kind == "input_audio_buffer.cleared" and not self._written_early:
             self._buffer_ms = 0
         elif kind in (TRANSCRIBED, NOT_TRANSCRIBED):
             self.untranscribed = max(0, self.untranscribed - 1)
             if not self.untranscribed:
                 self._committed_ms = 0
+        elif kind == TRANSCRIBING and self.untranscribed == 0:
+            self._written_early = True
 
     def _settings(self, kind: str, session: Any, size: int) -> None:
         if not isinstance(session, Mapping):

@@ -1,7 +1,8 @@
 """The holds of one session: those that wait for a response to begin, and those of responses under way. Each ends exactly once.
 
 A hold is for any response: whichever the provider creates next takes the first that waits. What a response cost is booked before the next
-hold is asked for, so that a budget with room for one response at a time has room for many after another.
+hold is asked for, so that a budget with room for one response at a time has room for many after another. What the provider does without a hold
+is held beside every cap (`beside`): it is billed, so it is booked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from billing.domain import realtime
 from billing.domain.attribution import Attribution
@@ -30,6 +33,8 @@ from guardrails.policy import Grant, PolicyChanged
 from workspaces.ids import uuid7_text
 
 BOOKED_WITHIN_S = 2.0
+UNHELD = "unheld"
+"""The flag of a line that no budget was asked for beforehand."""
 MOST_TRIES = 8
 
 
@@ -74,23 +79,9 @@ class Party:
         """Holds the worst case of one response. Raises Refusal, NotAllowed."""
         for _ in range(MOST_TRIES):
             route, quote = self.route, self.quote(ahead)
-            context = CallContext(
-                call=uuid7_text(),
-                attempt=1,
-                key=self.grant.key.id,
-                provider=route.provider.name,
-                credential=route.credential.id,
-                model=route.model,
-                model_requested=self.asked if self.asked != route.model else "",
-                endpoint=realtime.ENDPOINT,
-                streamed=True,
-                dims=self.who.dims,
-                tags=self.who.tags,
-                price_version=self.grant.policy.book.version if route.rates is not None else "",
-            )
             try:
                 admitted = await self.runtime.gate.admission.admit(
-                    self.grant, self.dimensions, self.who.tags, quote, context, rid=uuid7_text()
+                    self.grant, self.dimensions, self.who.tags, quote, self._context(), rid=uuid7_text()
                 )
             except PolicyChanged as changed:
                 self._move(changed.grant)
@@ -98,6 +89,34 @@ class Party:
             self.grant = admitted.grant
             return Held(self._attempt(route, admitted), admitted, ahead)
         raise BudgetStoreUnavailable("recovering", retry_after_s=1)
+
+    def beside(self, ahead: Ahead) -> Held:
+        """Holds for what runs already, whatever the budgets say: it is on the provider's bill. Raises nothing."""
+        admitted = self.runtime.gate.admission.adopt(
+            self.grant, self.dimensions, self.who.tags, self.quote(ahead), self._context(), rid=uuid7_text()
+        )
+        held = Held(self._attempt(self.route, admitted), admitted, ahead)
+        held.attempt.flags.append(UNHELD)
+        held.begin()
+        return held
+
+    def _context(self) -> CallContext:
+        """Each response is a call of its own."""
+        route = self.route
+        return CallContext(
+            call=uuid7_text(),
+            attempt=1,
+            key=self.grant.key.id,
+            provider=route.provider.name,
+            credential=route.credential.id,
+            model=route.model,
+            model_requested=self.asked if self.asked != route.model else "",
+            endpoint=realtime.ENDPOINT,
+            streamed=True,
+            dims=self.who.dims,
+            tags=self.who.tags,
+            price_version=self.grant.policy.book.version if route.rates is not None else "",
+        )
 
     def _move(self, grant: Grant) -> None:
         """The same model by the same credential under a newer policy: the provider's side of the session cannot move."""
@@ -143,6 +162,14 @@ class Held:
         self.attempt.sending()
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The bill of what is no response's, and the most that it can be."""
+
+    reading: Reading
+    most: Ahead
+
+
 class Holds:
     """`ensure` before what may cost something, `take` when a response begins, `settle` at its end, `end` at the session's."""
 
@@ -170,12 +197,24 @@ class Holds:
         """The response has begun on the first hold that waits; False when none does."""
         if not self.ready:
             return False
-        held = self.ready.pop(0)
+        self._run(response, self.ready.pop(0))
+        return True
+
+    def take_beside(self, response: str, ahead: Ahead) -> None:
+        """The response has begun although nothing could be held for it."""
+        self._run(response, self._party.beside(ahead))
+
+    def _run(self, response: str, held: Held) -> None:
         if held.attempt.sent_at == 0.0:
             held.begin()
         held.attempt.request_id = response[:128]
         self.running[response] = held
-        return True
+
+    async def give_back(self, held: Held) -> None:
+        """A hold that was just taken is not wanted."""
+        self.ready.remove(held)
+        held.attempt.void("realtime_rehold")
+        await booked(held.attempt)
 
     def release(self) -> None:
         """One hold that waits is not needed: what it was for was declined."""
@@ -195,26 +234,31 @@ class Holds:
             held.attempt.assume(error or "usage_missing", 200)
         await booked(held.attempt)
 
-    def end(self, reading: Reading | None, claimed: int, *, untold: bool) -> None:
-        """Nothing more comes. `reading`: transcripts that no response carries the bill of; `claimed`: responses that were asked for and never
-        began; `untold`: sound was being transcribed and nobody will say what that cost."""
+    def end(self, told: Told | None, claimed: int, untold: Ahead | None) -> None:
+        """Nothing more comes. `told`: the bill of transcripts that no response carries; `claimed`: responses that were asked for and never began;
+        `untold`: sound that was being transcribed and of which nobody will say what that cost."""
         for held in self.running.values():
             held.attempt.assume("session_ended")
         self.running.clear()
-        for place, held in enumerate(self.ready):
-            if held.attempt.sent_at == 0.0 and (place < claimed or (place == 0 and (reading is not None or untold))):
-                held.begin()
-            if place == 0 and reading is not None and not claimed and not untold:
-                held.attempt.settle(reading)
-            elif place < claimed or (place == 0 and untold):
-                held.attempt.assume("session_ended")
-            else:
-                held.attempt.void("session_ended")
+        asked, spare = self.ready[:claimed], self.ready[claimed:]
         self.ready.clear()
+        for held in asked:
+            if held.attempt.sent_at == 0.0:
+                held.begin()
+            held.attempt.assume("session_ended")
+        if told is not None:
+            own = spare.pop(0) if spare else self._party.beside(told.most)
+            if own.attempt.sent_at == 0.0:
+                own.begin()
+            own.attempt.settle(told.reading)
+        if untold is not None:  # at what the sound itself can cost; the holds that go back make the room
+            self._party.beside(untold).attempt.assume("session_ended")
+        for held in spare:
+            held.attempt.void("session_ended")
 
 
 def replace_limit(ahead: Ahead, limit: int | None) -> Ahead:
-    return Ahead(ahead.input_tokens, limit, True, ahead.heard_ms, ahead.transcriber)
+    return msgspec.structs.replace(ahead, output_limit=limit, limit_is_clients=True)
 
 
 async def booked(attempt: Attempt) -> None:

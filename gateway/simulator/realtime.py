@@ -153,6 +153,11 @@ class Talk:
         self._tell("conversation.item.added", item={"id": f"item_{time.time_ns():x}", **item})
 
     def _hear(self, sound: bytes) -> None:
+        """Several turns can come in one piece."""
+        for start in range(0, len(sound), len(END_OF_TURN)):
+            self._hear_some(sound[start : start + len(END_OF_TURN)])
+
+    def _hear_some(self, sound: bytes) -> None:
         self._sound += sound
         turns = self._session["audio"]["input"]["turn_detection"]
         if turns and self._sound.endswith(END_OF_TURN) and any(self._sound):

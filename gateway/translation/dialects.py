@@ -94,8 +94,11 @@ class TranslatedResponses(Translated):
 class _Unnamed(Translated):
     """Of a provider whose answers do not name their model."""
 
+    by_tool = False
+    """Its models answer by a schema through a tool of ours."""
+
     def _begin(self, fields: Mapping[str, Any], created: int, *, show_usage: bool) -> ChatStream:
-        stream = from_converse.Stream(created, show_usage=show_usage)
+        stream = from_converse.Stream(created, show_usage=show_usage, by_tool=self.by_tool and _schema_asked(fields))
         return stream.asked(str(fields.get("model") or ""), os.urandom(16))
 
     def _completion(self, body: bytes, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +107,25 @@ class _Unnamed(Translated):
 
 class _UnnamedResponses(_Unnamed, TranslatedResponses):
     """Implements `Dialect`."""
+
+
+class _ByTool(_Unnamed):
+    """Implements `Dialect`."""
+
+    by_tool = True
+
+
+class _ByToolResponses(_UnnamedResponses):
+    """Implements `Dialect`."""
+
+    by_tool = True
+
+
+def _schema_asked(fields: Mapping[str, Any]) -> bool:
+    """By a chat completion's body or a response's."""
+    text = fields.get("text")
+    wanted = fields.get("response_format", text.get("format") if isinstance(text, Mapping) else None)
+    return isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
 
 
 class TranslatedMeter:
@@ -195,9 +217,11 @@ def gemini_responses(native: Dialect) -> TranslatedResponses:
     return TranslatedResponses(native, from_gemini.response, from_gemini.Stream)
 
 
-def converse(native: Dialect) -> Translated:
-    return _Unnamed(native, from_converse.response, from_converse.Stream)
+def converse(native: Dialect, *, by_tool: bool = False) -> Translated:
+    kind = _ByTool if by_tool else _Unnamed
+    return kind(native, from_converse.response, from_converse.Stream)
 
 
-def converse_responses(native: Dialect) -> TranslatedResponses:
-    return _UnnamedResponses(native, from_converse.response, from_converse.Stream)
+def converse_responses(native: Dialect, *, by_tool: bool = False) -> TranslatedResponses:
+    kind = _ByToolResponses if by_tool else _UnnamedResponses
+    return kind(native, from_converse.response, from_converse.Stream)

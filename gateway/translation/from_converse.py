@@ -16,6 +16,8 @@ from gateway.translation import chat
 from gateway.translation.chat import Chunks
 from gateway.translation.from_anthropic import error_of
 
+ANSWER_TOOL = "sluice_json_answer"
+"""A tool of ours whose input is the answer (`to_converse`)."""
 FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -32,6 +34,7 @@ def response(answer: Mapping[str, Any], created: int) -> dict[str, Any]:
     texts: list[str] = []
     reasoning: list[str] = []
     calls: list[dict[str, Any]] = []
+    answered = False
     output = answer.get("output")
     message = output.get("message") if isinstance(output, Mapping) else None
     content = message.get("content") if isinstance(message, Mapping) else None
@@ -39,8 +42,11 @@ def response(answer: Mapping[str, Any], created: int) -> dict[str, Any]:
         if not isinstance(block, Mapping):
             continue
         used = block.get("toolUse")
-        if "text" in block:
+        if "text" in block and not answered:
             texts.append(chat.string(block["text"]))
+        elif isinstance(used, Mapping) and used.get("name") == ANSWER_TOOL:
+            texts = [orjson.dumps(used.get("input") or {}).decode()]
+            answered = True
         elif isinstance(used, Mapping):
             calls.append(_call(used, orjson.dumps(used.get("input") or {}).decode()))
         elif "reasoningContent" in block:
@@ -49,11 +55,17 @@ def response(answer: Mapping[str, Any], created: int) -> dict[str, Any]:
         "index": 0,
         "message": chat.message(texts, calls, [thought for thought in reasoning if thought]),
         "logprobs": None,
-        "finish_reason": FINISH.get(str(answer.get("stopReason")), "stop"),
+        "finish_reason": _finish_of(answer, answered and not calls),
     }
     return chat.completion(
         answer_id(created, orjson.dumps(message)), created, "", [choice], usage_of(answer.get("usage"))
     )
+
+
+def _finish_of(stopped: Mapping[str, Any], answered: bool) -> str:
+    """`answered`: the only tool that was called is ours, which is an answer and no call."""
+    reason = FINISH.get(str(stopped.get("stopReason")), "stop")
+    return "stop" if answered and reason == "tool_calls" else reason
 
 
 def usage_of(usage: Any) -> dict[str, Any]:
@@ -75,12 +87,16 @@ def answer_id(created: int, seed: bytes) -> str:
 class Stream:
     """Events in, chunks out. Bedrock's index counts blocks, OpenAI's counts tools."""
 
-    __slots__ = ("_arguments", "_chunks", "_stopped", "_tools", "_usage", "done")
+    __slots__ = ("_answers", "_arguments", "_by_tool", "_chunks", "_stopped", "_tools", "_usage", "done")
 
-    def __init__(self, created: int, *, show_usage: bool) -> None:
+    def __init__(self, created: int, *, show_usage: bool, by_tool: bool = False) -> None:
+        """`by_tool`: the model was made to answer by our tool."""
+        self._by_tool = by_tool
         self._chunks = Chunks(created, show_usage=show_usage)
         self._tools: dict[Any, int] = {}
         self._arguments: set[Any] = set()
+        self._answers: set[Any] = set()
+        """The blocks that are calls of our own tool: their input is the answer."""
         self._usage: Any = None
         self._stopped = False
         self.done = False
@@ -109,7 +125,8 @@ class Stream:
                 return [self._chunks.delta({"role": "assistant", "content": "", "refusal": None})]
             if name == "messageStop":
                 self._stopped = True
-                return [self._chunks.delta({}, finish=FINISH.get(str(inner.get("stopReason")), "stop"))]
+                finish = _finish_of(inner, bool(self._answers) and not self._tools)
+                return [self._chunks.delta({}, finish=finish)]
             if name == "metadata":
                 self._usage = inner.get("usage")
                 return self._finish() if self._stopped else []
@@ -127,6 +144,9 @@ class Stream:
         used = start.get("toolUse") if isinstance(start, Mapping) else None
         if not isinstance(used, Mapping) or not isinstance(index, int):
             return []
+        if used.get("name") == ANSWER_TOOL:
+            self._answers.add(index)
+            return []
         number = self._tools[index] = len(self._tools)
         return [self._chunks.delta({"tool_calls": [{"index": number, **_call(used, "")}]})]
 
@@ -134,8 +154,13 @@ class Stream:
         if not isinstance(delta, Mapping):
             return []
         if "text" in delta:
+            if self._by_tool:  # what is said before the tool is called is not the answer
+                return []
             return [self._chunks.delta({"content": chat.string(delta["text"])})]
         used = delta.get("toolUse")
+        if isinstance(used, Mapping) and isinstance(index, int) and index in self._answers:
+            given = chat.string(used.get("input"))
+            return [self._chunks.delta({"content": given})] if given else []
         if isinstance(used, Mapping) and isinstance(index, int) and index in self._tools:
             piece = used.get("input")
             if not isinstance(piece, str) or not piece:

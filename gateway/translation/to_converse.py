@@ -6,12 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from gateway.providers.translation import Untranslatable
 from gateway.translation import chat
 from gateway.translation.chat import Fields
+from gateway.translation.from_converse import ANSWER_TOOL
 
 Block = dict[str, Any]
 ASK_FOR_JSON = "Respond with one JSON object and nothing else."
+ASK_BY_TOOL = "Give the final answer by this tool."
 _IMAGE_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 _DOCUMENT_FORMATS = {
     "application/pdf": "pdf", "text/csv": "csv", "text/html": "html", "text/plain": "txt", "text/markdown": "md",
@@ -20,27 +24,41 @@ ENDPOINT = "/model/{model}/converse"
 STREAM_ENDPOINT = "/model/{model}/converse-stream"
 
 
-def request(fields: Fields, model: str) -> dict[str, Any]:
-    """The Converse body. The same for whole answers and streams."""
+def request(fields: Fields, model: str, *, by_tool: bool = False) -> dict[str, Any]:
+    """The Converse body. The same for whole answers and streams.
+
+    `by_tool`: the model takes no schema (outputConfig) but can be made to call a tool, whose input then is the answer
+    (docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html, API_runtime_ToolChoice.html).
+    """
     chat.check_asked(fields)
     if fields.get("n") not in (None, 1):
         raise Untranslatable("Bedrock gives one answer a call", "n")
     system, messages = _messages(fields)
-    kind, _ = chat.schema_of(fields)
-    if kind == "json_schema":
-        raise Untranslatable("Answers by a schema cannot be had from this model", "response_format")
+    kind, schema = chat.schema_of(fields)
     if kind == "json_object":
         system.append({"text": ASK_FOR_JSON})
     body: dict[str, Any] = {"messages": messages}
+    by_tool = by_tool and kind == "json_schema"
+    if kind == "json_schema" and not by_tool:
+        body["outputConfig"] = {"textFormat": _format(fields["response_format"]["json_schema"], schema)}
     if system:
         body["system"] = system
     inference = _inference(fields)
     if inference:
         body["inferenceConfig"] = inference
-    tools = _tools(fields, messages)
+    tools = _tools(fields, messages, schema if by_tool else None)
     if tools:
         body["toolConfig"] = tools
     return body
+
+
+def _format(given: Fields, schema: Fields) -> Block:
+    """An OutputFormat: the schema goes as text."""
+    made: Block = {"schema": orjson.dumps(schema).decode()}
+    for name in ("name", "description"):
+        if isinstance(given.get(name), str) and given[name]:
+            made[name] = given[name]
+    return {"type": "json_schema", "structure": {"jsonSchema": made}}
 
 
 def _inference(fields: Fields) -> Block:
@@ -126,9 +144,12 @@ def _inline(url: Any, where: str, formats: Mapping[str, str]) -> tuple[str, str]
     return formats[media_type], encoded
 
 
-def _tools(fields: Fields, turns: list[Block]) -> Block:
+def _tools(fields: Fields, turns: list[Block], answer: Fields | None) -> Block:
+    """The tools, and the choice. `answer`: the schema of a tool of ours, which the model is made to answer by unless it calls another."""
     how, name = chat.choice_of(fields)
     called = any("toolUse" in block or "toolResult" in block for turn in turns for block in turn["content"])
+    if how == "none" and answer is not None and not called:
+        return _forced([], answer)
     if how == "none":
         if called:
             raise Untranslatable("Bedrock cannot forbid tools once they were used", "tool_choice")
@@ -143,6 +164,8 @@ def _tools(fields: Fields, turns: list[Block]) -> Block:
             "json": schema if isinstance(schema, dict) and schema else {"type": "object", "properties": {}}
         }
         tools.append({"toolSpec": spec})
+    if answer is not None and how in ("", "auto"):
+        return _forced(tools, answer)
     if not tools:
         if called:
             raise Untranslatable("Bedrock needs the tools that were used", "tools")
@@ -153,3 +176,10 @@ def _tools(fields: Fields, turns: list[Block]) -> Block:
     elif how == "required":
         made["toolChoice"] = {"any": {}}
     return made
+
+
+def _forced(tools: list[Block], answer: Fields) -> Block:
+    """One of the tools must be called; ours is the answer."""
+    ours = {"name": ANSWER_TOOL, "description": ASK_BY_TOOL, "inputSchema": {"json": dict(answer)}}
+    choice: Block = {"any": {}} if tools else {"tool": {"name": ANSWER_TOOL}}
+    return {"tools": [*tools, {"toolSpec": ours}], "toolChoice": choice}

@@ -100,6 +100,10 @@ class Socket(asyncio.Protocol):
     async def send(self, text: bytes) -> None:
         """Waits while the peer does not read. Raises Broken when it has gone."""
         await self._writable.wait()
+        self.put(text)
+
+    def put(self, text: bytes) -> None:
+        """Without waiting: for the few words of whoever reads from it, who would else wait for a peer that waits for him. Raises Broken."""
         if self._lost or self._wire.state is not OPEN:
             raise Broken("the connection to the provider has ended")
         self._wire.send_text(text)

@@ -139,7 +139,10 @@ def _people(workspace: Workspace) -> dict[str, str]:
     where = {}
     for who, name, role, department in story.PEOPLE:
         member: Membership = actions.add_member(
-            workspace=workspace, by=OPERATOR, user=_person(story.address_of(who), name), role=Role(role)
+            workspace=workspace,
+            by=OPERATOR,
+            user=_person(story.address_of(who), name, story.PASSWORD if who == story.LEAD else None),
+            role=Role(role),
         )
         actions.change_member(
             workspace=workspace, by=OPERATOR, membership_id=member.pk, department_id=_id(departments, department)

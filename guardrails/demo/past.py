@@ -159,6 +159,7 @@ class Past:
                 dims=self._dims(call),
                 tags={"plan": call.plan} if call.plan else {},
                 price_version=self._book.version,
+                fingerprint=f"{call.question:016x}",
             )
         )
 

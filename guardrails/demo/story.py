@@ -42,6 +42,8 @@ class Feature:
     """Members (by their address' first part) who cause it."""
     turns: float = 1.0
     """Calls of one session, on average; 1: no sessions."""
+    repeats: float = 0.0
+    """Share of its calls that are asked a second time a few seconds later, word for word: a button pressed twice, a cache that is missing."""
     endpoint: str = "/v1/chat/completions"
     streamed: bool = True
     milliseconds: int = 1400
@@ -59,12 +61,12 @@ FEATURES: Final = (
     ),
     Feature(
         "doc-search", (("openai", "text-embedding-3-small", 1.0),), (5_000, 20_000, 48_000),
-        fresh=620, cached=0, output=0, key="Help desk", streamed=False, milliseconds=180, endpoint="/v1/embeddings",
+        fresh=620, cached=0, output=0, key="Help desk", repeats=0.12, streamed=False, milliseconds=180, endpoint="/v1/embeddings",
     ),
     Feature(
         "reply-draft", (("anthropic", "claude-sonnet-4-5", 1.0),), (500, 5_000, 12_000),
         fresh=1100, cached=2800, output=340, key="Help desk", office=True, people=("mia", "jonas", "priya"), milliseconds=5200,
-        endpoint="/anthropic/v1/messages",
+        repeats=0.07, endpoint="/anthropic/v1/messages",
     ),
     Feature(
         "invoice-extract", (("gemini", "gemini-2.5-flash", 1.0),), (800, 4_000, 9_000),
@@ -115,10 +117,12 @@ DEPARTMENTS: Final = ("Support", "Engineering", "Operations")
 AGENTS: Final = (("market-scout", "Operations"), ("invoice-reader", "Operations"), ("pr-reviewer", "Engineering"))
 PEOPLE: Final = (
     ("mia", "Mia Lindqvist", "member", "Support"), ("jonas", "Jonas Weber", "member", "Support"), ("priya", "Priya Nair", "member", "Support"),
-    ("tom", "Tom Okafor", "admin", "Engineering"), ("aiko", "Aiko Tanaka", "member", "Engineering"),
+    ("nora", "Nora Haddad", "lead", "Support"), ("tom", "Tom Okafor", "admin", "Engineering"), ("aiko", "Aiko Tanaka", "member", "Engineering"),
     ("lena", "Lena Fischer", "member", "Engineering"), ("victor", "Victor Hale", "billing", "Operations"),
 )  # fmt: skip
 """(address, name, role, department)"""
+LEAD: Final = "nora"
+"""Signs in with the demo's password too: what a department's lead sees, and what not, can be looked at."""
 KEYS: Final = (
     ("Help desk", "production", "", "Support"), ("Back office", "production", "invoice-reader", "Operations"),
     ("Research agent", "production", "market-scout", "Operations"), ("Engineering", "staging", "pr-reviewer", "Engineering"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import accumulate
 from random import Random
@@ -62,6 +62,8 @@ class Planned:
     written: int
     output: int
     duration_ms: int
+    question: int = 0
+    """64 bits that stand for what was asked: equal where it is asked again, word for word"""
     customer: str = ""
     plan: str = ""
     user: str = ""
@@ -130,7 +132,12 @@ def _of_feature(feature: Feature, month: Month, now: datetime, count: int, chanc
             if at_ms >= now_ms or made >= count:
                 break
             made += 1
-            yield _call(feature, at_ms, customer, user, session, turn, chance)
+            call = _call(feature, at_ms, customer, user, session, turn, chance)
+            yield call
+            again_ms = at_ms + 2_500 + chance.randrange(20_000)
+            if chance.random() < feature.repeats and call.fate == "ok" and again_ms < now_ms and made < count:
+                made += 1
+                yield replace(call, at_ms=again_ms)
             at_ms += 15_000 + int(chance.expovariate(1 / 45_000))
 
 
@@ -155,7 +162,7 @@ def _call(feature: Feature, at_ms: int, customer: str, user: str, session: str, 
     return Planned(
         at_ms=at_ms, feature=feature, provider=provider, model=model, fresh=max(20, int(feature.fresh * spread)), cached=cached,
         written=written, output=output, duration_ms=int(feature.milliseconds * chance.lognormvariate(0, 0.35)),
-        customer=customer, plan=_plan_of(customer), user=user, session=session,
+        question=chance.getrandbits(64), customer=customer, plan=_plan_of(customer), user=user, session=session,
         person=chance.choice(feature.people) if feature.people else "", fate=fate,
     )  # fmt: skip
 
@@ -175,6 +182,7 @@ def _runaway(now: datetime, count: int, chance: Random) -> Iterator[Planned]:
         yield Planned(
             at_ms=at_ms, feature=feature, provider=provider, model=model, fresh=1800 + int(chance.random() * 900), cached=context, written=0,
             output=700 + int(chance.random() * 500), duration_ms=1200 + int(chance.random() * 800), session=story.RUNAWAY_SESSION,
+            question=chance.getrandbits(64),
         )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ class ModelNotPriced(Refusal):
 
 
 class BudgetStoreUnavailable(Refusal):
-    """Nothing can be promised, so nothing is sent. `reason`: unreachable, recovering, clock_skew, full."""
+    """Nothing can be promised, so nothing is sent. `reason`: unreachable, overloaded, starting, recovering, clock_skew, full."""
 
     status, code, type = 503, "budget_store_unavailable", "api_error"
     retry = True
@@ -83,6 +83,8 @@ class BudgetStoreUnavailable(Refusal):
         sentence = {
             "recovering": "Budgets are being restored from the ledger; no call is admitted until that is done.",
             "clock_skew": "The clocks of this gateway and of the budget store differ by more than five seconds.",
+            "overloaded": "More calls wait for the budget store than it answers in time.",
+            "starting": "This gateway has just started and is not registered yet.",
             "full": "The budget store is short of memory; running calls finish, new ones are not admitted.",
         }.get(reason, "The budget store does not answer, so no budget can be checked.")
         super().__init__(sentence, retry_after_s=retry_after_s, facts={"reason": reason})

@@ -11,11 +11,13 @@ import msgspec
 import redis
 
 from billing.domain import keys
+from billing.domain.dimensions import OTHER
 from guardrails.limiter import scripts
 from guardrails.limiter.store import SyncStore, call_sync
 from guardrails.limiter.wire import encode
 
 CHUNK = 1000
+_OTHER = keys.value_digest(OTHER)
 SWEEP_GRACE_MS = 5_000
 """Expired leases are left alone this long, so that a Redis that was away a moment does not charge calls that are alive"""
 
@@ -170,9 +172,23 @@ def commit_rebuild(
     ver: int,
     state: str,
     counters: int,
+    families: Sequence[tuple[str, int, int]] = (),
 ) -> int:
-    """Open the workspace again; answers its seq."""
-    return int(_granted(_control(store, "commit", workspace_id, epoch, seq, ver, state, counters))[1])
+    """Open the workspace again; answers its seq. `families`: see `families_of`."""
+    words = (epoch, seq, ver, state, counters, list(families))
+    return int(_granted(_control(store, "commit", workspace_id, *words))[1])
+
+
+def families_of(counters: Iterable[SeedCounter]) -> list[tuple[str, int, int]]:
+    """(budget and period, how many of its values have a counter of their own, when the period ends) of each-value budgets: as many more as
+    are missing to the bound may still come."""
+    found: dict[str, tuple[int, int]] = {}
+    for counter in counters:
+        _, stem, start, *digest = counter.suffix.split(":")
+        if digest and digest[0] != _OTHER:
+            many, _ = found.get(f"{stem}:{start}", (0, 0))
+            found[f"{stem}:{start}"] = (many + 1, counter.end_ms)
+    return [(family, many, end_ms) for family, (many, end_ms) in found.items()]
 
 
 def forget_budget(store: SyncStore, workspace_id: int, budget_id: str) -> None:

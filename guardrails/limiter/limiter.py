@@ -16,12 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as aredis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from billing.domain import keys
 from guardrails.limiter import scripts, store
 from guardrails.limiter.lanes import Lane, Reply, StoreFailed
 from guardrails.limiter.outbox import Outbox, Parcel
+from guardrails.limiter.patience import within
 from guardrails.limiter.pipe import Answered
 from guardrails.limiter.wire import (
     AdmitReply,
@@ -66,10 +68,16 @@ TAKE_OVER_S = 1.5
 """A rebuild that takes longer may have lost its rebuilder"""
 PRESENT_S = 2.0
 REGISTER_S = 1.5
+SAY_S = 5.0
 
 
 class BudgetStoreUnavailable(Exception):
-    """The money Redis gave no answer in time. The call was not admitted and must not be forwarded."""
+    """The money Redis gave no answer in time. The call was not admitted and must not be forwarded. `reason` is what the client is told:
+    unreachable (no answer), overloaded (never asked: too much waits for it), starting, recovering."""
+
+    def __init__(self, why: str, *, reason: str) -> None:
+        super().__init__(why)
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -124,6 +132,7 @@ class Limiter:
         self._turn = 0
         self._keeper: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
+        self._say_after = 0.0
         self.failures = 0
         """How often the store failed to answer. After a failure a fence from PostgreSQL is worth asking for again."""
 
@@ -135,7 +144,9 @@ class Limiter:
         """May this attempt be sent? Fills in the fences. Raises BudgetStoreUnavailable when there is no answer in time; what may have
         happened all the same is then undone. `leaving` is called before the first question is sent, whatever comes then."""
         if self.unanswered >= self._most_unanswered:
-            raise BudgetStoreUnavailable("too many finished calls are waiting for the budget store")
+            raise BudgetStoreUnavailable(
+                "too many finished calls are waiting for the budget store", reason="overloaded"
+            )
         if self._presence is not None and not self._presence.registered:
             await self._register(self._presence)
         fence = self._fences.setdefault(workspace_id, Fence())
@@ -150,7 +161,7 @@ class Limiter:
                     fence.epoch != request.epoch
                 ):  # this process has told a rebuild meanwhile what it holds, without this call
                     self._undo(workspace_id, request)
-                    raise BudgetStoreUnavailable("the budgets were rebuilt meanwhile")
+                    raise BudgetStoreUnavailable("the budgets were rebuilt meanwhile", reason="recovering")
                 fence.saw(request.epoch, reply.seq)
                 self._open[request.rid] = (workspace_id, request)
                 self.start()
@@ -167,8 +178,23 @@ class Limiter:
             self.failures += 1
             if failed.sent:
                 self._undo(workspace_id, request)
-            raise BudgetStoreUnavailable(str(failed)) from failed
+            self._say_why(failed)
+            raise BudgetStoreUnavailable(str(failed), reason=failed.reason) from failed
         return admit_reply(raw)
+
+    def present(self, workspace_id: int, request: AdmitRequest) -> None:
+        """Hold for an attempt that runs already although nobody said yes to it: no cap can refuse it any more (adopt.lua), but the books must have
+        it. Returns at once. Should the store not hear of it now, it is presented again when its lease is renewed, or when it ends."""
+        self._open[request.rid] = (workspace_id, request)
+        self.start()
+        self._start(scripts.ADOPT, self._lane_of(workspace_id), [encode(request)], lambda replies, error: None)
+
+    def _say_why(self, failed: StoreFailed) -> None:
+        """Once in a while: all calls of a bad moment fail for one reason."""
+        now = time.monotonic()
+        if now >= self._say_after:
+            self._say_after = now + SAY_S
+            log.warning("calls are refused because of the money Redis: %s (%d so far)", failed, self.failures)
 
     def _undo(self, workspace_id: int, request: AdmitRequest) -> None:
         """Void an admit whose answer is not known, or came too late."""
@@ -179,7 +205,7 @@ class Limiter:
     async def _register(self, presence: Presence) -> None:
         """Rebuilds must know of a process before it holds anything."""
         if not await asyncio.to_thread(presence.wait, REGISTER_S):
-            raise BudgetStoreUnavailable("this gateway is not registered yet")
+            raise BudgetStoreUnavailable("this gateway is not registered yet", reason="starting")
 
     def fence(self, workspace_id: int, epoch: int, seq: int) -> None:
         """Tell what PostgreSQL has seen of a workspace. A newer epoch is learned from Redis itself, because that is also the moment to
@@ -243,14 +269,32 @@ class Limiter:
 
     async def ready(self) -> str:
         """Empty when the store answers and its clock agrees with ours; else why not."""
+        if self._presence is not None and not self._presence.registered:
+            return "starting: rebuilds do not know of this gateway yet"
         try:
-            async with asyncio.timeout(self._reserve_s * 2):
-                seconds, micros = await self._redis.time()
+            skews_s = await within(self._reserve_s * 4, self._skews_s())
         except NO_ANSWER as error:
             self.failures += 1
             return f"budget_store_unavailable: {type(error).__name__}"
-        skew_s = abs(int(seconds) + int(micros) / 1e6 - time.time())
-        return f"clock_skew: {skew_s:.1f} s" if skew_s > CLOCK_SKEW_S else ""
+        most_s = max(skews_s)
+        return f"clock_skew: {most_s:.1f} s" if most_s > CLOCK_SKEW_S else ""
+
+    async def _skews_s(self) -> list[float]:
+        """How far the store's clock is from ours; in a cluster, that of each primary that answers: one that is down costs its own workspaces,
+        not the readiness of every gateway. Raises RedisError, OSError when none does."""
+        if self._cluster is None:
+            clocks: list[Any] = [await within(self._reserve_s * 2, self._redis.time())]
+        else:
+            await self._cluster.initialize()
+            ask = self._cluster.execute_command
+            asked = [
+                within(self._reserve_s * 2, ask("TIME", target_nodes=node)) for node in self._cluster.get_primaries()
+            ]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            clocks = [answer for answer in answers if not isinstance(answer, BaseException)]
+            if not clocks:
+                raise RedisConnectionError("no node of the cluster answers")
+        return [abs(int(seconds) + int(micros) / 1e6 - time.time()) for seconds, micros in clocks]
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until every finish is answered; False when time ran out."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from billing.domain import keys
 from guardrails.limiter import scripts, store
 from guardrails.limiter.limiter import NO_ANSWER, BudgetStoreUnavailable
+from guardrails.limiter.patience import within
 from guardrails.limiter.wire import AdmitReply, RateAsk, admit_reply, encode
 
 ANSWER_S = 0.5
@@ -29,8 +28,8 @@ async def ask(redis: store.AsyncStore, workspace_id: int, ver: int, rates: list[
     partition = keys.partition_of(workspace_id)
     request = PaceRequest(keys.partition_prefix(partition), str(workspace_id), ver, rates, int(fresh))
     try:
-        async with asyncio.timeout(ANSWER_S):
-            (reply,) = await store.call(redis, scripts.PACE, keys.stream_key(partition), [encode(request)])
+        asking = store.call(redis, scripts.PACE, keys.stream_key(partition), [encode(request)])
+        (reply,) = await within(ANSWER_S, asking)
     except NO_ANSWER as error:
-        raise BudgetStoreUnavailable(type(error).__name__) from error
+        raise BudgetStoreUnavailable(type(error).__name__, reason="unreachable") from error
     return admit_reply(reply)

@@ -19,13 +19,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from guardrails.limiter.patience import LOOKS
 from guardrails.limiter.scripts import Script
 
 Answered = Callable[[Any, Exception | None], None]
 """(reply, None), or (None, why there is none): a RedisError or OSError. Called once, from the event loop, never before `run` has returned."""
 
-LOOKS = 5
-"""Rounds of the event loop that an answer has at least, however late its timers run"""
 _MORE = object()
 
 

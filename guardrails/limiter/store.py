@@ -22,10 +22,9 @@ StoreError = redis.RedisError
 AsyncStore = aredis.Redis | aredis.RedisCluster
 SyncStore = redis.Redis | redis.RedisCluster
 
-CONNECT_S = 0.25
 ANSWER_S = 1.0
-DIAL_S = 1.0
-"""Of the calls' own connection. Who asks waits less (lanes.py); a process that is short of CPU must be able to finish its dialing."""
+CONNECT_S = 1.0
+"""Who asks waits less (lanes.py, patience.py); a process that is short of CPU must be able to finish its dialing."""
 
 
 def connect(url: str, *, cluster: bool = False) -> AsyncStore:
@@ -41,13 +40,13 @@ def connect(url: str, *, cluster: bool = False) -> AsyncStore:
 
 def pipe(store: aredis.Redis) -> Pipe:
     """The short way to the same server, for the scripts of every call."""
-    return Pipe(store.connection_pool, connect_s=DIAL_S, answer_s=ANSWER_S)
+    return Pipe(store.connection_pool, connect_s=CONNECT_S, answer_s=ANSWER_S)
 
 
 def connect_sync(url: str, *, cluster: bool = False, answer_s: float = 5.0) -> SyncStore:
     """Connections for commands, tasks and threads."""
     options: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_S * 4,
+        "socket_connect_timeout": CONNECT_S,
         "socket_timeout": answer_s,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,

@@ -44,6 +44,8 @@ class RateAsk(msgspec.Struct, array_like=True, gc=False):
     cost: int = 1
     corrected: int = 0
     """1 when `cost` is a bound on tokens, to be corrected to the real number by the finish"""
+    most_values: int = 0
+    """How many new values of an each-value limit get a state of their own in one window; 0: no bound"""
 
 
 class AdmitRequest(msgspec.Struct, array_like=True):

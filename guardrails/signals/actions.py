@@ -12,8 +12,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from billing.domain.money import BadAmount, parse_cap_usd
+from guardrails.actions import delete_budget, spend_alert
 from guardrails.domain import webhooks
+from guardrails.domain.budgets import Kind as BudgetKind
 from guardrails.models import Budget
 from guardrails.signals import audience, hooks, outbox, queries
 from guardrails.signals.models import (
@@ -22,11 +23,11 @@ from guardrails.signals.models import (
     Endpoint,
     EndpointKind,
     Kind,
+    LookAhead,
     Notice,
     Pace,
     Preference,
     Severity,
-    SpendLine,
 )
 from workspaces import audit
 from workspaces.actions.base import Minted, changing, identity, words
@@ -186,25 +187,23 @@ _READ: Final[dict[str, Any]] = {
 }
 
 
-def set_spend_line(*, workspace: Workspace, by: Actor, line_usd: Any) -> SpendLine:
-    """The line of the Monthly Spend Alert in dollars; None or "": none of its own (the monthly budget, or the month before)."""
-    try:
-        line_nano = None if line_usd in (None, "") else parse_cap_usd(line_usd)
-    except BadAmount as error:
-        raise Invalid(f"{error}."[0].upper() + f"{error}."[1:], field="line") from None
+def set_spend_line(*, workspace: Workspace, by: Actor, line_usd: Any) -> None:
+    """The amount of the Monthly Spend Alert in dollars; None or "": none of its own (the monthly budget, or the month before, is the line).
+
+    The amount is the cap of the budget that tells at 50, 75, 90 and 100% of it: what the Guardrails page shows as a control is this same row.
+    """
     with changing(workspace):
-        before = SpendLine.objects.filter(workspace_id=workspace.pk).values_list("line_nano", flat=True).first()
-        row, _ = SpendLine.objects.update_or_create(
-            workspace_id=workspace.pk, defaults={"line_nano": line_nano, "looked_at": None}
-        )
-        audit.record(
-            workspace=workspace,
-            by=by,
-            action="spend_line.set",
-            before={"line_nano": before},
-            after={"line_nano": line_nano},
-        )
-    return row
+        if line_usd in (None, ""):
+            known = Budget.objects.filter(kind=BudgetKind.SPEND_ALERT).first()
+            if known is not None:
+                delete_budget(workspace=workspace, by=by, budget_id=known.pk)
+        else:
+            try:
+                spend_alert(workspace=workspace, by=by, cap_usd=line_usd)
+            except Invalid as error:
+                error.field = "line"
+                raise
+        LookAhead.objects.update_or_create(workspace_id=workspace.pk, defaults={"looked_at": None})
 
 
 # --- Webhooks and Slack -----------------------------------------------------------------------------------------------

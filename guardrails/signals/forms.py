@@ -52,8 +52,8 @@ class PreferenceForm(forms.Form):
 
 class SpendLineForm(forms.Form):
     line = forms.CharField(
-        required=False, max_length=20, label="Alert me when the month is on its way past",
-        help_text="Empty: your monthly budget, or without one all of last month.",
+        required=False, max_length=20, label="The month’s amount",
+        help_text="Empty: the line is your monthly budget, or without one all of last month.",
         widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
     )  # fmt: skip
 

@@ -250,20 +250,11 @@ class FullCounter(models.Model):
         return self.counter
 
 
-class SpendLine(models.Model):
-    """The line of a workspace's Monthly Spend Alert, and when its month was last looked ahead at."""
+class LookAhead(models.Model):
+    """When a workspace's month was last looked ahead at, for its Monthly Spend Alert. Null: as soon as there is spend."""
 
     workspace_id = models.BigIntegerField(primary_key=True)
-    line_nano = models.BigIntegerField(null=True)
-    """Null: the monthly budget of the whole workspace, or without one the month before."""
     looked_at = models.DateTimeField(null=True)
 
-    class Meta:
-        constraints = [
-            models.CheckConstraint(
-                condition=Q(line_nano__isnull=True) | Q(line_nano__gte=1), name="spend_line_positive"
-            )
-        ]
-
     def __str__(self) -> str:
-        return f"{self.workspace_id} {self.line_nano}"
+        return f"{self.workspace_id} {self.looked_at}"

@@ -1,7 +1,7 @@
 """The Monthly Spend Alert, always on: the running month is looked ahead at while there is spend, and told once when it is on its way past a line.
 
-The line is the workspace's own, else its monthly budget for everything, else all of the month before. Which workspaces to look at stands in
-shared tables: those that spent something today and were not looked at for some hours.
+The line is the amount of its Monthly Spend Alert (a budget that only tells), else its monthly budget for everything, else the month before. Which
+workspaces to look at stands in shared tables: those that spent something today and were not looked at for some hours.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from billing.domain.money import show_usd
 from billing.ledger import queries as books
 from billing.ledger.queries import Days
 from guardrails.domain.budgets import Budget as BudgetRule
+from guardrails.domain.budgets import Kind as BudgetKind
 from guardrails.domain.budgets import Scope, Unit
 from guardrails.domain.periods import Period
 from guardrails.policy import budget_rules
 from guardrails.signals import facts as facts_of
 from guardrails.signals.letters import about
 from guardrails.signals.links import address
-from guardrails.signals.models import Kind, Severity, SpendLine
+from guardrails.signals.models import Kind, LookAhead, Severity
 from guardrails.signals.telling import notify
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
@@ -40,7 +41,7 @@ LEAST_NANO: Final = 1_000_000_000
 """Lines below a dollar are not worth a mail."""
 
 _DUE: Final = """
-SELECT r.workspace_id FROM billing_rollup_day r LEFT JOIN signals_spendline s ON s.workspace_id = r.workspace_id
+SELECT r.workspace_id FROM billing_rollup_day r LEFT JOIN signals_lookahead s ON s.workspace_id = r.workspace_id
 WHERE r.dimension = '' AND r.day BETWEEN %(day)s - 1 AND %(day)s + 1 AND r.cost_nano > 0
   AND (s.looked_at IS NULL OR s.looked_at < %(before)s)
 GROUP BY r.workspace_id LIMIT %(limit)s
@@ -63,7 +64,7 @@ def look(now: datetime) -> int:
 
 def look_at(workspace: Workspace, now: datetime) -> int:
     with transaction.atomic(), tenancy.entered(workspace):
-        SpendLine.objects.update_or_create(workspace_id=workspace.pk, defaults={"looked_at": now})
+        LookAhead.objects.update_or_create(workspace_id=workspace.pk, defaults={"looked_at": now})
         if workspace.state == WorkspaceState.DELETING:
             return 0
         seen = outlook.of_month(workspace, now)
@@ -78,12 +79,13 @@ def look_at(workspace: Workspace, now: datetime) -> int:
 
 def line(workspace: Workspace, seen: Forecast) -> tuple[int, str, BudgetRule | None]:
     """(the line in nano-USD, whose it is: own, budget or last_month, the budget). 0: there is none."""
-    own = SpendLine.objects.filter(workspace_id=workspace.pk).values_list("line_nano", flat=True).first()
-    if own:
-        return own, "own", None
+    rules = budget_rules(workspace)
+    own = next((rule for rule in rules if rule.kind is BudgetKind.SPEND_ALERT), None)
+    if own is not None:
+        return own.cap, "own", own
     monthly = [
         rule
-        for rule in budget_rules(workspace)
+        for rule in rules
         if rule.scope == Scope()
         and rule.period is Period.MONTH
         and rule.unit is Unit.USD

@@ -15,7 +15,7 @@ MOST: Final = 10_000
 _OLD: Final = "SELECT id FROM signals_notice WHERE made_at < %(before)s ORDER BY made_at LIMIT %(most)s"
 _BY_WORKSPACE: Final = (
     "signals_delivery", "signals_notice", "signals_endpoint", "signals_preference", "signals_stagemark", "signals_fullcounter",
-    "signals_spendline", "anomalies_incident", "anomalies_expectation", "anomalies_wishes", "anomalies_look",
+    "signals_lookahead", "anomalies_incident", "anomalies_expectation", "anomalies_wishes", "anomalies_look",
 )  # fmt: skip
 """In an order that foreign keys allow."""
 

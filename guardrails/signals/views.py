@@ -21,7 +21,7 @@ from guardrails.models import Budget
 from guardrails.signals import actions, audience, mail, queries
 from guardrails.signals.forms import PreferenceForm, SpendLineForm
 from guardrails.signals.letters import Reader, about, letter_of
-from guardrails.signals.models import DeliveryState, Kind, Notice, Preference, Severity, SpendLine
+from guardrails.signals.models import DeliveryState, Kind, Notice, Preference, Severity
 from guardrails.signals.outlooks import line as line_of
 from workspaces.errors import NotThere, Refused
 from workspaces.models import Workspace, WorkspaceState
@@ -174,14 +174,12 @@ def _preferences_page(
 ) -> HttpResponse:
     workspace, membership = workspace_of(request), membership_of(request)
     budgets = [(str(key), name) for key, name in Budget.objects.order_by("name").values_list("id", "name")]
-    own = SpendLine.objects.filter(workspace_id=workspace.pk).values_list("line_nano", flat=True).first()
-    now = timezone.now()
-    seen = outlook.of_month(workspace, now)
+    seen = outlook.of_month(workspace, timezone.now())
     line_nano, whose, _ = line_of(workspace, seen)
     crossing = seen.crossing(line_nano).expected if line_nano else None
     context = {
         "form": form or PreferenceForm(budgets=budgets, initial=_initial(audience.preference_of(workspace, membership))),
-        "line_form": line_form or SpendLineForm(initial={"line": usd_text(own) if own else ""}),
+        "line_form": line_form or SpendLineForm(initial={"line": usd_text(line_nano) if whose == "own" else ""}),
         "has_budgets": bool(budgets),
         "outlook": {
             "expected": about(seen.expected_nano), "low": about(seen.low_nano), "high": about(seen.high_nano),
@@ -192,6 +190,7 @@ def _preferences_page(
         "spend_line_url": url(request, "spend_line"),
         "preferences_url": url(request, "alert_preferences"),
         "alerts_url": url(request, "alerts"),
+        "guardrails_url": url(request, "guardrails"),
         "endpoints_url": url(request, "endpoints"),
         "person_zone": membership.user.time_zone or workspace.time_zone,
     }  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from billing.domain.money import show_usd
-from billing.domain.names import plain
 from guardrails.domain.waste.sorter import DIGEST_OUTPUT, RESENT_MIN, REST, SHORT_OUTPUT, STORM_FAILURES
 from guardrails.domain.waste.values import Category
 from guardrails.waste.levers import Lever
 from guardrails.waste.models import Finding
+from workspaces.domain.names import plain
 
 NAMES: Final = {
     Category.FAILURES: "Paid failures and retry storms",

@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from tests.api.conftest import ACME
 from tests.cast import Cast
-from workspaces import actions, audit_api, tenancy
+from workspaces import actions, audit_export, tenancy
 from workspaces.models import AuditRecord, Role, Workspace
 
 pytestmark = [
@@ -76,7 +76,7 @@ def test_invitations_are_listed_while_open_and_withdrawn(api: Api) -> None:
 # --- The audit log ----------------------------------------------------------------------------------------------------
 @pytest.fixture
 def written(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> Cast:
-    monkeypatch.setattr(audit_api, "PAGE", 3)
+    monkeypatch.setattr(audit_export, "PAGE", 3)
     for number in range(7):
         actions.add_agent(workspace=cast.acme, by=cast.alice.actor, name=f"=cmd {number}")
     actions.add_agent(workspace=cast.globex, by=cast.bob.actor, name="theirs")

@@ -17,7 +17,7 @@ from billing.domain.keys import partition_of, partition_prefix
 from tests.chaos import kill_points, traffic
 from tests.rig import auditor, processes
 from tests.rig.auditor import Evidence, Finding
-from tests.rig.books import CapWatch, read_counters, read_ledger
+from tests.rig.books import CapWatch, Counters, read_counters, read_ledger
 from tests.rig.load import Answer, Call, flow, make
 from tests.rig.nemesis import Nemesis, Victim
 from tests.rig.processes import Stack
@@ -56,7 +56,7 @@ class Outcome:
         return self.charged > 0 and all(finding.passed for finding in self.findings)
 
     def __str__(self) -> str:
-        statuses = Counter(_kind(answer) for answer in self.answers)
+        statuses = Counter(answer.kind for answer in self.answers)
         return "\n".join(
             [
                 auditor.show(self.findings, seed=self.seed),
@@ -127,6 +127,7 @@ def chaos(
             answers=answers,
             breaches=breaches,
             revoked=nemesis.revoked,
+            differences=_differences(stack, worlds, counters),
             canaries={tenant.name: tenant.canary for tenant in tenants},
             secrets={
                 "the provider key": PROVIDER_KEY,
@@ -149,6 +150,23 @@ def chaos(
             sum(row.basis == "assumed" for row in charges),
             len(charges),
         )
+
+
+def _differences(stack: Stack, worlds: list[dict[str, Any]], before: Counters) -> list[str]:
+    """What `reconcile` says of each workspace; then the money Redis is emptied, and the counters rebuilt from the books must be what they were."""
+    found = []
+    for world in worlds:
+        found += [f"reconcile: {what}" for what in stack.ask("reconcile", given={"workspace": world["id"]})]
+    with stack.money() as client:
+        client.flushall()
+        for world in worlds:
+            stack.ask("rebuild", given={"workspace": world["id"]})
+        after = read_counters(client)
+    for what, was, now in (("settled", before.settled, after.settled), ("held", before.held, after.held)):
+        for key in was.keys() | now.keys():
+            if was.get(key, 0) != now.get(key, 0):
+                found.append(f"{key[1]}: {what} {was.get(key, 0)}, after a replay of the books {now.get(key, 0)}")
+    return found
 
 
 def _tenants(stack: Stack) -> tuple[list[traffic.Tenant], list[dict[str, Any]]]:
@@ -260,7 +278,7 @@ async def _probe(stack: Stack, tenants: list[traffic.Tenant], nemesis: Nemesis) 
         for gateway in stack.gateways
         for tenant in tenants
     ]
-    refused = Counter(_kind(answer) for answer in await flow(after, at_once=10) if answer.status != 200)
+    refused = Counter(answer.kind for answer in await flow(after, at_once=10) if answer.status != 200)
     wrong += [f"refused after healing: {what} x{times}" for what, times in refused.items()]
     return wrong, healed_s
 
@@ -288,10 +306,3 @@ def _unexplained(answers: list[Answer], nemesis: Nemesis) -> list[str]:
         if answer.status == 500 and (answer.error_object or {}).get("code") == "internal_error":
             found[f"the gateway failed on {answer.call.label.partition('/')[2]}"] += 1
     return [f"{what} x{times}" for what, times in found.items()]
-
-
-def _kind(answer: Answer) -> str:
-    if answer.hung_up:
-        return "hung up"
-    error = answer.error_object
-    return f"{answer.status} {error.get('code') or error.get('type') if error else answer.error}".strip()

@@ -161,12 +161,14 @@ async def test_a_killed_node_costs_its_own_workspaces_only_and_comes_back_by_its
     asks = {workspace: asking([counter(0, 100, 1000)], workspace=workspace) for workspace in workspaces}
     for workspace, ask in asks.items():
         await limiter.admit(workspace, ask)
+    assert await limiter.ready() == ""
     nodes[2].kill()
     try:
         with pytest.raises(BudgetStoreUnavailable):
             await limiter.admit(workspaces[2], asking([], workspace=workspaces[2]))
         waiting = limiter.finish(workspaces[2], asks[workspaces[2]].rid, FinishKind.SETTLE, cost_nano=7)
         assert isinstance(await _persistently(limiter, workspaces[0]), Ok)
+        assert await limiter.ready() == ""  # the others' workspaces are served
     finally:
         nodes[2].start()
     assert await _persistently(limiter, workspaces[2]) == Lost("restarted")  # it could be an older copy

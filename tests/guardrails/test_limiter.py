@@ -420,7 +420,7 @@ async def test_the_default_pace_spreads_what_is_left_over_what_remains(bench: Be
 # --- Lost answers, slow and full servers (F14, F15, F19, F21) ---------------------------------------------------------
 
 
-async def test_a_stopped_redis_costs_a_quarter_second_and_what_it_took_is_undone(
+async def test_a_stopped_redis_costs_less_than_a_second_and_what_it_took_is_undone(
     bench: Bench, redis_server: RedisServer
 ) -> None:
     url = redis_server.url()
@@ -436,7 +436,7 @@ async def test_a_stopped_redis_costs_a_quarter_second_and_what_it_took_is_undone
             *(limiter.admit(W, asking([counter(0, 10, 1000)])) for _ in range(500)), return_exceptions=True
         )
         assert all(isinstance(result, BudgetStoreUnavailable) for result in results)
-        assert time.monotonic() - started < 3  # a quarter second each look, on an idle machine
+        assert time.monotonic() - started < 3  # three quarters of a second on an idle machine
         assert limiter.unanswered > 0
     finally:
         os.kill(pid, signal.SIGCONT)

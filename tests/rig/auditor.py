@@ -42,6 +42,8 @@ class Evidence:
     files: Path | None = None
     revoked: dict[str, float] = field(default_factory=dict)
     """Key text -> when its revocation was acknowledged (wall clock)."""
+    differences: Sequence[str] = ()
+    """What the product's own `reconcile` found, and counters that a replay of the books did not give again."""
     liveness: Sequence[str] = ()
     """What did not heal in time."""
     unbounded: Sequence[str] = ()
@@ -155,6 +157,7 @@ def _no_duplicate(evidence: Evidence) -> Finding:
 def _conserve(evidence: Evidence) -> Finding:
     """I4: at rest nothing is held, and every total says the same integer."""
     problems = [f"{counter}: {held} still held" for (_, counter), held in evidence.counters.held.items() if held]
+    problems += evidence.differences
     problems += [f"{rid} is still open in Redis" for rid in evidence.counters.open]
     problems += [f"{rid} is still open in the ledger" for rid in evidence.ledger.open]
     problems += [

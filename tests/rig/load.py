@@ -88,6 +88,17 @@ class Answer:
                     return dict(event["error"])
         return None
 
+    @property
+    def kind(self) -> str:
+        """The answer in a few words, for counting alike ones: "200", "503 budget_store_unavailable overloaded", "hung up"."""
+        if self.hung_up:
+            return "hung up"
+        error = self.error_object
+        if error is None:
+            return f"{self.status} {self.error}".strip()
+        reason = (error.get("sluice") or {}).get("reason", "")  # of a budget store that can promise nothing: why
+        return f"{self.status} {error.get('code') or error.get('type')} {reason}".strip()
+
 
 class _Reader:
     """Feeds a response parser; keeps head and body."""

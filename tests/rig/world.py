@@ -19,7 +19,7 @@ from django.db import connection  # noqa: E402
 from billing import tasks as billing_tasks  # noqa: E402 - needs the apps
 from billing.domain.keys import PARTITIONS  # noqa: E402
 from guardrails import actions as guardrails_actions  # noqa: E402
-from guardrails import recovery  # noqa: E402
+from guardrails import reconciliation, recovery  # noqa: E402
 from guardrails import tasks as guardrails_tasks  # noqa: E402
 from guardrails.limiter import control  # noqa: E402
 from guardrails.limiter.connection import sync_store  # noqa: E402
@@ -102,12 +102,17 @@ def rebuild(given: dict[str, Any]) -> dict[str, int] | None:
     return None if done is None else {"epoch": done.epoch, "counters": done.counters, "holds": done.holds}
 
 
+def reconcile(given: dict[str, Any]) -> list[str]:
+    """What `manage.py reconcile` finds different."""
+    return list(reconciliation.report(_workspace(given)).differences)
+
+
 def _workspace(given: dict[str, Any]) -> Workspace:
     return Workspace.objects.get(pk=given["workspace"])
 
 
 VERBS: dict[str, Callable[[Any], Any]] = {
-    verb.__name__: verb for verb in (make, cap, revoke, suspend, drain, sweep, rebuild)
+    verb.__name__: verb for verb in (make, cap, revoke, suspend, drain, sweep, rebuild, reconcile)
 }
 
 

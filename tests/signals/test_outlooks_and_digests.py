@@ -73,10 +73,10 @@ def test_only_workspaces_with_spend_that_were_not_looked_at_lately_are(spending:
     actions.set_spend_line(workspace=cast.acme, by=SYSTEM, line_usd="9000")
     outlooks.look(now)
     with tenancy.entered(cast.acme):
-        first = outlooks.SpendLine.objects.get().looked_at
+        first = outlooks.LookAhead.objects.get().looked_at
     outlooks.look(now + timedelta(hours=1))
     with tenancy.entered(cast.acme):
-        assert outlooks.SpendLine.objects.get().looked_at == first
+        assert outlooks.LookAhead.objects.get().looked_at == first
 
 
 def test_the_week_in_numbers_goes_to_the_owner_on_monday_morning(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import DatabaseError, transaction
 from django.test import Client
 
 from billing.domain import money
+from billing.ledger import forgetting, reconcile
+from billing.models import Entry
 from tests.cast import Cast
 from tests.web.test_books_and_guardrails import Book, book
+from workspaces import tenancy
 from workspaces.domain.currencies import Display, rate_from
+from workspaces.models import Workspace
 
 __all__ = ["book"]
 
@@ -85,3 +91,26 @@ def test_single_calls_go_out_of_sight_and_sums_stay(
     assert [call["call_id"] for call in calls] == [new]
     explorer = alice_client.get("/w/acme/explorer/?range=90d&by=customer").content.decode()
     assert "$2.00" in explorer
+
+
+@pytest.mark.django_db
+def test_calls_that_are_kept_no_longer_are_deleted_and_the_books_still_agree(
+    cast: Cast, alice_client: Client, book: Book
+) -> None:
+    for workspace in (cast.acme, cast.globex):
+        book(workspace, cost=10**9, at_ms=int(time.time() * 1000) - 40 * DAY_MS, customer="initech")
+        book(workspace, cost=10**9, customer="initech")
+    save(alice_client, calls_shown_days="30")
+    now = datetime.now(UTC)
+    assert forgetting.forget_due(now) == 0, "for a day it can be taken back"
+    Workspace.objects.filter(pk=cast.acme.pk).update(calls_shown_set_at=now - timedelta(days=2))
+    with pytest.raises(DatabaseError, match="never edited"), transaction.atomic(), tenancy.entered(cast.acme):
+        Entry.objects.filter(at__gt=now - timedelta(days=29)).delete()
+    assert forgetting.forget_due(now) == 1
+    assert forgetting.forget_due(now) == 0
+    for workspace, lines in ((cast.acme, 1), (cast.globex, 2)):
+        with tenancy.entered(workspace):
+            assert Entry.objects.filter(workspace_id=workspace.pk).count() == lines
+        books = reconcile.books(workspace)
+        assert (books.ledger_nano, books.entries, books.differences) == (2 * 10**9, 2, ())
+    assert "1 line of calls before" in alice_client.get("/w/acme/audit/").content.decode()

@@ -80,7 +80,8 @@ MOST_DAYS_SHOWN: Final = 3_660
 def change_display(
     *, workspace: Workspace, by: Actor, currency: str, rate: str, calls_shown_days: int | None, now: datetime
 ) -> None:
-    """How pages show amounts (an amount stays dollars in the books), and how long single calls can be looked at."""
+    """How pages show amounts (an amount stays dollars in the books), and how long single calls are kept: at once they are out of sight,
+    and from a day later on they are deleted."""
     known = {DOLLARS, *SIGNS}
     if currency not in known:
         raise Invalid(f"Choose one of: {', '.join(sorted(known))}.", field="currency")
@@ -99,9 +100,11 @@ def change_display(
         before = {key: getattr(workspace, key) for key in changed}
         if "display_rate" in changed or "display_currency" in changed:
             workspace.display_rate_at = None if currency == DOLLARS else now
+        if "calls_shown_days" in changed:
+            workspace.calls_shown_set_at = now
         for key, value in changed.items():
             setattr(workspace, key, value)
-        workspace.save(update_fields=[*changed, "display_rate_at"])
+        workspace.save(update_fields=[*changed, "display_rate_at", "calls_shown_set_at"])
         audit.record(
             workspace=workspace, by=by, action="workspace.change", target=workspace.slug,
             before={key: None if value is None else str(value) for key, value in before.items()},

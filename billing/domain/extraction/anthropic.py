@@ -172,6 +172,7 @@ def _iterations(tally: Tally, iterations: Iterable[Any], usage: Mapping[str, Any
         kind = text_of(iteration, "type")
         if kind not in ITERATION_TYPES:
             tally.flag(f"schema_drift:iterations.{kind[:64]}")
+            tally.missing.append(f"unread:iterations.{kind[:64]}")  # priced as any other, which nobody has confirmed
         tally.expect(iteration, ITERATION_KEYS, "iterations.")
         part = Tally()
         size = _counts(part, iteration)

@@ -88,6 +88,8 @@ def unwrap(payload: Any) -> tuple[Any, bool, bool]:
             return None, True, True
         if isinstance(response, Mapping) and "usageMetadata" in response:  # Gemini
             return response, True, False
+        if "recordId" in payload and ("modelOutput" in payload or "error" in payload):  # Bedrock's batch inference
+            return payload.get("modelOutput"), True, "modelOutput" not in payload
     return payload, False, False
 
 

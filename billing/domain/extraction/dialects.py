@@ -63,6 +63,7 @@ BY_PATH = (
     ("/moderations", MODERATION),
     ("/ocr", PAGES),
     ("/converse", CONVERSE),
+    ("/invoke/embed", CONVERSE),
     (":predict", PREDICTIONS),
     ("/api/chat", OLLAMA),
     ("/api/generate", OLLAMA),

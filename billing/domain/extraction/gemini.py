@@ -24,6 +24,8 @@ TRAFFIC = {
     "ON_DEMAND_FLEX": "flex",
     "TRAFFIC_TYPE_UNSPECIFIED": "standard",
 }
+_QUOTA = re.compile(r"ground|search|quer")
+"""What an account may call the count of what it has used of the free quota."""
 FREE_GROUNDED_PROMPTS_A_DAY = 1_500
 FREE_GROUNDED_PROMPTS_A_DAY_PRO = 10_000
 FREE_GROUNDED_QUERIES_A_MONTH = 5_000
@@ -213,11 +215,7 @@ def _after_quota(tally: Tally, fee: str, quantity: int, free: int, call: Call, *
     if not quantity:
         return
     used = next(
-        (
-            value
-            for key, value in call.account.items()
-            if str(key).startswith(("grounded_", "grounding_")) and type(value) is int
-        ),
+        (value for key, value in call.account.items() if type(value) is int and _QUOTA.search(str(key))),
         None,
     )
     if (

@@ -42,7 +42,12 @@ def cohere(body: Mapping[str, Any], call: Call) -> Usage:
     counts = {key: _whole(units.get(key)) for key in units}  # Cohere writes whole numbers as 12.0
     prompt = tally.count(counts, "input_tokens")
     tally.add("input_uncached", prompt)
-    tally.add("input_image", tally.count(counts, "image_tokens"))
+    pictured = tally.count(counts, "image_tokens")
+    tally.add("input_image", pictured)
+    if pictured:  # its rate is not the text's, and nobody we read prints it
+        tally.missing.append("unread:billed_units.image_tokens")
+    elif counts.get("images"):
+        tally.add("images", tally.count(counts, "images"))
     tally.add("output_text", tally.count(counts, "output_tokens"))
     tally.fee("request", tally.count(counts, "search_units"))
     tally.fee("classification", tally.count(counts, "classifications"))
@@ -60,6 +65,8 @@ def cohere_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
 def bedrock(body: Mapping[str, Any], call: Call) -> Usage:
     """Converse, Nova and Titan: exclusive totals, like Anthropic's. Llama and older Titan models count in words of their own."""
     usage = body.get("usage", body if "inputTokens" in body else _own_words(body))
+    if isinstance(usage, Mapping) and "inputTokens" not in usage:
+        usage = _own_words(usage) or usage
     if not isinstance(usage, Mapping):
         return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
     tally = Tally()
@@ -85,6 +92,8 @@ def bedrock(body: Mapping[str, Any], call: Call) -> Usage:
     tally.add("cache_write_5m", written - long)
     tally.add("cache_write_1h", long)
     tally.add("output_text", tally.count(usage, "outputTokens", required=True))
+    if call.request.get("inputImage"):  # Titan's multimodal embeddings: a price a picture, which no answer counts
+        tally.add("images", 1)
     tier, speed = body.get("serviceTier"), body.get("performanceConfig")
     served = text_of(tier, "type") if isinstance(tier, Mapping) else ""
     if isinstance(speed, Mapping) and speed.get("latency") == "optimized":
@@ -107,6 +116,10 @@ def bedrock_stream(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
 
 def _own_words(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The counts of the models that Bedrock invokes in their own API: Llama's body, Titan's text and embeddings."""
+    if (
+        "inputTokenCount" in body
+    ):  # Nova's embeddings, and the count that Bedrock states in a header of every invocation
+        return {"inputTokens": body["inputTokenCount"], "outputTokens": body.get("outputTokenCount") or 0}
     if "prompt_token_count" in body:
         return {"inputTokens": body["prompt_token_count"], "outputTokens": body.get("generation_token_count", 0)}
     if "inputTextTokenCount" in body:
@@ -126,13 +139,34 @@ def _own_words(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def predictions(body: Mapping[str, Any], call: Call) -> Usage:
-    """Imagen: a price a picture."""
+    """Vertex's `:predict`. Imagen: a price a picture. Embeddings: the tokens that each prediction's statistics state."""
+    if isinstance(body.get("statistics"), list):
+        return _embedded(body["statistics"], call)
     made = body.get("predictions")
+    vectors = [one.get("embeddings") for one in made if isinstance(one, Mapping)] if isinstance(made, list) else []
+    if any(isinstance(vector, Mapping) for vector in vectors):
+        return _embedded(
+            [vector.get("statistics") if isinstance(vector, Mapping) else None for vector in vectors], call
+        )
     if not isinstance(made, list):
         return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
     tally = Tally()
     tally.add("images", sum(1 for one in made if isinstance(one, Mapping) and not one.get("raiFilteredReason")))
     return tally.usage(UsageContext(tier=call.tier(None), batch=call.batch, regional=call.region), None)
+
+
+def _embedded(statistics: Sequence[Any], call: Call) -> Usage:
+    tally = Tally()
+    prompt = 0
+    for one in statistics:
+        if not isinstance(one, Mapping):
+            return unreadable("bad_section:statistics", list(statistics))
+        tally.expect(one, frozenset({"token_count", "truncated"}))
+        count = one.get("token_count")  # a protobuf number: 8 or 8.0
+        prompt += tally.count({"token_count": _whole(count)}, "token_count", required=True)
+    tally.add("input_uncached", prompt)
+    context = UsageContext(tier=call.tier(None), batch=call.batch, regional=call.region, prompt_total=prompt)
+    return tally.usage(context, {"statistics": list(statistics)})
 
 
 def only_total(body: Mapping[str, Any], call: Call) -> Usage:

@@ -242,13 +242,9 @@ def _tokens(tally: Tally, usage: Mapping[str, Any], quirks: Quirks, *, inclusive
 
 def _input(tally: Tally, usage: Mapping[str, Any], inside: Mapping[str, Any], prompt: int, quirks: Quirks) -> None:
     """Splits the inclusive prompt count: every token is uncached, cached *or* written; audio has rates of its own."""
-    cached = tally.count(inside, "cached_tokens")
-    if "cached_tokens" not in inside:
-        cached = (
-            tally.count(usage, "prompt_cache_hit_tokens")
-            or tally.count(usage, "cached_tokens")
-            or tally.count(usage, "num_cached_tokens")
-        )
+    cached = tally.count(inside, "cached_tokens") or tally.count(usage, "prompt_cache_hit_tokens")
+    if "cached_tokens" not in inside and not cached:
+        cached = tally.count(usage, "cached_tokens") or tally.count(usage, "num_cached_tokens")
     cached = tally.part_of(prompt, cached, "cached_tokens")
     if "prompt_cache_miss_tokens" in usage and cached + tally.count(usage, "prompt_cache_miss_tokens") != prompt:
         tally.flag("provider_total_differs")

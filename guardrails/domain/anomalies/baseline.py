@@ -1,8 +1,11 @@
 """The habit of one series by the hour of the week: medians, so that no single odd day moves it. Pure.
 
 An hour is compared with the same hour (and its neighbours) of the days of its kind in the last week and of its own weekday in the last four
-weeks, the older weeks scaled to today's level. The spread is the median absolute deviation, never less than what chance alone does to so few
-calls. Hours are whole numbers on the workspace's own clock: hours since 1970-01-01 00:00, wall time (that day was a Thursday).
+weeks, the older weeks scaled to today's level. What the weekday alone does at that hour counts where it is more: a launch every Thursday and
+a job every Sunday are habits, although most days know nothing of them. The spread is the median absolute deviation, never less than what
+chance alone does to so few calls.
+
+Hours are whole numbers on the workspace's own clock: hours since 1970-01-01 00:00, wall time (that day was a Thursday).
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ class History:
         pool = self._comparable(hour)
         if len(pool) < 3:
             return None
-        middle = median(pool)
+        middle = max(median(pool), self._weekday_s_own(hour))
         deviation = MAD_TO_SIGMA * median([abs(value - middle) for value in pool])
         price = self.price(hour)
         each = price.middle if price else 0.0
@@ -109,6 +112,12 @@ class History:
         if day not in self._prices:
             self._prices[day] = self._price(day * DAY)
         return self._prices[day]
+
+    def price_then(self, hour: int) -> float:
+        """What a call costs at this hour of the week, in nano-USD, the median of the last weeks; 0 where unknown. At other hours others may call."""
+        cells = [self.at(hour - week * WEEK + beside) for week in range(1, WEEKS + 1) for beside in _NEIGHBOURS]
+        seen = [cell.cost_nano / cell.calls for cell in cells if cell.calls >= LEAST_CALLS]
+        return median(seen) if len(seen) >= 2 else 0.0
 
     def busy_attempts(self, hour: int) -> float:
         """The attempts of a busy one (of ten) among comparable hours: what a series may well do at this time of the week."""
@@ -137,6 +146,17 @@ class History:
             return None
         middle = median(seen)
         return Level(middle, MAD_TO_SIGMA * median([abs(value - middle) for value in seen]))
+
+    def _weekday_s_own(self, hour: int) -> float:
+        """The middle of this hour on the same weekday of the last weeks, with its neighbours or alone, whichever is more; 0 where it is not known.
+        Alone, because the neighbours of a job's first hour are silent; two weeks at least, because once is no habit."""
+        trends = self._trend(hour // DAY)
+        weeks = [week for week in range(1, WEEKS + 1) if self.born <= hour - week * WEEK]
+        if len(weeks) < 2:
+            return 0.0
+        alone = [self.at(hour - week * WEEK).cost_nano * trends[week - 1] for week in weeks]
+        beside = [self.at(hour - week * WEEK + at).cost_nano * trends[week - 1] for week in weeks for at in _NEIGHBOURS]
+        return max(median(alone), median(beside))
 
     def _comparable(self, hour: int) -> list[float]:
         """The costs of comparable hours, at today's level."""

@@ -13,6 +13,8 @@ from guardrails.domain.anomalies.kinds import FINENESS, FINEST_FIRST, Deviation,
 
 CARRIES: Final = 0.7
 """The share of a deviation's calls, cost or failures that one finer value must have to be its driver."""
+MOSTLY: Final = 0.75
+"""The share of its cost above habit from which a series did little else."""
 SAME: Final = 0.5
 """The share of a deviation that lies in a cause already found, from which it is that cause seen from further away."""
 
@@ -56,7 +58,8 @@ def causes(deviations: Iterable[Deviation], lines_of: LinesOf, known: Sequence[T
     ranked = [(driver_of(one, lines_of(one.start, one.end)), one) for one in deviations]
     ranked.sort(
         key=lambda pair: (
-            FINENESS[pair[0].dimension],
+            _usual_share(pair[1], lines_of(pair[1].start, pair[1].end)),
+            _fineness(*pair),
             FINENESS[pair[1].series.dimension],
             _FIRST.index(pair[1].kind),
             -pair[1].excess_nano,
@@ -75,11 +78,32 @@ def causes(deviations: Iterable[Deviation], lines_of: LinesOf, known: Sequence[T
     return found
 
 
+def _usual_share(one: Deviation, lines: Sequence[Line]) -> int:
+    """How much of a deviation's cost is habit: 0 little, 1 up to half, 2 most. Where a key serves several features, and one of them left its
+    habit, the feature is the cause although keys are finer: nearly all of its cost is above habit, and less of the key's."""
+    if one.kind in _COUNTED:
+        return 0
+    cost = sum(line.cost_nano for line in _of(lines, one.series))
+    above = one.excess_nano / cost if cost else 1.0
+    return 0 if above >= MOSTLY else 1 if above >= SAME else 2
+
+
+def _fineness(driver: Series, one: Deviation) -> float:
+    """Where a driver stands between the most specific and the whole. A customer who is new explains the agents, keys and features that serve it:
+    whoever looks at the agent would look for what is wrong with it."""
+    if one.kind is Kind.NEW_SPENDER and driver.dimension == "customer":
+        return FINENESS["agent"] - 0.5
+    return FINENESS[driver.dimension]
+
+
 def driver_of(deviation: Deviation, lines: Sequence[Line]) -> Series:
     """The finest value that carries a deviation; its own series where none finer does.
 
-    Sessions and users have no habit of their own, so theirs is held against what is above habit; others against all of it.
+    Sessions and users have no habit of their own, so theirs is held against what is above habit; others against all of it. Of a newcomer
+    only itself is new, whoever else its calls go through.
     """
+    if deviation.kind is Kind.NEW_SPENDER:
+        return deviation.series
     own = _of(lines, deviation.series)
     weigh = _weigher(deviation.kind)
     whole = sum(weigh(line) for line in own)

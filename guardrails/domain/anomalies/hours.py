@@ -62,10 +62,11 @@ def _odd(history: History, hour: int, rules: Rules, taught: Sequence[Taught]) ->
     by_price = price_score = 0.0
     if price is not None and price.middle > 0 and cell.calls >= LEAST_CALLS:
         each = cell.cost_nano / cell.calls
-        usual = max([price.middle, *(one.per_call_nano * TOLERANCE for one in known)])
-        spread = sqrt(price.spread**2 + price.middle**2 / cell.calls)
-        price_score = (each - price.middle) / spread
-        if each > usual and price_score >= rules.deviations * 0.75 and each >= DEARER * price.middle:
+        middle = max(price.middle, history.price_then(hour))
+        usual = max([middle, *(one.per_call_nano * TOLERANCE for one in known)])
+        spread = sqrt(price.spread**2 + middle**2 / cell.calls)
+        price_score = (each - middle) / spread
+        if each > usual and price_score >= rules.deviations * 0.75 and each >= DEARER * middle:
             by_price = cell.calls * (each - usual)
     if is_much:
         return _Odd(hour, above - allowed, score)

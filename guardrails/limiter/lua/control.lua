@@ -63,6 +63,8 @@ function verbs.wipe(epoch, cursor, most)
   end
   local page, counters, suffixes, dues = redis.call('HSCAN', base .. 'idx', cursor, 'COUNT', most), {}, {}, {}
   for i = 1, #page[2], 2 do
+    local family = string.match(page[2][i], '^b:([^:]+:%d+):')
+    if family then redis.call('DEL', base .. 'c:' .. family) end
     counters[#counters + 1] = base .. page[2][i]
     suffixes[#suffixes + 1] = page[2][i]
     dues[#dues + 1] = 'w:' .. workspace .. ':' .. page[2][i]
@@ -96,10 +98,14 @@ function verbs.seed(epoch, counters, holds)
   return { 'OK' }
 end
 
-function verbs.commit(epoch, seq, ver, state, counters)
+-- families: {budget and period, values with a counter, end of the period} of each-value budgets (admit.lua, "CARDINALITY").
+function verbs.commit(epoch, seq, ver, state, counters, families)
   if not fenced(epoch) then return { 'STALE', tonumber(meta[2] or 0) } end
   local listed = redis.call('HLEN', base .. 'idx')
   if listed ~= counters then return { 'INCOMPLETE', listed } end
+  for _, family in ipairs(families) do
+    redis.call('SET', base .. 'c:' .. family[1], int(family[2]), 'PXAT', int(math.min(family[3] + RETIRE_MS, 8000000000000)))
+  end
   redis.call('HSET', base .. 'meta', 'state', state, 'seq', int(math.max(seq, tonumber(meta[3] or 0))),
     'ver', int(math.max(ver, tonumber(meta[4] or 0))), 'n', int(listed), 'run', run)
   redis.call('HDEL', base .. 'meta', 'since', 'asked')

@@ -17,6 +17,19 @@ local function gcra(key, interval, burst, cost)
   return after, math.ceil(over / 1000)
 end
 
+-- Of an each-value limit only so many values that are not known come to a state of their own in one window: the others share one. A state lives
+-- for a window or little more, so that two or three times as many exist at most, whatever names callers make up.
+local OTHER = 'cdcb145e716f6dde474a1b2816a1c498'  -- the digest of "__other__"
+
+local function newcomer(base, rate)
+  if not rate[8] or rate[8] == 0 or arrival_of(base .. rate[1]).at then return nil end
+  local stem = string.match(rate[1], '^(.*:)[^:]+$')
+  local family = stem .. int(math.floor(now_us / rate[4]))
+  if tonumber(redis.call('GET', base .. 'c:' .. family) or 0) < rate[8] then return family end
+  rate[1] = stem .. OTHER
+  return nil
+end
+
 local function check_rates(base, rates, plan)
   for i, rate in ipairs(rates) do
     local key, limit = base .. rate[1], rate[3]
@@ -27,6 +40,8 @@ local function check_rates(base, rates, plan)
       plan.rate_left[i] = { limit - busy - 1, 0 }
     else
       local interval = rate[4] / limit
+      rate.family = newcomer(base, rate)
+      key = base .. rate[1]
       local after, wait = gcra(key, interval, rate[5], rate[6])
       if wait then return { 'LIMITED', i, wait } end
       plan.rates[i] = { rate[1], 'g', interval, rate[6], rate[7] }
@@ -40,4 +55,8 @@ end
 local function take_rate(base, rate, arrival)
   local known = arrival_of(base .. rate[1])
   known.at, known.px = arrival, math.ceil((arrival - now_us + rate[4]) / 1000)
+  if rate.family then
+    redis.call('INCR', base .. 'c:' .. rate.family)
+    redis.call('PEXPIRE', base .. 'c:' .. rate.family, int(rate[4] / 500))
+  end
 end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,7 @@ class Command(BaseCommand):
         if not 0.001 <= size <= 2:
             raise CommandError("--size is from 0.001 to 2", returncode=2)
         if not Workspace.objects.filter(slug=slug).exists():
+            logging.getLogger("billing.ledger").setLevel(logging.WARNING)  # each threshold of three months is no news
             try:
                 made = build.make(now=datetime.now(UTC), size=size, slug=slug, say=self._say)
             except build.NotHere as refused:
@@ -33,6 +35,7 @@ class Command(BaseCommand):
             self._say(f"{made.calls:,} calls in {made.seconds:.0f} s")
         self.stdout.write(
             f"\nThe demo:  {settings.PUBLIC_URL}/w/{slug}/\n  e-mail    {story.OWNER}\n  password  {story.PASSWORD}"
+            f"\n  or        {story.address_of(story.LEAD)}, the lead of a department, with the same password"
         )
 
     def _say(self, text: str) -> None:

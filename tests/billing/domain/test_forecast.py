@@ -148,11 +148,73 @@ SHAPES: dict[str, Shape] = {
 }  # fmt: skip
 
 
+# Of another hand: launches, levels that change for good, holidays, tails without end. Nobody can know of a change that comes after the look.
+def _launches(draw: random.Random) -> Callable[[int, date], float]:
+    on, times = draw.randrange(5), draw.uniform(1.5, 4)
+
+    def amount(n: int, day: date) -> float:
+        return (
+            30
+            * draw.lognormvariate(0, 0.2)
+            * (1 + times * (day.weekday() == on) + times / 3 * (day.weekday() == on + 1))
+        )
+
+    return amount
+
+
+def _ramp(draw: random.Random) -> Callable[[int, date], float]:
+    middle, width = draw.randint(10, 70), draw.uniform(3, 8)
+    return lambda n, day: (10 + 60 / (1 + exp((middle - n) / width))) * (1 if day.weekday() < 5 else 0.4) * draw.lognormvariate(0, 0.2)  # fmt: skip
+
+
+def _step(draw: random.Random) -> Callable[[int, date], float]:
+    at_day, times = draw.randint(8, 70), draw.choice((0.4, 0.6, 1.8, 2.5))
+    return lambda n, day: 40 * (times if n >= at_day else 1) * (1 if day.weekday() < 5 else 0.7) * draw.lognormvariate(0, 0.2)  # fmt: skip
+
+
+def _pareto(draw: random.Random) -> Callable[[int, date], float]:
+    return lambda n, day: 12 * draw.paretovariate(2.2)
+
+
+def _closed_at_weekends(draw: random.Random) -> Callable[[int, date], float]:
+    return lambda n, day: 50 * draw.gammavariate(8, 1 / 8) if day.weekday() < 5 else 0.0
+
+
+def _holiday(draw: random.Random) -> Callable[[int, date], float]:
+    first, length = draw.randint(5, 60), draw.randint(3, 9)
+    away = range(first, first + length)
+    return lambda n, day: 50 * (0.15 if n in away else 1) * (1 if day.weekday() < 5 else 0.2) * draw.lognormvariate(0, 0.2)  # fmt: skip
+
+
+def _decaying(draw: random.Random) -> Callable[[int, date], float]:
+    rate = draw.uniform(0.005, 0.03)
+    return lambda n, day: 200 * exp(-rate * n) * draw.lognormvariate(0, 0.25)
+
+
+OTHER_SHAPES: dict[str, Shape] = {
+    "launches": _launches, "ramp": _ramp, "step": _step, "pareto": _pareto, "closed at weekends": _closed_at_weekends,
+    "holiday": _holiday, "decaying": _decaying,
+}  # fmt: skip
+
+
 def test_the_interval_holds_four_times_in_five() -> None:
-    """Histories of 5 to 56 days, seen on days 4 to 26 of a 30-day month: coverage and the middle's bias, by shape."""
-    draw = random.Random(20260601)
+    overall, worst = coverage_of(SHAPES, random.Random(20260601))
+    assert 0.74 <= overall <= 0.9
+    assert worst > 0.6
+
+
+def test_on_histories_whose_level_changes_for_good_it_holds_less_often() -> None:
+    """Measured, not wished for: a level that moved within the last days, or moves after the look, is known to no history."""
+    overall, worst = coverage_of(OTHER_SHAPES, random.Random("of another hand"))
+    assert overall >= 0.68
+    assert worst >= 0.45
+
+
+def coverage_of(shapes: dict[str, Shape], draw: random.Random) -> tuple[float, float]:
+    """Histories of 5 to 56 days, seen on days 4 to 26 of a 30-day month: how often the end lies in the interval, over all shapes and for
+    the worst; printed with the middle's bias."""
     covered: dict[str, list[tuple[bool, float, float]]] = {}
-    for name, shape in SHAPES.items():
+    for name, shape in shapes.items():
         for _ in range(60):
             amount = shape(draw)
             start = date(2026, 6, draw.randint(4, 26)) - timedelta(days=draw.randint(5, 56))
@@ -178,5 +240,4 @@ def test_the_interval_holds_four_times_in_five() -> None:
         )
     overall = sum(rates.values()) / len(rates)
     print(f"overall    coverage {overall:.0%} of an 80% interval")
-    assert 0.74 <= overall <= 0.9
-    assert min(rates.values()) > 0.6
+    return overall, min(rates.values())

@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection, transaction
 
 from billing import actions
 from billing.ledger.packs import packing
-from billing.models import BudgetLine, Entry
+from billing.models import BudgetLine, Entry, Forgotten
 from tests.cast import Cast
 from workspaces import tenancy
 from workspaces.audit import SYSTEM
@@ -30,6 +30,7 @@ def two_tenants(events: Any, books: Any, cast: Cast) -> Cast:
             BudgetLine.objects.create(
                 budget_id=line, workspace_id=workspace.id, name="all", unit="nano", cap=10, thresholds=[50]
             )
+            Forgotten.objects.create(workspace_id=workspace.id, what="entries", amount=1)
         actions.create_price(workspace=workspace, by=SYSTEM, provider="ollama", free=True)
         events.call(
             workspace.id, cost=7, dims={"customer": f"of-{workspace.slug}"}, charges=[[f"b:{line}:0", "nano", 7]]

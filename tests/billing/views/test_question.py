@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.domain.names import cell, plain
 from billing.ledger.queries import Days, Granularity, Totals
 from billing.views import charts, question
 from billing.views.metrics import METRICS, short_dollars
 from billing.views.question import PRESETS, read
+from workspaces.domain.names import cell, plain
 
 TODAY = date(2026, 11, 22)
 

@@ -22,6 +22,7 @@ if not apps.ready:
 
 from gateway import endpoints, stored
 from gateway.providers.registry import PROVIDERS, Family, Provider
+from gateway.translation import embeddings
 
 STREAMED = frozenset({endpoints.CHAT, endpoints.COMPLETIONS, endpoints.RESPONSES, endpoints.MESSAGES})
 STREAMED |= {endpoints.IMAGES, endpoints.IMAGE_EDITS, endpoints.SPEECH, endpoints.TRANSCRIPTIONS}
@@ -79,12 +80,19 @@ NAMES = {
     "CountOnVertex": "Vertex rawPredict",
     "GeminiOnVertex": "Vertex generateContent",
 }
+EMBEDDED = {
+    embeddings.INVOKE: "Bedrock InvokeModel",
+    embeddings.PREDICT: "Vertex predict",
+    endpoints.EMBED_GEMINI_MANY: "Gemini batchEmbedContents",
+}
 
 
 def dialect_of(cell: Cell) -> str:
     if not cell.translated:
         return NAMES[type(cell.home.dialects[cell.endpoint]).__name__]
     translation = cell.home.translations[cell.endpoint]
+    if cell.endpoint == endpoints.EMBEDDINGS:
+        return EMBEDDED[translation.endpoint]
     outer = type(translation.dialect).__name__
     if outer in NAMES:
         return NAMES[outer]

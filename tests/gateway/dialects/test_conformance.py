@@ -93,6 +93,13 @@ def _cloud(path: str, raw: bytes) -> tuple[str, bytes] | None:
         return whole({"access_token": "ya29.token", "expires_in": 3599, "token_type": "Bearer"})
     if path.endswith("count-tokens:rawPredict"):
         return whole({"input_tokens": 9})
+    if path.endswith("/invoke") and "embed" in path:
+        return _invoked(json.loads(raw))
+    if path.endswith(":predict"):
+        assert json.loads(raw) == {"instances": [{"content": "Hi"}]}
+        return whole(
+            {"predictions": [{"embeddings": {"values": [0.5], "statistics": {"token_count": 9, "truncated": False}}}]}
+        )
     if path.endswith(("/invoke", "/invoke-with-response-stream")):
         body = json.loads(raw)
         assert body["anthropic_version"] == "bedrock-2023-05-31"
@@ -107,6 +114,14 @@ def _cloud(path: str, raw: bytes) -> tuple[str, bytes] | None:
         assert "model" not in body
         return _message(path.endswith("streamRawPredict"))
     return None
+
+
+def _invoked(body: dict[str, Any]) -> tuple[str, bytes]:
+    """An embedding on Bedrock: Titan counts its tokens, Cohere leaves that to a header."""
+    if "inputText" in body:
+        return whole({"embedding": [0.5], "embeddingsByType": {"float": [0.5]}, "inputTextTokenCount": 9})
+    assert body == {"texts": ["Hi"], "input_type": "search_document"}
+    return whole({"id": "e", "response_type": "embeddings_floats", "embeddings": [[0.5]], "texts": ["Hi"]})
 
 
 def _conversed(streamed: bool) -> tuple[str, bytes]:
@@ -267,6 +282,8 @@ def played() -> Iterator[str]:
             self.send_response(200)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(answer)))
+            if self.path.endswith("/invoke"):
+                self.send_header("X-Amzn-Bedrock-Input-Token-Count", "9")
             self.end_headers()
             self.wfile.write(answer)
 
@@ -317,9 +334,14 @@ PRICED = {
     "simulator": "sim-small",
     "bedrock claude": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
     "bedrock openai": "openai.gpt-oss-120b-1:0",
-    "bedrock others": "eu.amazon.nova-lite-v1:0",
+    "bedrock nova": "eu.amazon.nova-lite-v1:0",
+    "bedrock titan embeddings": "amazon.titan-embed-text-v2:0",
+    "bedrock cohere embeddings": "us.cohere.embed-v4:0",
+    "bedrock others": "qwen.qwen3-32b-v1:0",
     "vertex claude": "claude-sonnet-4-5@20250929",
     "vertex gemini": "gemini-2.5-flash",
+    "vertex gemini embeddings": "gemini-embedding-001",
+    "vertex text embeddings": "text-embedding-005",
 }
 SETTINGS: dict[str, dict[str, object]] = {"bedrock": {"region": "eu-central-1"}, "vertex": {"location": "europe-west1"}}
 

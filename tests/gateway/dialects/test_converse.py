@@ -17,6 +17,7 @@ from gateway.providers.registry import PROVIDERS
 from gateway.providers.translation import Untranslatable
 from gateway.sse import Splitter, data_of
 from gateway.translation import dialects, to_converse
+from gateway.translation.from_converse import ANSWER_TOOL
 
 MODEL = "eu.amazon.nova-lite-v1:0"
 PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB"
@@ -121,7 +122,7 @@ def test_a_request_says_the_same_in_bedrocks_words() -> None:
     [
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
         ({"tool_choice": "none"}, "tool_choice"),
         ({"tools": []}, "tools"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}]}, "messages[0]"),
@@ -227,7 +228,7 @@ def test_the_families_of_bedrock_do_not_meet() -> None:
         )
     }  # fmt: skip
     assert [names[:1] for names in found.values()] == [
-        ["claude"], ["openai"], *[["others"]] * 5, *[[]] * 4,
+        ["claude"], ["openai"], *[["nova"]] * 2, *[["others"]] * 3, ["titan embeddings"], ["cohere embeddings"], *[[]] * 2,
     ]  # fmt: skip
 
 
@@ -240,3 +241,76 @@ def test_a_call_is_held_at_its_worst_with_pictures_and_tools_in_it() -> None:
     plain = to_converse.request({"messages": [{"role": "user", "content": "Look"}], "max_tokens": 70}, MODEL)
     least = quote("bedrock", to_converse.ENDPOINT, plain, len(orjson.dumps(plain)), rates)
     assert worst.input_tokens_bound > least.input_tokens_bound + 1_000 + 1_000
+
+
+# --- Answers by a schema ----------------------------------------------------------------------------------------------
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+BY_SCHEMA: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Where?"}],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": CITY}},
+}
+RESPONSE_BY_SCHEMA = {"model": MODEL, "text": {"format": {"type": "json_schema", "name": "place", "schema": CITY}}}
+
+
+def test_a_schema_goes_to_bedrock_as_its_output_format() -> None:
+    body = to_converse.request(BY_SCHEMA, "qwen.qwen3-32b-v1:0")
+    assert body["outputConfig"] == {
+        "textFormat": {
+            "type": "json_schema",
+            "structure": {"jsonSchema": {"schema": orjson.dumps(CITY).decode(), "name": "place"}},
+        }
+    }
+    assert "toolConfig" not in body
+    translation = PROVIDERS["bedrock"].translation("/v1/chat/completions", "qwen.qwen3-32b-v1:0")
+    assert translation.request(BY_SCHEMA, "qwen.qwen3-32b-v1:0") == body
+
+
+def test_nova_which_takes_no_schema_is_made_to_answer_by_a_tool_of_ours() -> None:
+    ask = PROVIDERS["bedrock"].translation("/v1/chat/completions", MODEL).request
+    alone = ask(BY_SCHEMA, MODEL)
+    assert "outputConfig" not in alone
+    (spec,) = [tool["toolSpec"] for tool in alone["toolConfig"]["tools"]]
+    assert (spec["name"], spec["inputSchema"]) == (ANSWER_TOOL, {"json": CITY})
+    assert alone["toolConfig"]["toolChoice"] == {"tool": {"name": ANSWER_TOOL}}
+    beside = ask({**BY_SCHEMA, "tools": [WEATHER]}, MODEL)["toolConfig"]
+    assert [tool["toolSpec"]["name"] for tool in beside["tools"]] == ["weather", ANSWER_TOOL]
+    assert beside["toolChoice"] == {"any": {}}
+    must = ask({**BY_SCHEMA, "tools": [WEATHER], "tool_choice": "required"}, MODEL)["toolConfig"]
+    assert [tool["toolSpec"]["name"] for tool in must["tools"]] == ["weather"]
+    forbidden = ask({**BY_SCHEMA, "tools": [WEATHER], "tool_choice": "none"}, MODEL)["toolConfig"]
+    assert [tool["toolSpec"]["name"] for tool in forbidden["tools"]] == [ANSWER_TOOL]
+
+
+def test_the_input_of_our_tool_is_the_answer_whole_and_streamed() -> None:
+    used = {"toolUse": {"toolUseId": "t", "name": ANSWER_TOOL, "input": {"city": "Bern"}}}
+    message = {"role": "assistant", "content": [{"text": "Let me see."}, used]}
+    raw = orjson.dumps({"output": {"message": message}, "stopReason": "tool_use", "usage": USAGE})
+    dialect = PROVIDERS["bedrock"].translation("/v1/chat/completions", MODEL).dialect
+    choice = orjson.loads(dialect.for_client(raw, BY_SCHEMA))["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ('{"city":"Bern"}', "stop")
+    assert "tool_calls" not in choice["message"]
+
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Let me see."}}),
+        ("contentBlockStart", {"contentBlockIndex": 1, "start": {"toolUse": {"toolUseId": "t", "name": ANSWER_TOOL}}}),
+        ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '{"city":'}}}),
+        ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '"Bern"}'}}}),
+        ("contentBlockStop", {"contentBlockIndex": 1}),
+        ("messageStop", {"stopReason": "tool_use"}),
+        ("metadata", {"usage": USAGE}),
+    ]
+    streamed = dialect.stream_meter({**BY_SCHEMA, "stream_options": {"include_usage": True}})
+    told = chunks(streamed.feed(frames(*events)) + streamed.finish())
+    deltas = [choice for chunk in told for choice in chunk["choices"]]
+    assert "".join(choice["delta"].get("content") or "" for choice in deltas) == '{"city":"Bern"}'
+    assert [choice["finish_reason"] for choice in deltas if choice["finish_reason"]] == ["stop"]
+    assert not any("tool_calls" in choice["delta"] for choice in deltas)
+    assert streamed.reading.ended
+
+    responding = PROVIDERS["bedrock"].translation("/v1/responses", MODEL).dialect
+    shown = orjson.loads(responding.for_client(raw, RESPONSE_BY_SCHEMA))
+    assert shown["output"][-1]["content"][0]["text"] == '{"city":"Bern"}'
+    meter = responding.stream_meter(RESPONSE_BY_SCHEMA)
+    assert b'"text":"{\\"city\\":\\"Bern\\"}"' in meter.feed(frames(*events)) + meter.finish()

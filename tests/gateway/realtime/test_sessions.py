@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from billing.models import Entry
-from guardrails.actions import create_budget, create_rate_limit
+from guardrails.actions import create_budget, create_rate_limit, update_budget
 from tests.gateway.world import GatewayProcess, Shop
-from workspaces.actions import revoke_virtual_key
+from workspaces.actions import revoke_virtual_key, suspend_workspace
 
 MANUAL: Any = {"type": "realtime", "output_modalities": ["text"], "audio": {"input": {"turn_detection": None}}}
 SPEECH = base64.b64encode(bytes([1, 2]) * 12_000).decode()
@@ -179,6 +179,60 @@ def test_a_budget_that_is_used_up_in_the_middle_ends_the_session_and_says_why(cl
     entries = charges(shop, answered)
     assert sum(entry.cost_nano for entry in entries) <= 600_000_000
     assert all(entry.cost_nano == invoiced(shop, entry) for entry in entries)
+
+
+def sessions_invoice(shop: Shop, session: str) -> dict[str, int]:
+    """What the simulator bills for one session, by response and transcript: its own books, whatever ours say."""
+    return {
+        line.invoice: line.cost_nano
+        for line in shop.world.simulator.invoice()
+        if session.removeprefix("sess_") in line.invoice
+    }
+
+
+def lower_the_cap(shop: Shop, budget: Any) -> None:
+    shop.do(update_budget, budget_id=budget.pk, cap="0.01")
+
+
+def revoke_the_key(shop: Shop, budget: Any) -> None:
+    shop.do(revoke_virtual_key, key_id=shop.key_id)
+
+
+def stop_the_workspace(shop: Shop, budget: Any) -> None:
+    shop.do(suspend_workspace)
+
+
+@pytest.mark.parametrize(
+    ("stop", "interrupts", "code"),
+    [
+        (lower_the_cap, True, 4402),
+        (lower_the_cap, False, 4402),
+        (revoke_the_key, True, 4401),
+        (stop_the_workspace, False, 4403),
+    ],
+)
+def test_turns_that_nothing_may_be_held_for_any_more_are_stopped_and_booked_as_the_provider_bills_them(
+    client: OpenAI, shop: Shop, stop: Callable[[Shop, Any], None], interrupts: bool, code: int
+) -> None:
+    budget = shop.do(create_budget, cap="0.6", period="day", name="Talk")
+    with talking(client) as connection:
+        name = until(connection, "session.created").session.id
+        turns = {"type": "server_vad", "interrupt_response": interrupts}
+        connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": turns}}})
+        say(connection, "Talk [[sim:ok tokens=300]]")
+        until(connection, "conversation.item.added")
+        stop(shop, budget)
+        turn = base64.b64decode(SPEECH) + base64.b64decode(SILENCE)
+        connection.send_raw(
+            json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(turn * 2).decode()})
+        )
+        assert close_code(connection) == code
+    billed = {invoice: nano for invoice, nano in sessions_invoice(shop, name).items() if nano}
+    assert len(billed) == 2
+    entries = charges(shop, 2)
+    assert {entry.unpacked()["provider_request_id"]: entry.cost_nano for entry in entries} == billed
+    assert [entry.flags for entry in entries] == [[], ["unheld"]]
+    assert {entry.basis for entry in entries} == {"measured"}
 
 
 def test_under_a_hard_budget_no_response_can_be_longer_than_what_is_held(client: OpenAI, shop: Shop) -> None:

@@ -1,0 +1,182 @@
+"""From the client to the provider: events pass in their order, and none that can cost money passes without a hold.
+
+Only two things are changed in them: a `response.create` or `session.update` gets an `event_id` where it has none, so that a refusal of it can be told
+from others, and under a hard budget output limits above what is held are lowered (docs/adr/0015).
+
+What is read waits in a queue for what is sent: so a client that leaves, a restart, and a `response.cancel` are noticed while an event waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from gateway import jsonbody
+from gateway.errors import BadRequest, GatewayError, ModelNotPriced
+from gateway.realtime import conversation as talk
+from gateway.realtime import events
+from gateway.realtime.bounds import MOST_EVENTS_PER_S, MOST_WAITING_BYTES, RESTART
+from gateway.realtime.client import Client
+from gateway.realtime.closing import Ended, closing_of
+from gateway.realtime.turns import Turns
+from gateway.upstream import Socket, UpstreamFailure
+from guardrails.domain.refusals import RateLimited, Refusal, Throttled
+from workspaces.ids import uuid7_text
+
+_CANCEL = b'"response.cancel"'
+
+
+class Upward:
+    def __init__(self, turns: Turns, client: Client, socket: Socket) -> None:
+        self._turns, self._client, self._socket = turns, client, socket
+        self._talk = turns.talk
+        self._queue: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._moved = asyncio.Event()
+        """Set by everything that enters or leaves the queue."""
+        self.stirred_at = 0.0
+
+    async def run(self) -> Ended | None:
+        """Until the client has left, or sends what ends the session; None: the process stops."""
+        sender = asyncio.ensure_future(self._send_all())
+        reader = asyncio.ensure_future(self._read_all())
+        try:
+            done, _ = await asyncio.wait((reader, sender), return_when=asyncio.FIRST_COMPLETED)
+            return (sender if sender in done else reader).result()
+        finally:
+            for task in (reader, sender):
+                task.cancel()
+            await asyncio.gather(reader, sender, return_exceptions=True)
+
+    # --- Reading ------------------------------------------------------------------------------------------------------
+
+    async def _read_all(self) -> Ended | None:
+        loop = asyncio.get_running_loop()
+        counted, second = 0, 0
+        while True:
+            message = await self._client.receive()
+            if message["type"] == RESTART:
+                return None
+            if message["type"] != "websocket.receive":
+                self._client.gone = True
+                return Ended(1000)
+            self.stirred_at = now = loop.time()
+            counted, second = (counted + 1, second) if int(now) == second else (1, int(now))
+            if counted > MOST_EVENTS_PER_S:
+                await asyncio.sleep(second + 1 - now)
+            text = message.get("text")
+            if text is None:
+                return Ended(
+                    1003, BadRequest("Realtime events are JSON text; binary messages are not.", code="invalid_event")
+                )
+            raw = text.encode()
+            if not (self._turns.waiting and _CANCEL in raw[:200] and await self._pass_by(raw)):
+                await self._put(raw)
+
+    async def _put(self, raw: bytes) -> None:
+        while self._waiting_bytes and self._waiting_bytes + len(raw) > MOST_WAITING_BYTES:
+            await self._change()
+        self._queue.append(raw)
+        self._waiting_bytes += len(raw)
+        self._moved.set()
+
+    async def _change(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    async def _pass_by(self, raw: bytes) -> bool:
+        """Stops a response past what waits for its end. False: it is something else."""
+        try:
+            if events.read(raw)["type"] != "response.cancel":
+                return False
+            await self._socket.send(raw)
+        except (BadRequest, UpstreamFailure):
+            return False
+        return True
+
+    # --- Sending ------------------------------------------------------------------------------------------------------
+
+    async def _send_all(self) -> Ended:
+        while True:
+            while not self._queue:
+                await self._change()
+            raw = self._queue.popleft()
+            self._waiting_bytes -= len(raw)
+            self._moved.set()
+            ended = await self._pass_up(raw)
+            if ended is not None:
+                return ended
+
+    async def _pass_up(self, raw: bytes) -> Ended | None:
+        """One event: passed on, or answered with an error. An end ends the session."""
+        event: dict[str, Any] = {}
+        try:
+            event = events.read(raw)
+            await self._socket.send(await self._admit(event["type"], event, raw))
+        except GatewayError as error:
+            await self._client.tell_error(error, event.get("event_id"))
+        except (RateLimited, Throttled) as refused:
+            if self._talk.automatic:
+                return closing_of(refused)
+            await self._client.tell_error(closing_of(refused).error, event.get("event_id"))
+        except Refusal as refused:
+            return closing_of(refused)
+        except UpstreamFailure as failure:
+            return closing_of(failure)
+        return None
+
+    async def _admit(self, kind: str, event: dict[str, Any], raw: bytes) -> bytes:
+        """Holds what the event may cost; returns the bytes to send. Raises Refusal, GatewayError, UpstreamFailure."""
+        raw = self._allowed(kind, event, raw)
+        if kind in talk.FREE:
+            return raw
+        if kind in ("response.create", "session.update") and type(event.get("event_id")) is not str:
+            event["event_id"] = "sluice_" + uuid7_text()
+            raw = jsonbody.with_value(raw, "event_id", event["event_id"])
+        self._talk.client(kind, event, len(raw))
+        if kind == "response.create":
+            return await self._claim(event, raw)
+        try:
+            if self._talk.automatic:
+                await self._turns.hold_or_wait()
+        except (Refusal, GatewayError):
+            if kind == "session.update":
+                self._talk.not_updated()
+            raise
+        if kind == "session.update":
+            self._turns.updates.append(event["event_id"])
+        return raw
+
+    def _allowed(self, kind: str, event: dict[str, Any], raw: bytes) -> bytes:
+        """The event as it may be sent. Raises BadRequest for what may not."""
+        session = event.get("session")
+        if isinstance(session, dict) and session.get("type") == "transcription":
+            raise BadRequest("Transcription sessions are not offered.", code="not_offered", param="session.type")
+        party = self._turns.party
+        if not party.bounded:
+            return raw
+        reason = talk.refused_reason(kind, event)
+        if reason:
+            raise ModelNotPriced(f"Under a hard budget this event is not sent: {reason}.")
+        place = {"session.update": "session", "response.create": "response"}.get(kind)
+        return raw if place is None else events.lowered(raw, event, place, party.most_output)
+
+    async def _claim(self, event: dict[str, Any], raw: bytes) -> bytes:
+        """A response that the client asks for."""
+        claims, holds = self._turns.claims, self._turns.holds
+        own, limit = talk.limit_of(event)
+        name = event["event_id"]
+        if len(claims) >= 32:
+            raise BadRequest("Too many responses are asked for and have not begun.", code="too_many_responses")
+        claims[name] = talk.is_out_of_band(event.get("response"))
+        try:
+            taken = await self._turns.hold_or_wait(limit=limit, own_limit=own)
+        except BaseException:
+            del claims[name]
+            raise
+        if taken is not None and taken.admitted.clamped:
+            raw = events.lowered(raw, event, "response", taken.admitted.output_limit or 1, set_it=True)
+        if holds.ready and holds.ready[-1].attempt.sent_at == 0.0:
+            holds.ready[-1].begin()
+        return raw
