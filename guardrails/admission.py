@@ -475,17 +475,14 @@ class Admission:
 
     @staticmethod
     def _cannot_fit(attempt: _Attempt, place: int, settled: int, held: int) -> bool:
-        """Whether neither counting the input nor lowering the output limit makes the call small enough for what a counter has left."""
+        """Whether a counter has no room for it, not even with its input counted and an output limit of one token."""
         (unit, ask), quote = attempt.met.asks[place], attempt.quote
         if ask.limit == NO_LIMIT:
             return False
         left = ask.limit - settled - held
         if unit is Unit.CALLS:
             return left < 1
-        limit = quote.output_tokens_cap if attempt.limit is None else attempt.limit
-        if quote.output_limit_source != "client" or attempt.matches[place].budget.on_tight is OnTight.CLAMP:
-            limit = min(OUTPUT_FLOOR, limit)
-        return left < (quote.least(limit) if unit is Unit.USD else limit * quote.outputs)
+        return left < (quote.least(1) if unit is Unit.USD else quote.outputs)
 
     def _no_room(
         self, attempt: _Attempt, place: int, settled: int, held: int, *, fit: int | None

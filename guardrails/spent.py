@@ -6,8 +6,8 @@ while a call (the *leader*) whose counter is known to be spent waits to be sent,
 
 Why a follower's refusal is right: it joined before the leader's question was sent, so the answer is of a moment after the follower's arrival.
 At that moment Redis had checked the epoch, the policy version, the state and the period (else the answer is not Denied, and followers ask
-for themselves), and settled + held of the counter left less than the least that the follower could have been held for, however exactly its
-input were counted and however far its output limit lowered. Its own question, asked at that moment, would have been denied too. A leader that fails,
+for themselves), and settled + held of the counter left less than the least that the follower could have been held for: its input counted, its
+output limit lowered to a single token. Its own question, asked at that moment, would have been denied too. A leader that fails,
 or is cancelled, or is told anything else, proves nothing: its followers ask for themselves, and the counter is no longer known as spent.
 """
 
