@@ -150,6 +150,12 @@ async def _unknown(runtime: Runtime, scope: Scope, receive: Receive, send: Send,
     path = scope["path"][:200]
     if scope["path"] == endpoints.REALTIME:
         raise UpgradeRequired(f"{path} is a WebSocket. Nothing was forwarded.")
+    if endpoints.goes_around(scope["path"]):
+        raise EndpointNotPriced(
+            f"{path} is not offered: such a session would run past the gateway and its budgets. Nothing was forwarded.",
+            hint="Open wss://<this gateway>/v1/realtime instead. A browser offers the subprotocols 'realtime' and"
+            " 'openai-insecure-api-key.<virtual key>': make it a virtual key that expires soon and has a budget of its own.",
+        )
     if endpoints.is_providers_own(scope["path"]):
         raise EndpointNotPriced(f"{path} is not offered: what it costs cannot be bounded. Nothing was forwarded.")
     raise UnknownRoute(f"Unknown request URL: {scope['method']} {path}. Nothing was forwarded.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -138,6 +138,7 @@ async def admit(
     runtime: Runtime, request: Request, grant: Grant, route: Route, work: Work, fields: dict[str, Any]
 ) -> Held:
     """Holds a batch. Raises BadRequest, NotAllowed and what admission refuses with."""
+    work = replace(work, model=route.provider.listed_model(work.model, route.credential.settings))
     while True:
         try:
             return await _admit_once(runtime, request, grant, route, work, fields)

@@ -110,6 +110,23 @@ def find(scope: Scope) -> Endpoint | None:
     return None
 
 
+_AROUND = frozenset(
+    {
+        "/v1/realtime/client_secrets",
+        "/v1/realtime/sessions",
+        "/v1/realtime/transcription_sessions",
+        "/v1/realtime/calls",
+    }
+)
+"""Each hands its caller something of the provider's (a key, a WebRTC connection) by which a session runs past the gateway: nobody could hold,
+meter or stop it."""
+
+
+def goes_around(path: str) -> bool:
+    """A realtime path after which the session would run past the gateway."""
+    return path in _AROUND or path.startswith("/v1/realtime/calls/")
+
+
 def is_providers_own(path: str) -> bool:
     """A path that one of the providers offers and we do not."""
     return _PROVIDERS_OWN.fullmatch(path) is not None

@@ -30,7 +30,7 @@ from gateway.runtime import Runtime
 from gateway.upstream import Answer, UpstreamFailure
 from guardrails.policy import Grant
 
-KEEPERS = ("openai", "simulator", "openai_compatible", "groq")
+KEEPERS = ("openai", "simulator", "openai_compatible", "groq", "azure")
 """Who offers OpenAI's files and batches, in the order of preference; a workspace's first that it has a credential for is asked."""
 MESSAGE_KEEPERS = ("anthropic", "simulator")
 PURPOSES = frozenset({"batch", "user_data", "vision"})

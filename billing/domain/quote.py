@@ -241,7 +241,7 @@ def careful_quote(
         parts.refusals.append(_unbounded(endpoint, body, rates))
     compiled = _rates(provider, body, rates, parts, contents, meta, base_url, endpoint)
     if compiled is None:
-        tier = "batch" if "batch" in endpoint.lower() else str(body.get("service_tier"))[:40]
+        tier = "batch" if "batch" in endpoint.lower() else str(body.get("speed") or body.get("service_tier"))[:40]
         parts.refusals.append(f"unpriced: service tier {tier!r}")
     parts.refusals += [f"input_unbounded: {reason}" for reason in contents.reasons]
     parts.refusals += [f"unpriced: {reason}" for reason in tools.reasons]

@@ -65,11 +65,21 @@ def window_of(rates: Rates | None) -> int:
 
 
 def answers(rates: Rates) -> bool:
-    """Whether the model is billed by its responses. The others (translation, transcription) are billed by the length of a session."""
+    """Whether the model is billed by its responses. The others (translation, live) are billed by the length of a session."""
     compiled = rates.compiled()
     if rates.free or compiled is None:
         return True
     return "audio_milliseconds" not in compiled.numerators and "output_text" in compiled.numerators
+
+
+def hears(rates: Rates) -> bool:
+    """Whether the model writes down what it hears, and is billed for that: by the length of the sound, or by its tokens."""
+    compiled = rates.compiled()
+    return rates.free or (
+        compiled is not None
+        and rates.meta.mode == "audio_transcription"
+        and not {"audio_milliseconds", "input_audio"}.isdisjoint(compiled.numerators)
+    )
 
 
 def quote(rates: Rates | None, provider: str, model: str, ahead: Ahead, base_url: str = "") -> Quote:

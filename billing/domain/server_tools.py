@@ -15,7 +15,7 @@ from billing.domain.modalities import CLIENT_TOOL_PREFIXES, CLIENT_TOOLS, TOOL_O
 
 MAX_USES = 1_000
 SMELLS_OF_MONEY = re.compile(
-    r"search|tool|plugin|agent|retriev|cache|tier|speed|fallback|advis|context_manag|mcp|container|image|audio|video|modalit|geo|region|ground|fetch|browse|skill|route"
+    r"num_return|candidate|ensemble|draft|premium|turbo|boost|priorit|search|tool|plugin|agent|retriev|cache|tier|speed|fallback|advis|context_manag|mcp|container|image|audio|video|modalit|geo|region|ground|fetch|browse|skill|route"
 )
 KNOWN_FIELDS = frozenset(
     {
@@ -68,8 +68,8 @@ def bound_tools(provider: str, model: str, body: Mapping[str, Any], contents: Co
     if provider == "xai" and isinstance(body.get("search_parameters"), Mapping):
         most = body["search_parameters"].get("max_search_results", 20)
         bound.fee("live_search_source", most if type(most) is int and 0 < most <= MAX_USES else MAX_USES)
-    if provider == "openrouter" and (body.get("plugins") or model.endswith(":online")):
-        bound.reasons.append("plugins: OpenRouter bills them apart")
+    if body.get("plugins") or (provider == "openrouter" and model.endswith(":online")):
+        bound.reasons.append("plugins: they are billed apart")
     return bound
 
 

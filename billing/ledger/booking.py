@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
-from billing.ledger import crossings, minutes, partitions, rollups, sequence
+from billing.ledger import crossings, doubts, minutes, partitions, rollups, sequence
 from billing.ledger.copying import Staging, clean, clean_once, optional
 from billing.ledger.lines import (
     MAX_INT,
@@ -166,6 +166,8 @@ def _insert_lines(cursor: Any, lines: Sequence[Line]) -> list[Line]:
 
 def _row(line: Line) -> list[str]:
     context, outcome = line.context, line.outcome
+    if outcome and outcome.flags:
+        doubts.tell(context.provider, outcome.flags)
     return [
         str(line.workspace_id), str(line.rid), str(line.leg), str(line.at_ms), str(line.ended_ms), str(line.seq),
         line.state, line.basis, line.price_status, str(line.cost_nano), str(line.hold_nano),

@@ -226,6 +226,8 @@ class Provider:
     bills_errors: bool = False
     wire_model: Callable[[str, providers.Settings], str] = _same_name
     """A model, and the credential's settings -> the name that the provider knows it by."""
+    listed_model: Callable[[str, providers.Settings], str] = _same_name
+    """The other way round, for what names models as the provider does: the lines of a batch's file."""
     placed: Callable[[str, str, providers.Settings], str] = _as_it_is
     """A dialect's path, the model's name and the settings -> the path to ask."""
     sockets: frozenset[str] = frozenset()
@@ -277,7 +279,7 @@ _RECORDS = (
     # Its price list has what Foundry sells of others, too, which this API does not serve
     Provider(
         "azure", AZURE, models=("gpt", "o1", "o3", "o4", "codex", "text-embedding", "computer-use", "model-router"),
-        cancel_stops_billing=True, wire_model=providers.deployment_of, placed=azure_path, sockets=_TALKS,
+        cancel_stops_billing=True, wire_model=providers.deployment_of, listed_model=providers.model_of, placed=azure_path, sockets=_TALKS,
     ),
     Provider("bedrock", {}, families=BEDROCK),
     Provider("vertex", {}, families=VERTEX),

@@ -31,7 +31,11 @@ FREE = frozenset(
         "response.cancel", "output_audio_buffer.clear",
     }
 )  # fmt: skip
-KNOWN = FREE | TURN_MAKERS | {"session.update", "conversation.item.create", "response.create"}
+UPDATES = frozenset({"session.update", "transcription_session.update"})
+"""The second is the first of transcription sessions, as it was called before the API's first stable version."""
+OPENINGS = frozenset({"session.created", "transcription_session.created"})
+_SETTINGS = OPENINGS | {"session.updated", "transcription_session.updated"}
+KNOWN = FREE | TURN_MAKERS | UPDATES | {"conversation.item.create", "response.create"}
 """Every event of a client whose cost is understood."""
 TRANSCRIPTION = "transcription"
 """The type of a session that only listens"""
@@ -43,8 +47,10 @@ NOT_TRANSCRIBED = "conversation.item.input_audio_transcription.failed"
 class Conversation:
     """`client` and `provider` take the events of the two sides in the order in which they pass."""
 
-    def __init__(self, window: int, image_tokens: int) -> None:
-        """Tokens: the context window to which the provider cuts a conversation (0: unknown) and the most of one picture."""
+    def __init__(self, window: int, image_tokens: int, hears: str = "") -> None:
+        """Tokens: the context window to which the provider cuts a conversation (0: unknown) and the most of one picture. `hears`: the model of a
+        transcription session, in which nothing answers."""
+        self.hears_only = bool(hears)
         self._window = window or UNLIMITED
         self._image_tokens = image_tokens
         self._base = HIDDEN_TOKENS + SETTINGS_TOKENS
@@ -57,7 +63,7 @@ class Conversation:
         self._updates = 0
         self._limit: int | None = None
         self._turns = True
-        self.transcriber = ""
+        self.transcriber = hears
         self.untranscribed = 0
         """Committed pieces of sound whose transcript is not there yet"""
         self._buffer_ms = self._committed_ms = 0
@@ -71,11 +77,6 @@ class Conversation:
     # --- What is ahead ------------------------------------------------------------------------------------------------
 
     @property
-    def hears_only(self) -> bool:
-        """A transcription session: nothing answers."""
-        return self.kind == TRANSCRIPTION
-
-    @property
     def answers_alone(self) -> bool:
         """The provider may create a response without being asked once more."""
         return not self.hears_only and (self._turns or bool(self._asked.get("turns")))
@@ -83,7 +84,7 @@ class Conversation:
     @property
     def automatic(self) -> bool:
         """The same, or a transcript."""
-        return self.answers_alone or bool(self.transcriber) or self.hears_only
+        return self.answers_alone or bool(self.transcriber)
 
     @property
     def updating(self) -> bool:
@@ -101,7 +102,16 @@ class Conversation:
         heard = self._committed_ms + LATE_MS if self.untranscribed else 0
         if self._written_early:
             heard += self._buffer_ms
-        return Ahead(0, 0, heard_ms=heard, transcriber=self.transcriber, answered=False) if heard else None
+        return self.heard(heard) if heard else None
+
+    def heard(self, ms: int) -> Ahead:
+        """What transcribing so much sound may cost."""
+        return Ahead(0, 0, heard_ms=ms, transcriber=self.transcriber, answered=False)
+
+    @property
+    def buffer_ms(self) -> int:
+        """Sound that is not committed yet."""
+        return self._buffer_ms
 
     @property
     def limit(self) -> int | None:
@@ -137,7 +147,7 @@ class Conversation:
             self._hear(_base64_bytes(event.get("audio")))
         elif kind == "conversation.item.create":
             self._add_item(event.get("item"), size)
-        elif kind == "session.update":
+        elif kind in UPDATES:
             self._ask(event.get("session"), size)
         elif kind not in FREE and kind not in TURN_MAKERS:
             response = event.get("response")
@@ -183,7 +193,7 @@ class Conversation:
         found, turns = _turn_detection(session)
         if found and turns:
             self._asked["turns"] = True
-        named = _transcriber_of(session)
+        named = transcriber_of(session)
         if named:
             self.transcriber = named
         if named is not None:
@@ -211,7 +221,7 @@ class Conversation:
     # --- The provider's events ----------------------------------------------------------------------------------------
 
     def provider(self, kind: str, event: _Event, size: int) -> None:
-        if kind in ("session.created", "session.updated"):
+        if kind in _SETTINGS:
             self._settings(kind, event.get("session"), size)
         elif kind == "response.created":
             self._since_at[_id_of(event)] = self._since
@@ -234,7 +244,7 @@ class Conversation:
     def _settings(self, kind: str, session: Any, size: int) -> None:
         if not isinstance(session, Mapping):
             return
-        if kind == "session.created":
+        if kind in OPENINGS:
             self._base = HIDDEN_TOKENS + size
         else:
             self._updates = max(0, self._updates - 1)
@@ -251,8 +261,8 @@ class Conversation:
         self._bytes_per_s = _bytes_per_s(session)
         if self._updates == 0:
             self._asked.clear()
-            named = _transcriber_of(session)
-            if named is not None:
+            named = transcriber_of(session)
+            if named or (named is not None and not self.hears_only):
                 self.transcriber = named
 
     def _done(self, event: _Event) -> None:
@@ -330,7 +340,7 @@ def _turn_detection(session: _Event) -> tuple[bool, bool]:
     return False, False
 
 
-def _transcriber_of(session: _Event) -> str | None:
+def transcriber_of(session: _Event) -> str | None:
     """The model that transcribes, "" for none, None where nothing is said."""
     for place, name in ((_audio_input(session), "transcription"), (session, "input_audio_transcription")):
         if name in place:

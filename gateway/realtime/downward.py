@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 
-from billing.domain.realtime import Ahead
 from gateway.errors import GatewayError, ProviderBadResponse
 from gateway.providers.dialect import Reading
 from gateway.realtime import conversation as talk
@@ -37,6 +36,8 @@ class Downward:
         self._transcripts: list[dict[str, Any]] = []
         self._transcribed_ms = 0
         """Sound whose transcripts' bill waits to be booked, at most"""
+        self._sound: dict[str, int] = {}
+        """Of a transcription session: the length of what is being transcribed, in ms, by item"""
         self._unstated = False
         """A transcript came without saying what it cost."""
         self.stirred_at = 0.0
@@ -70,16 +71,22 @@ class Downward:
         kind, event = events.told(raw)
         if kind == "response.created":
             await self._created(event)
+        elif self._talk.hears_only and kind == "input_audio_buffer.committed":
+            name = _item_of(event)
+            self._sound[name] = self._talk.buffer_ms
+            await self._turns.began(name)
         elif kind == "error" and (mine := events.refused_event(event)):
             self._declined(mine)
-        elif kind == talk.TRANSCRIBED:
+        elif kind == talk.TRANSCRIBED and not self._talk.hears_only:
             self._note_transcript(event)
         self._talk.provider(kind, event, len(raw))
         await self._client.tell(raw)
         if kind == "response.done":
             await self._done(event)
-        elif kind == "session.created":
+        elif kind in talk.OPENINGS:
             await self._start()
+        elif self._talk.hears_only and kind in (talk.TRANSCRIBED, talk.NOT_TRANSCRIBED):
+            await self._heard(kind, event)
         elif "response_id" in event:
             self._note_output(event, kind)
 
@@ -103,7 +110,7 @@ class Downward:
         if self.opened.is_set():
             return
         party = self._turns.party
-        if party.bounded or party.grant.key.output_limit:
+        if not self._talk.hears_only and (party.bounded or party.grant.key.output_limit):
             most = party.most_output
             if self._talk.limit is None or self._talk.limit > most:
                 self._turns.impose(most)
@@ -162,17 +169,40 @@ class Downward:
             self._transcripts.append({"type": talk.TRANSCRIBED, "model": self._talk.transcriber, "usage": usage})
             self._transcribed_ms += self._talk.committed_ms + talk.LATE_MS
 
+    async def _heard(self, kind: str, event: dict[str, Any]) -> None:
+        """Of a transcription session: each piece of sound has a line of its own."""
+        name, holds, usage = _item_of(event), self._turns.holds, event.get("usage")
+        if name not in holds.running:  # its beginning was not told
+            await self._turns.began(name)
+        reading = None
+        if isinstance(usage, dict):
+            bill = {"type": talk.TRANSCRIBED, "model": self._talk.transcriber, "usage": usage}
+            reading = self._reading(orjson.dumps([bill]), name)
+            if not holds.running[name].attempt.believes(reading):
+                reading = None
+        if reading is None and kind == talk.TRANSCRIBED:
+            holds.shrink(name, self._talk.heard(self._sound.get(name, self._talk.committed_ms) + talk.LATE_MS))
+        self._sound.pop(name, None)
+        free = kind == talk.NOT_TRANSCRIBED
+        await self._turns.ended(
+            partial(holds.settle, name, reading, "transcription_failed" if free else "", unbilled=free)
+        )
+
     def left(self) -> Told | None:
         """The bills of transcripts that came after the last response."""
         if not self._transcripts:
             return None
-        most = Ahead(0, 0, heard_ms=self._transcribed_ms, transcriber=self._talk.transcriber, answered=False)
-        return Told(self._reading(orjson.dumps(self._transcripts), ""), most)
+        return Told(self._reading(orjson.dumps(self._transcripts), ""), self._talk.heard(self._transcribed_ms))
 
     def _booked_transcripts(self) -> None:
         self._transcripts.clear()
         self._transcribed_ms = 0
 
     def _reading(self, usage: bytes, name: str) -> Reading:
-        said = {"model": self._talk.model or self._turns.party.route.model, "id": name[:200]}
+        model = self._talk.transcriber if self._talk.hears_only else self._talk.model
+        said = {"model": model or self._turns.party.route.model, "id": name[:200]}
         return Reading(said=said, raw_usage=usage, ended=True)
+
+
+def _item_of(event: dict[str, Any]) -> str:
+    return str(event.get("item_id", ""))

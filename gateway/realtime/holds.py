@@ -71,6 +71,16 @@ class Party:
         most = (rates.meta.max_output_tokens if rates is not None else 0) or realtime.MOST_LIMIT
         return min(most, realtime.MOST_LIMIT, own or realtime.MOST_LIMIT)
 
+    def hear(self, model: str) -> None:
+        """From here on a transcription session is heard by this model of the same provider. Raises NotAllowed."""
+        route, allowed = self.route, self.grant.key.allowed_models
+        if model == route.model:
+            return
+        if allowed and allowed.isdisjoint((model, f"{route.provider.name}/{model}")):
+            raise NotAllowed(f"This key may not use the model '{model[:80]}'.", param="model", code="model_not_allowed")
+        rates = self.grant.policy.book.rates_at(route.provider.name, model, int(time.time()))
+        self.route, self.asked = Route(route.provider, route.credential, model, rates), model
+
     def quote(self, ahead: Ahead) -> Quote:
         route = self.route
         return realtime.quote(route.rates, route.provider.name, route.model, ahead, routing.base_url_of(route))
@@ -96,7 +106,6 @@ class Party:
             self.grant, self.dimensions, self.who.tags, self.quote(ahead), self._context(), rid=uuid7_text()
         )
         held = Held(self._attempt(self.route, admitted), admitted, ahead)
-        held.attempt.flags.append(UNHELD)
         held.begin()
         return held
 
@@ -202,13 +211,24 @@ class Holds:
 
     def take_beside(self, response: str, ahead: Ahead) -> None:
         """The response has begun although nothing could be held for it."""
-        self._run(response, self._party.beside(ahead))
+        self._run(response, self._unheld(ahead))
+
+    def _unheld(self, ahead: Ahead) -> Held:
+        held = self._party.beside(ahead)
+        held.attempt.flags.append(UNHELD)
+        return held
 
     def _run(self, response: str, held: Held) -> None:
         if held.attempt.sent_at == 0.0:
             held.begin()
         held.attempt.request_id = response[:128]
         self.running[response] = held
+
+    def shrink(self, response: str, most: Ahead) -> None:
+        """What runs cannot cost more than this: a smaller hold takes the place of its own."""
+        large = self.running[response]
+        self._run(response, self._party.beside(most))
+        large.attempt.void("realtime_rehold")
 
     async def give_back(self, held: Held) -> None:
         """A hold that was just taken is not wanted."""
@@ -234,20 +254,23 @@ class Holds:
             held.attempt.assume(error or "usage_missing", 200)
         await booked(held.attempt)
 
-    def end(self, told: Told | None, claimed: int, untold: Ahead | None) -> None:
+    def end(self, told: Told | None, claimed: int, untold: Ahead | None, *, hears_only: bool) -> None:
         """Nothing more comes. `told`: the bill of transcripts that no response carries; `claimed`: responses that were asked for and never began;
-        `untold`: sound that was being transcribed and of which nobody will say what that cost."""
-        for held in self.running.values():
+        `untold`: sound that was being transcribed and of which nobody will say what that cost. In a session that `hears_only` it is all that
+        runs."""
+        spare = list(self.running.values()) if hears_only else []
+        for held in () if hears_only else self.running.values():
             held.attempt.assume("session_ended")
         self.running.clear()
-        asked, spare = self.ready[:claimed], self.ready[claimed:]
+        asked = self.ready[:claimed]
+        spare += self.ready[claimed:]
         self.ready.clear()
         for held in asked:
             if held.attempt.sent_at == 0.0:
                 held.begin()
             held.attempt.assume("session_ended")
         if told is not None:
-            own = spare.pop(0) if spare else self._party.beside(told.most)
+            own = spare.pop(0) if spare else self._unheld(told.most)
             if own.attempt.sent_at == 0.0:
                 own.begin()
             own.attempt.settle(told.reading)

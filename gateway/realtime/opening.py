@@ -47,7 +47,11 @@ log = logging.getLogger(__name__)
 
 _BROWSER_KEY = "openai-insecure-api-key."
 _PROTOCOL = "realtime"
-_QUERY = frozenset({"model"})
+_QUERY = frozenset({"model", "intent"})
+_TRANSCRIPTION = "transcription"
+_HEARS_FIRST = ("gpt-live-transcribe", "gpt-4o-transcribe", "whisper-1", "sim-hear")
+"""What a transcription session that names no model is routed by, the first that the key can use. OpenAI's own clients name none in the address,
+but in their first `session.update`."""
 _BETA = (b"openai-beta",)
 
 
@@ -79,16 +83,16 @@ async def _open(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     """Raises GatewayError, Refusal while the client's side is not open yet."""
     if scope["path"] != endpoints.REALTIME or scope["raw_path"] != endpoints.REALTIME.encode():
         raise UnknownRoute(f"No WebSocket is offered at {scope['path'][:200]}. Nothing was forwarded.")
-    request, asked = _read(scope, call_id)
+    request, asked, hears_only = _read(scope, call_id)
     grant = await runtime.gate.policies.recognise(request.secret)
-    party, routes = await _planned(runtime, request, asked, grant)
-    talk = Conversation(realtime.window_of(party.route.rates), 0)
+    party, routes = await _planned(runtime, request, asked, grant, hears_only)
+    talk = Conversation(realtime.window_of(party.route.rates), 0, party.route.model if hears_only else "")
     if party.bounded:
         talk.impose(party.most_output)
     first = await party.admit(talk.ahead(room=True))
     socket: Socket | None = None
     try:
-        socket = await _connected(party, routes, request)
+        socket = await _connected(party, routes, request, hears_only)
         if party.route.credential.id != first.admitted.context.credential:  # the ledger names the one that answers
             first.attempt.void("provider_unreachable")
             await booked(first.attempt)
@@ -105,11 +109,14 @@ async def _open(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
         if socket is not None:
             socket.abort()
         raise
-    return Session(party, first, socket, receive, send, settings.REALTIME_IDLE_S, settings.REALTIME_TOTAL_S)
+    idle_s, total_s = settings.REALTIME_IDLE_S, settings.REALTIME_TOTAL_S
+    return Session(party, first, socket, receive, send, idle_s, total_s, hears_only=hears_only)
 
 
-def _read(scope: Scope, call_id: str) -> tuple[Request, str]:
-    """(the request, the model). A browser can set no headers: its key is a subprotocol, its attribution stands in the query."""
+def _read(scope: Scope, call_id: str) -> tuple[Request, tuple[str, ...], bool]:
+    """(the request, the model, or those of which any will do; whether it only listens).
+
+    A browser can set no headers: its key is a subprotocol, its attribution stands in the query."""
     request = edge.read_head(scope, call_id)
     request.endpoint = endpoints.REALTIME
     offered = [one.removeprefix(_BROWSER_KEY) for one in scope["subprotocols"] if one.startswith(_BROWSER_KEY)]
@@ -128,35 +135,56 @@ def _read(scope: Scope, call_id: str) -> tuple[Request, str]:
                 f"The parameter '{name[:60]}' is not offered here.",
                 param=name[:60],
                 code="not_offered",
-                hint="Open a conversation with ?model=...; calls to join and transcription sessions are not offered.",
+                hint="Open a conversation with ?model=..., a transcription session with ?intent=transcription. Calls cannot be joined.",
             )
         elif name in asked:
             raise BadRequest(f"The parameter '{name}' is there twice.", param=name)
         else:
             asked[name] = value
-    return request, edge.check_model(asked.get("model"))
+    intent = asked.get("intent", "")
+    if intent not in ("", _TRANSCRIPTION):
+        raise BadRequest(f"The intent '{intent[:60]}' is not offered here.", param="intent", code="not_offered")
+    if intent and "model" not in asked:
+        return request, _HEARS_FIRST, True
+    return request, (edge.check_model(asked.get("model")),), bool(intent)
 
 
-async def _planned(runtime: Runtime, request: Request, asked: str, grant: Grant) -> tuple[Party, list[Route]]:
+async def _planned(
+    runtime: Runtime, request: Request, models: tuple[str, ...], grant: Grant, hears_only: bool
+) -> tuple[Party, list[Route]]:
     """Whom it is for and where it may go, in the order of trying. A refusal from memory is only made by a policy that was just read."""
     while True:
         who = _attributed(request, grant)
         environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
         try:
-            routes = routing.every(grant, asked, environment, grant.policy.book, int(time.time()), endpoints.REALTIME)
+            asked, routes = _routed(grant, models, environment)
             break
         except GatewayError:
             if runtime.gate.policies.is_new(grant.policy):
                 raise
             grant = await runtime.gate.policies.renew(grant)
-    routes = [route for route in routes if route.rates is None or realtime.answers(route.rates)]
+    fits = realtime.hears if hears_only else realtime.answers
+    routes = [route for route in routes if route.rates is None or fits(route.rates)]
     if not routes:
         raise UnknownModel(
-            f"The model '{asked}' is billed by the length of a session, which is not offered.",
+            f"The model '{asked}' is {'no transcription model' if hears_only else 'billed by the length of a session, or transcribes'}.",
             param="model",
             code="model_not_on_endpoint",
+            hint="Conversations take a realtime model (?model=gpt-realtime), ?intent=transcription one that transcribes.",
         )
     return Party(runtime, grant, who, asked, routes[0]), routes
+
+
+def _routed(grant: Grant, models: tuple[str, ...], environment: str) -> tuple[str, list[Route]]:
+    """The first of the models that this key can use, and its routes. Raises the refusal of the first."""
+    refused: GatewayError | None = None
+    for model in models:
+        try:
+            now_s = int(time.time())
+            return model, routing.every(grant, model, environment, grant.policy.book, now_s, endpoints.REALTIME)
+        except GatewayError as error:
+            refused = refused or error
+    raise refused or UnknownModel("No model was named.", param="model")
 
 
 def _attributed(request: Request, grant: Grant) -> Attribution:
@@ -171,7 +199,7 @@ def _attributed(request: Request, grant: Grant) -> Attribution:
     return who if session in who.dims else Attribution({**who.dims, session: request.call_id}, who.tags)
 
 
-async def _connected(party: Party, routes: list[Route], request: Request) -> Socket:
+async def _connected(party: Party, routes: list[Route], request: Request, hears_only: bool) -> Socket:
     """The provider's side, by the first route that opens. Only credentials of the same model are tried: the hold is for that."""
     told: GatewayError | None = None
     health, policy = party.runtime.health, party.grant.policy
@@ -181,7 +209,7 @@ async def _connected(party: Party, routes: list[Route], request: Request) -> Soc
             told = told or BreakerOpen(f"{route.provider.name} has failed too often just now.", retry_after_s=5)
             continue
         try:
-            socket = await _connect(party.runtime, party.grant, route, request)
+            socket = await _connect(party.runtime, party.grant, route, request, hears_only)
         except GatewayError as error:
             condition = rules.condition_of(error)
             if condition is not None or isinstance(error, ProviderRefused):
@@ -197,7 +225,7 @@ async def _connected(party: Party, routes: list[Route], request: Request) -> Soc
     raise told or UnknownModel(f"The model '{party.asked}' has no route.", param="model")
 
 
-async def _connect(runtime: Runtime, grant: Grant, route: Route, request: Request) -> Socket:
+async def _connect(runtime: Runtime, grant: Grant, route: Route, request: Request, hears_only: bool) -> Socket:
     provider, credential = route.provider, route.credential
     secret = await runtime.gate.policies.secret(grant.policy, credential)
     if provider.name == "azure" and credential.settings.get("api_version"):
@@ -206,7 +234,7 @@ async def _connect(runtime: Runtime, grant: Grant, route: Route, request: Reques
         )
     origin, prefix = routing.target(route)
     model = provider.wire_model(route.model, credential.settings)
-    target = f"{prefix}/realtime?model={quote(model, safe='')}"
+    target = f"{prefix}/realtime?" + (f"intent={_TRANSCRIPTION}" if hears_only else f"model={quote(model, safe='')}")
     headers = [*provider.access.headers(secret).items(), ("User-Agent", "sluice")]
     headers += [(name.decode(), value.decode("latin-1")) for name, value in request.forwarded if name in _BETA]
     if any(not (value.isascii() and value.isprintable()) for _, value in headers):

@@ -37,13 +37,15 @@ class Session:
         send: Send,
         idle_s: float,
         total_s: float,
+        *,
+        hears_only: bool = False,
     ) -> None:
         self._socket = socket
         self._idle_s, self._total_s = idle_s, total_s
         rates = party.route.rates
         cap = rates.meta.image_tokens_cap if rates is not None else 0
         picture = image_rule(party.route.provider.name, party.route.model, cap)
-        self._talk = Conversation(realtime.window_of(rates), picture.cap)
+        self._talk = Conversation(realtime.window_of(rates), picture.cap, party.route.model if hears_only else "")
         self._turns = Turns(party, first, self._talk, socket)
         self._client = Client(receive, send)
         self._up = Upward(self._turns, self._client, socket)
@@ -73,7 +75,9 @@ class Session:
             cancelled = True
         downward.cancel()
         await asyncio.gather(downward, return_exceptions=True)
-        self._turns.holds.end(self._down.left(), len(self._turns.claims), self._talk.untold)
+        self._turns.holds.end(
+            self._down.left(), len(self._turns.claims), self._talk.untold, hears_only=self._talk.hears_only
+        )
         if cancelled:
             self._socket.abort()
             raise asyncio.CancelledError

@@ -47,7 +47,7 @@ class Turns:
         """Nothing new is held for."""
         self.over: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.waiting = False
-        """The client's events wait for a response to end"""
+        """An event of the client's waits for its hold"""
         self._bookings = 0
         self._booked = asyncio.Event()
 
@@ -87,6 +87,7 @@ class Turns:
         until = loop.time() + LONGEST_WAIT_S
         while True:
             seen = self._bookings
+            self.waiting = True
             try:
                 async with self.lock:
                     return await self.hold(limit=limit, own_limit=own_limit)
@@ -94,16 +95,14 @@ class Turns:
                 if not self.talk.automatic:
                     raise
                 if self._bookings == seen and self.holds.running:
-                    self.waiting = True
-                    try:
-                        await self._next_booking()
-                    finally:
-                        self.waiting = False
+                    await self._next_booking()
                 elif self._bookings == seen:
                     wait_s = refused.retry_after_s or 1
                     if not isinstance(refused, RateLimited | Throttled) or loop.time() + wait_s > until:
                         raise
                     await asyncio.sleep(wait_s)
+            finally:
+                self.waiting = False
 
     async def _next_booking(self) -> None:
         self._booked.clear()
@@ -172,7 +171,9 @@ class Turns:
         self._say({"type": "session.update", "event_id": OUR_SILENCE, "session": self.talk.silence()})
 
     def cancel(self, name: str) -> None:
-        """Stops a response as far as the provider still listens."""
+        """Stops a response as far as the provider still listens. A transcript cannot be stopped."""
+        if self.talk.hears_only:
+            return
         try:
             self._say({"type": "response.cancel", "response_id": name})
         except UpstreamFailure:

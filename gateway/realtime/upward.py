@@ -24,6 +24,25 @@ from gateway.upstream import Socket, UpstreamFailure
 from guardrails.domain.refusals import RateLimited, Refusal, Throttled
 from workspaces.ids import uuid7_text
 
+
+class Pace:
+    """At most so many events in each second of the clock; more wait for the next."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._counted = self._second = 0
+
+    def wait_s(self, now: float) -> float:
+        """One more event came: for how long it waits."""
+        if int(now) > self._second:
+            self._counted, self._second = 0, int(now)
+        self._counted += 1
+        if self._counted <= self._most:
+            return 0.0
+        self._counted, self._second = 1, self._second + 1
+        return self._second - now
+
+
 _CANCEL = b'"response.cancel"'
 
 
@@ -52,8 +71,7 @@ class Upward:
     # --- Reading ------------------------------------------------------------------------------------------------------
 
     async def _read_all(self) -> Ended | None:
-        loop = asyncio.get_running_loop()
-        counted, second = 0, 0
+        loop, pace = asyncio.get_running_loop(), Pace(MOST_EVENTS_PER_S)
         while True:
             message = await self._client.receive()
             if message["type"] == RESTART:
@@ -62,17 +80,21 @@ class Upward:
                 self._client.gone = True
                 return Ended(1000)
             self.stirred_at = now = loop.time()
-            counted, second = (counted + 1, second) if int(now) == second else (1, int(now))
-            if counted > MOST_EVENTS_PER_S:
-                await asyncio.sleep(second + 1 - now)
+            if wait_s := pace.wait_s(now):
+                await asyncio.sleep(wait_s)
             text = message.get("text")
             if text is None:
                 return Ended(
                     1003, BadRequest("Realtime events are JSON text; binary messages are not.", code="invalid_event")
                 )
             raw = text.encode()
-            if not (self._turns.waiting and _CANCEL in raw[:200] and await self._pass_by(raw)):
+            if not (_CANCEL in raw[:200] and self._held_up and await self._pass_by(raw)):
                 await self._put(raw)
+
+    @property
+    def _held_up(self) -> bool:
+        """Events wait while a response runs: maybe for its end."""
+        return bool(self._turns.holds.running) and (self._turns.waiting or bool(self._queue))
 
     async def _put(self, raw: bytes) -> None:
         while self._waiting_bytes and self._waiting_bytes + len(raw) > MOST_WAITING_BYTES:
@@ -131,7 +153,7 @@ class Upward:
         raw = self._allowed(kind, event, raw)
         if kind in talk.FREE:
             return raw
-        if kind in ("response.create", "session.update") and type(event.get("event_id")) is not str:
+        if (kind == "response.create" or kind in talk.UPDATES) and type(event.get("event_id")) is not str:
             event["event_id"] = "sluice_" + uuid7_text()
             raw = jsonbody.with_value(raw, "event_id", event["event_id"])
         self._talk.client(kind, event, len(raw))
@@ -141,19 +163,24 @@ class Upward:
             if self._talk.automatic:
                 await self._turns.hold_or_wait()
         except (Refusal, GatewayError):
-            if kind == "session.update":
+            if kind in talk.UPDATES:
                 self._talk.not_updated()
             raise
-        if kind == "session.update":
+        if kind in talk.UPDATES:
             self._turns.updates.append(event["event_id"])
         return raw
 
     def _allowed(self, kind: str, event: dict[str, Any], raw: bytes) -> bytes:
-        """The event as it may be sent. Raises BadRequest for what may not."""
-        session = event.get("session")
-        if isinstance(session, dict) and session.get("type") == "transcription":
-            raise BadRequest("Transcription sessions are not offered.", code="not_offered", param="session.type")
-        party = self._turns.party
+        """The event as it may be sent. Raises BadRequest, NotAllowed for what may not."""
+        session, party = event.get("session"), self._turns.party
+        if isinstance(session, dict):
+            self._of_this_kind(session)
+        if self._talk.hears_only:
+            if kind == "response.create":
+                raise BadRequest("Nothing answers in a transcription session.", code="not_offered")
+            named = talk.transcriber_of(session) if isinstance(session, dict) else None
+            if named:
+                party.hear(named)
         if not party.bounded:
             return raw
         reason = talk.refused_reason(kind, event)
@@ -161,6 +188,19 @@ class Upward:
             raise ModelNotPriced(f"Under a hard budget this event is not sent: {reason}.")
         place = {"session.update": "session", "response.create": "response"}.get(kind)
         return raw if place is None else events.lowered(raw, event, place, party.most_output)
+
+    def _of_this_kind(self, session: dict[str, Any]) -> None:
+        """A session stays of the kind that it was opened as: the two are billed by different models. Raises BadRequest."""
+        wanted = session.get("type")
+        if wanted == talk.TRANSCRIPTION and not self._talk.hears_only:
+            raise BadRequest(
+                "This session is a conversation.",
+                code="not_offered",
+                param="session.type",
+                hint="Open a transcription session with ?intent=transcription.",
+            )
+        if self._talk.hears_only and isinstance(wanted, str) and wanted != talk.TRANSCRIPTION:
+            raise BadRequest("This is a transcription session.", code="not_offered", param="session.type")
 
     async def _claim(self, event: dict[str, Any], raw: bytes) -> bytes:
         """A response that the client asks for."""

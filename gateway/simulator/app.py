@@ -71,10 +71,12 @@ class App:
         """A WebSocket for a realtime session; False where the answer is an error in plain HTTP."""
         if request.path != self._settings.prefix + "/v1/realtime" or not request.header("upgrade"):
             return False
-        name = parse_qs(request.query).get("model", [""])[0]
+        asked = parse_qs(request.query)
+        hears = asked.get("intent") == ["transcription"]
+        name = asked.get("model", ["sim-hear" if hears else ""])[0]
         try:
             self._check_key(request)
-            model, script = known_model(name, medium="talk")
+            model, script = known_model(name, medium="hearing" if hears else "talk")
         except Refused:
             return False
         reading = Reading(defaults=self._settings.defaults)

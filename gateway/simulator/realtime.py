@@ -2,7 +2,8 @@
 
 Sound is silence where it is zeros: half a second of them after something else ends a turn. Billed as gpt-realtime is: text and audio apart on
 both sides, what an earlier response has read is cached, transcripts on a bill of their own (`sim-hear`, by the millisecond).
-Scripts: `drip` (gap_ms), `tokens=`, the `usage-*` of the other endpoints, `cut` (after k tokens), an error status.
+Scripts: `drip` (gap_ms), `tokens=`, the `usage-*` of the other endpoints, `cut` (after k tokens), an error status. A transcription's prompt can say
+`late` (its transcript comes after the next response), `failed` and `no-usage`. A hearing model's session only transcribes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +88,13 @@ class Talk:
                 "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin"},
             },
         }  # fmt: skip
+        self._hears = model.medium == "hearing"
+        if self._hears:
+            heard = {**self._session["audio"]["input"], "transcription": {"model": model.name}}
+            self._session = {
+                "type": "transcription", "object": "realtime.session", "id": self._session["id"], "audio": {"input": heard}
+            }  # fmt: skip
+        self._spoken = asyncio.Event()
         self._text = self._audio = 0
         self._seen_text = self._seen_audio = 0
         self._said = ""
@@ -137,6 +145,8 @@ class Talk:
             raise Refused(400, f"Unknown event {kind!r}.", code="invalid_value", param="type")
 
     def _update(self, change: dict[str, Any]) -> None:
+        if change.get("type", self._session["type"]) != self._session["type"]:
+            raise Refused(400, "Passing a different session type is not allowed.", param="session.type")
         limit = change.get("max_output_tokens", "inf")
         if limit != "inf" and not (type(limit) is int and 1 <= limit <= MOST_LIMIT):
             raise Refused(
@@ -165,10 +175,13 @@ class Talk:
             if self._active is not None and turns.get("interrupt_response", True):
                 self._active.cancelled = True
             self._commit()
-            if turns.get("create_response", True):
-                task = asyncio.ensure_future(self._answer_turn())
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+            if turns.get("create_response", True) and not self._hears:
+                self._later(self._answer_turn())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def _answer_turn(self) -> None:
         if self._active is not None:
@@ -184,16 +197,34 @@ class Talk:
         heard_ms = len(self._sound) * 1000 // BYTES_PER_S
         self._sound.clear()
         self._audio += -(-heard_ms // 100)
-        self._tell("input_audio_buffer.committed", item_id="item_heard")
-        if self._session["audio"]["input"]["transcription"]:
-            self._bill(f"tr_{self._next()}", heard_ms * MODELS["sim-hear"].input_rate // 1_000_000, heard_ms, 0)
+        number = self._next()
+        item = f"item_{number}"
+        self._tell("input_audio_buffer.committed", item_id=item)
+        if how := self._session["audio"]["input"]["transcription"]:
+            self._spoken.clear()
+            self._later(self._transcribe(number, heard_ms, str(how.get("prompt", ""))))
+
+    async def _transcribe(self, number: str, heard_ms: int, prompt: str) -> None:
+        item = f"item_{number}"
+        if "failed" in prompt:
+            kind = "conversation.item.input_audio_transcription.failed"
             self._tell(
-                "conversation.item.input_audio_transcription.completed", item_id="item_heard", content_index=0,
-                transcript=WORDS.strip(), usage={"type": "duration", "seconds": heard_ms / 1000},
-            )  # fmt: skip
+                kind, item_id=item, content_index=0, error={"type": "server_error", "code": "audio_unintelligible"}
+            )
+            return
+        self._bill(f"tr_{number}", heard_ms * MODELS["sim-hear"].input_rate // 1_000_000, heard_ms, 0)
+        if "late" in prompt:
+            await self._spoken.wait()
+        usage = None if "no-usage" in prompt else {"type": "duration", "seconds": heard_ms / 1000}
+        self._tell(
+            "conversation.item.input_audio_transcription.completed", item_id=item, content_index=0, transcript=WORDS.strip(),
+            usage=usage,
+        )  # fmt: skip
 
     def _begin(self, asked: dict[str, Any]) -> None:
         apart = asked.get("conversation") == "none"
+        if self._hears:
+            raise Refused(400, "A transcription session has no responses.", code="invalid_value", param="type")
         if self._active is not None and not apart:
             raise Refused(
                 400, "Conversation already has an active response.", code="conversation_already_has_active_response"
@@ -217,9 +248,7 @@ class Talk:
         if not apart:
             self._active = response
         self._tell("response.created", response=self._shown(response, "in_progress"))
-        task = asyncio.ensure_future(self._play(response))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._later(self._play(response))
 
     async def _play(self, response: Response) -> None:
         script, status = response.script, "completed"
@@ -281,6 +310,7 @@ class Talk:
             )
         self._tell("response.done", response={**self._shown(response, status), "usage": usage})
         response.done.set()
+        self._spoken.set()
 
     def _shown(self, response: Response, status: str) -> dict[str, Any]:
         details = (

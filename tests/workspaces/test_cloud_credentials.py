@@ -19,7 +19,7 @@ from tests.cast import Cast
 from tests.gateway.dialects.service_accounts import private_key, service_account
 from workspaces import actions, tenancy
 from workspaces.domain import google_keys, sigv4
-from workspaces.domain.providers import PROVIDERS, BadSetting, deployment_of
+from workspaces.domain.providers import PROVIDERS, BadSetting, deployment_of, model_of
 from workspaces.errors import Invalid
 from workspaces.models import AuditRecord
 from workspaces.vault import door
@@ -129,6 +129,8 @@ def test_a_deployment_is_named_like_its_model_unless_said_otherwise() -> None:
     assert deployment_of("gpt-4o", {"deployments": "prod"}) == "prod"
     named = {"deployments": "gpt-4o=my-4o, gpt-4.1=big"}
     assert [deployment_of(name, named) for name in ("gpt-4o", "gpt-4.1", "o3")] == ["my-4o", "big", "o3"]
+    assert [model_of(name, named) for name in ("my-4o", "big", "o3")] == ["gpt-4o", "gpt-4.1", "o3"]
+    assert model_of("prod", {"deployments": "prod"}) == "prod"
 
 
 # --- Keeping ----------------------------------------------------------------------------------------------------------

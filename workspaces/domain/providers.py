@@ -150,6 +150,12 @@ def deployment_of(model: str, settings: Settings) -> str:
     return next((deployment for name, _, deployment in pairs if name == model), model)
 
 
+def model_of(deployment: str, settings: Settings) -> str:
+    """The model that a deployment's name stands for; the name itself where nothing says."""
+    pairs = (pair.strip().partition("=") for pair in settings.get("deployments", "").split(","))
+    return next((model for model, equals, name in pairs if equals and name == deployment), deployment)
+
+
 # --- Bedrock and Vertex ---------------------------------------------------------------------------------------------------------------------
 
 _AWS_REGION = Setting(

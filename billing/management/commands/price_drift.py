@@ -1,4 +1,5 @@
-"""`manage.py price_drift [--litellm PATH] [--json]`: our price table against litellm's; exit status 1 on a difference without a reason."""
+"""`manage.py price_drift [--litellm PATH | --page PROVIDER=PATH ...] [--json]`: our price table against litellm's, or against the providers' own
+price pages; exit status 1 on a difference without a reason."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from billing.prices import default_book, drift
-from billing.prices.drift import Compared, Unreadable
+from billing.prices import default_book, drift, pages
+from billing.prices.drift import Compared, Rule, Unreadable
 
 LIST = "model_prices_and_context_window_backup.json"
 OPEN = "open:"
@@ -26,17 +27,24 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--litellm", type=Path, help=f"{LIST}; default: the one of an installed litellm")
+        parser.add_argument(
+            "--page", action="append", metavar="PROVIDER=PATH", help="a provider's own price page, saved as Markdown"
+        )
         parser.add_argument("--allowed", type=Path, default=drift.ALLOWED, help="the decisions and their reasons")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument("--all", action="store_true", help="also list the differences that have a reason")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        now = datetime.now(UTC)
         try:
-            listed = drift.read_list(options["litellm"] or _installed())
             rules = drift.read_rules(options["allowed"])
+            if options["page"]:
+                found = _pages(options["page"], rules, now)
+            else:
+                listed = drift.read_list(options["litellm"] or _installed())
+                found = drift.compare(default_book(), listed, rules, now)
         except Unreadable as error:
             raise CommandError(str(error)) from error
-        found = drift.compare(default_book(), listed, rules, datetime.now(UTC))
         if options["json"]:
             self.stdout.write(json.dumps(_plain(found)))
         else:
@@ -54,6 +62,24 @@ class Command(BaseCommand):
             self.stdout.write(f"  {difference}")
         for reason in found.unused:
             self.stdout.write(f"  no longer needed: {reason}")
+
+
+def _pages(given: list[str], rules: list[Rule], now: datetime) -> Compared:
+    """Several pages as one comparison."""
+    book, compared = default_book(), []
+    for one in given:
+        provider, equals, path = one.partition("=")
+        if not equals or not book.knows(provider):
+            raise CommandError(f"--page needs PROVIDER=PATH with a provider of the price table, not {one!r}")
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CommandError(f"{path}: {error}") from error
+        compared.append(pages.compare(book, provider, text, rules, now))
+        if not compared[-1].rates:
+            raise CommandError(f"{path} has no token prices in a form that is read: the page's format may have changed")
+    differences = tuple(difference for one in compared for difference in one.differences)
+    return Compared(sum(one.rates for one in compared), differences, ())
 
 
 def _installed() -> Path:

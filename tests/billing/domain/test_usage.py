@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from billing.domain.events import PriceStatus
 from billing.domain.pricing import price
-from billing.domain.usage import extract
+from billing.domain.usage import Usage, UsageContext, extract, is_believed
 from billing.prices import default_book
 from tests.billing.domain.vectors.own import GENERATE, MESSAGES, chat, gemini, message
 
@@ -183,3 +184,20 @@ def test_parts_are_counted_together_for_the_ledger() -> None:
     assert usage.buckets == {"input_uncached": 500, "output_text": 100}
     assert usage.all_buckets == {"input_uncached": 505, "output_text": 107}
     assert usage.total_tokens == 612
+
+
+@pytest.mark.parametrize(
+    ("usage", "answered", "believed"),
+    [
+        (Usage(buckets={"input_uncached": 1}), True, True),
+        (Usage(buckets={}), True, False),
+        (Usage(buckets={}), False, True),
+        (Usage(buckets={}, fees={"web_search": 1}), True, True),
+        (Usage(buckets={}, parts=(Usage(buckets={"audio_milliseconds": 500}),)), True, True),
+        (Usage(buckets={}, context=UsageContext(stated_cost_usd=Decimal(0))), True, True),
+    ],
+)
+def test_zero_tokens_are_believed_of_nothing_but_what_never_answered(
+    usage: Usage, answered: bool, believed: bool
+) -> None:
+    assert is_believed(usage, answered=answered) is believed

@@ -158,6 +158,25 @@ def test_each_line_of_a_batch_is_an_entry_at_half_the_price_and_is_booked_once(
     assert [one.id for one in stranger.batches.list()] == []
 
 
+def test_a_batch_on_azure_names_deployments_and_is_priced_by_their_models(
+    gateway: GatewayProcess, world: World
+) -> None:
+    settings = {"deployments": "gpt-4o-mini=sim-small"}
+    shop = world.shop(provider="azure", base_url=world.simulator.base_url, secret="k" * 32, access_settings=settings)
+    shop.do(create_budget, cap="5", period="month", name="Cap")
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20) as client:
+        made = batch_of(client, line("a"))
+        assert shop.held_nano() > 0
+        until(lambda: client.batches.retrieve(made.id).status == "completed")
+        until(lambda: shop.held_nano() == 0)
+    [entry] = [entry for entry in shop.booked() if entry.state == "settled"]
+    usage = entry.unpacked()["usage"]
+    half = (
+        usage["input_uncached"] * 75 + usage["output_text"] * 300
+    )  # gpt-4o-mini's batch table, in nano-dollars a token
+    assert (entry.provider, entry.model, entry.cost_nano) == ("azure", "gpt-4o-mini", half)
+
+
 def test_a_batch_that_may_not_fit_is_not_made(client: OpenAI, shop: Shop) -> None:
     shop.do(create_budget, cap="0.0001", period="day", name="Pocket money")
     with pytest.raises(openai.APIStatusError) as refused:

@@ -5,91 +5,35 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from openai import OpenAI
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from billing.models import Entry
 from guardrails.actions import create_budget, create_rate_limit, update_budget
+from tests.gateway.realtime.talks import (
+    MANUAL,
+    SILENCE,
+    SPEECH,
+    charges,
+    close_code,
+    invoiced,
+    say,
+    sessions_invoice,
+    status_of_handshake,
+    talking,
+    until,
+)
 from tests.gateway.world import GatewayProcess, Shop
 from workspaces.actions import revoke_virtual_key, suspend_workspace
-
-MANUAL: Any = {"type": "realtime", "output_modalities": ["text"], "audio": {"input": {"turn_detection": None}}}
-SPEECH = base64.b64encode(bytes([1, 2]) * 12_000).decode()
-"""Half a second."""
-SILENCE = base64.b64encode(bytes(24_000)).decode()
-
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:connect.. must be used as a context manager:DeprecationWarning"
 )  # in the SDK
-
-
-@pytest.fixture
-def client(gateway: GatewayProcess, shop: Shop) -> OpenAI:
-    return OpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key)
-
-
-@contextlib.contextmanager
-def talking(client: OpenAI, model: str = "sim-realtime", **options: Any) -> Iterator[Any]:
-    with client.realtime.connect(model=model, **options) as connection:
-        yield connection
-
-
-def until(connection: Any, kind: str) -> Any:
-    """The next event of a kind; an error that was not waited for fails."""
-    while True:
-        event = connection.recv()
-        if event.type == kind:
-            return event
-        assert event.type != "error", event
-
-
-def say(connection: Any, text: str) -> None:
-    connection.conversation.item.create(
-        item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
-    )
-
-
-def close_code(connection: Any) -> int:
-    """Reads to the end."""
-    try:
-        while True:
-            connection.recv()
-    except ConnectionClosed as closed:
-        return closed.rcvd.code if closed.rcvd is not None else 1006
-
-
-def status_of_handshake(address: str, key: str) -> tuple[int, dict[str, Any]]:
-    """The answer to a handshake that is refused."""
-    headers = {"Authorization": f"Bearer {key}"}
-    with pytest.raises(InvalidStatus) as refused, connect(address, additional_headers=headers):
-        pass
-    response = refused.value.response
-    return response.status_code, json.loads(response.body or b"")["error"]
-
-
-def charges(shop: Shop, count: int) -> list[Entry]:
-    """The lines that are not void, once there are so many, all of them equal to the simulator's own invoice."""
-    for _ in range(100):
-        found = [entry for entry in shop.booked() if entry.state != "void"]
-        if len(found) >= count and not shop.held_nano():
-            break
-    assert len(found) == count, [(entry.state, entry.error, entry.cost_nano) for entry in found]
-    return found
-
-
-def invoiced(shop: Shop, entry: Entry) -> int:
-    return next(
-        line.cost_nano
-        for line in shop.world.simulator.invoice()
-        if line.invoice == entry.unpacked()["provider_request_id"]
-    )
 
 
 def test_a_conversation_in_text_is_booked_response_by_response_as_the_provider_bills_it(
@@ -179,15 +123,6 @@ def test_a_budget_that_is_used_up_in_the_middle_ends_the_session_and_says_why(cl
     entries = charges(shop, answered)
     assert sum(entry.cost_nano for entry in entries) <= 600_000_000
     assert all(entry.cost_nano == invoiced(shop, entry) for entry in entries)
-
-
-def sessions_invoice(shop: Shop, session: str) -> dict[str, int]:
-    """What the simulator bills for one session, by response and transcript: its own books, whatever ours say."""
-    return {
-        line.invoice: line.cost_nano
-        for line in shop.world.simulator.invoice()
-        if session.removeprefix("sess_") in line.invoice
-    }
 
 
 def lower_the_cap(shop: Shop, budget: Any) -> None:
@@ -361,7 +296,9 @@ def test_a_browser_shows_its_key_as_a_subprotocol_and_says_whom_it_is_for_in_the
         ("model=nobody", None, 404),
         ("model=sim-small", None, 404),
         ("", None, 400),
-        ("model=sim-realtime&intent=transcription", None, 400),
+        ("model=sim-realtime&intent=transcription", None, 404),
+        ("model=sim-hear", None, 404),
+        ("model=sim-realtime&intent=translation", None, 400),
         ("model=sim-realtime&call_id=rtc_1", None, 400),
         ("model=sim-realtime&api_key=slk_1", None, 400),
     ],
