@@ -276,9 +276,14 @@ class PolicyStore:
         """Whether any policy is in memory: then calls can be admitted without PostgreSQL for a while."""
         return bool(self._policies)
 
-    def is_new(self, policy: Policy) -> bool:
-        """Read a moment ago: new enough to refuse a call without asking anybody else."""
-        return self._clock() - policy.loaded_at < NEW_S
+    def now(self) -> float:
+        """By the clock that policies are dated with."""
+        return self._clock()
+
+    def is_new(self, policy: Policy, since: float | None = None) -> bool:
+        """Read a moment ago, or begun to be read `since` a call came (`now`): new enough to refuse it without asking anybody else. However slow
+        PostgreSQL is, a policy that was read for a call is new to it: else it would be read again and again."""
+        return self._clock() - policy.loaded_at < NEW_S or (since is not None and policy.loaded_at >= since)
 
     def policy(self, workspace_id: int) -> Policy | None:
         """The policy in memory, if there is one."""
