@@ -18,6 +18,7 @@ from workspaces.ids import uuid7_text
 
 async def admit_first(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, Admitted]:
     """The first attempt of a call. Raises GatewayError, Refusal."""
+    since = runtime.gate.policies.now()
     while True:
         try:
             planned = plan(call, grant, grant.policy.book, runtime.health)
@@ -26,7 +27,7 @@ async def admit_first(runtime: Runtime, call: Call, grant: Grant) -> tuple[Plann
             NotAllowed,
             UnknownModel,
         ):  # a refusal from memory is only made by a policy that was just read
-            if runtime.gate.policies.is_new(grant.policy):
+            if runtime.gate.policies.is_new(grant.policy, since):
                 raise
             grant = await runtime.gate.policies.renew(grant)
             continue
@@ -58,7 +59,7 @@ async def _admit(runtime: Runtime, planned: Planned, grant: Grant) -> Admitted:
         planned.dimensions(),
         planned.who.tags,
         planned.quote,
-        planned.context(),
+        planned.context,
         rid=uuid7_text(),
         exact=planned.exact_quote,
         lease_ms=RESPONSE_LEASE_MS if planned.call.later else None,

@@ -42,11 +42,12 @@ async def answer(runtime: Runtime, call: Call, grant: Grant, send: Send) -> None
 
 async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[PlannedFree, Grant, list[tuple[bytes, bytes]]]:
     """Planned under the newest policy and within its rate limits; and what is left of those, as headers."""
+    since = runtime.gate.policies.now()
     while True:
         try:
             planned = plan_free(call, grant, grant.policy.book)
         except (NotAllowed, UnknownModel):  # a refusal from memory is only made by a policy that was just read
-            if runtime.gate.policies.is_new(grant.policy):
+            if runtime.gate.policies.is_new(grant.policy, since):
                 raise
             grant = await runtime.gate.policies.renew(grant)
             continue

@@ -6,7 +6,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -24,7 +23,7 @@ _WHOLE_BUDGET = "null for a budget on each value: see `standing/`."
 
 
 # --- Fields that only let through what has one meaning; the actions decide what may be ---------------------------------
-@extend_schema_field(OpenApiTypes.STR)
+@extend_schema_field({"anyOf": [{"type": "string"}, {"type": "integer"}]})
 class AmountField(serializers.Field[Any, Any, Any, Any]):
     """An amount as text, or a whole number. A JSON number with a fraction is binary: 0.1 is another amount than was written."""
 
@@ -37,7 +36,7 @@ class AmountField(serializers.Field[Any, Any, Any, Any]):
         return str(value)
 
 
-@extend_schema_field(OpenApiTypes.INT)
+@extend_schema_field({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9]+$"}]})
 class WholeField(serializers.Field[Any, Any, Any, Any]):
     """A whole number, as one or as text; read strictly by the actions."""
 

@@ -32,16 +32,17 @@ class FreeCalls:
 
         Where no rate limit applies, the money Redis is not needed: with it away the call passes under the policy in memory.
         """
+        since = self._policies.now()
         for _ in range(MOST_TRIES):
             policy = grant.policy
             if policy.state != WorkspaceState.ACTIVE:
-                if self._policies.is_new(policy):
+                if self._policies.is_new(policy, since):
                     raise WorkspaceClosed(policy.state)
                 grant = await self._policies.renew(grant)
                 continue
             found = [match for match in matching(policy.rates, dims, tags) if match.rate.metric in REQUESTS]
             try:
-                asks, fresh = [rate_ask(one) for one in found], self._policies.is_new(policy)
+                asks, fresh = [rate_ask(one) for one in found], self._policies.is_new(policy, since)
                 reply = await pace.ask(self._redis, policy.workspace_id, policy.ver, asks, fresh=fresh)
             except NoAnswer as none:
                 if not found:

@@ -39,7 +39,8 @@ from guardrails.routes import NO_ROUTES, Credential, Routes, Tiers, in_order, lo
 from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces import keys, tenancy
 from workspaces.directory.models import Department
-from workspaces.keys import KeyText, MalformedKey, Stored
+from workspaces.domain import keytext
+from workspaces.keys import KeyKind, KeyText, MalformedKey, Stored
 from workspaces.models import VirtualKey, Workspace, WorkspaceState
 from workspaces.vault import door
 from workspaces.vault.models import ProviderCredential
@@ -192,10 +193,12 @@ class PolicyStore:
     async def recognise(self, presented: str) -> Grant:
         """A presented key -> its grant. Raises InvalidKey, the same for every way it can be wrong, and PolicyUnavailable."""
         try:
-            text = keys.parse(presented)
+            text = keytext.read(presented, KeyKind.VIRTUAL_KEY)
+            key = self._keys.get(text.locator)
+            if key is None:
+                keytext.check(text)
         except MalformedKey:
             raise InvalidKey from None
-        key = self._keys.get(text.locator)
         policy = self._policies.get(key.workspace_id) if key else None
         if key is None or policy is None:
             key, policy = await self._find(text.locator)
@@ -273,9 +276,14 @@ class PolicyStore:
         """Whether any policy is in memory: then calls can be admitted without PostgreSQL for a while."""
         return bool(self._policies)
 
-    def is_new(self, policy: Policy) -> bool:
-        """Read a moment ago: new enough to refuse a call without asking anybody else."""
-        return self._clock() - policy.loaded_at < NEW_S
+    def now(self) -> float:
+        """By the clock that policies are dated with."""
+        return self._clock()
+
+    def is_new(self, policy: Policy, since: float | None = None) -> bool:
+        """Read a moment ago, or begun to be read `since` a call came (`now`): new enough to refuse it without asking anybody else. However slow
+        PostgreSQL is, a policy that was read for a call is new to it: else it would be read again and again."""
+        return self._clock() - policy.loaded_at < NEW_S or (since is not None and policy.loaded_at >= since)
 
     def policy(self, workspace_id: int) -> Policy | None:
         """The policy in memory, if there is one."""

@@ -120,8 +120,17 @@ class VirtualKeyWanted(Strict):
     credential_ids = serializers.ListField(child=serializers.UUIDField(), max_length=20, required=False)
 
 
+class LengthField(serializers.DurationField):
+    """A length of time as text. As a number it would be seconds to one reader and days to another."""
+
+    def to_internal_value(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            raise serializers.ValidationError("Write a length of time as text, like “1 00:00:00” for a day.")
+        return super().to_internal_value(value)
+
+
 class VirtualKeyRotation(Strict):
-    grace = serializers.DurationField(
+    grace = LengthField(
         required=False, help_text="How long the old key stays valid, e.g. `1 00:00:00`; default: not at all."
     )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -29,6 +30,7 @@ from workspaces.models import ApiToken, IdempotentAnswer
 HEADER = "Idempotency-Key"
 LASTS = timedelta(hours=24)
 LONGEST = 255
+_KEY = re.compile(rf"[!-~]{{1,{LONGEST}}}")
 WAIT_MS = 10_000
 
 
@@ -53,8 +55,8 @@ class Once:
 
     def __init__(self, token: ApiToken, key: str, method: str, address: str, body: bytes) -> None:
         """Raises Invalid for a key that is none."""
-        if not (0 < len(key) <= LONGEST and key.isascii() and key.isprintable()):
-            raise Invalid(f"An {HEADER} has 1 to {LONGEST} printable ASCII characters.", field=HEADER)
+        if not _KEY.fullmatch(key):
+            raise Invalid(f"An {HEADER} has 1 to {LONGEST} visible ASCII characters, and no space.", field=HEADER)
         self._token = token
         asked = b"\0".join((method.encode(), address.encode(), body))
         self._request = hashlib.sha256(asked).digest()

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import urlencode
+from uuid import UUID
 
 import orjson
 from django.conf import settings
@@ -24,7 +25,7 @@ from rest_framework.views import APIView
 from workspaces import idempotency, narrowing, tenancy, throttles
 from workspaces.actions.base import changing
 from workspaces.audit import Actor
-from workspaces.errors import Refused
+from workspaces.errors import NotThere, Refused
 from workspaces.models import ApiToken, Membership, Workspace
 from workspaces.permissions import RoleAllows
 from workspaces.roles import Action
@@ -157,6 +158,14 @@ class _Replayed(Exception):
     def __init__(self, answer: idempotency.Answer) -> None:
         super().__init__()
         self.answer = answer
+
+
+def one_of(rows: QuerySet[Row], pk: UUID, what: str) -> Row:
+    """The row with this id. Raises NotThere, which says what is not there."""
+    row = rows.filter(pk=pk).first()
+    if row is None:
+        raise NotThere(f"There is no such {what} in this workspace.")
+    return row
 
 
 def paged(request: Request, rows: QuerySet[Row], shown: Callable[[Row], Any], *, key: str = "id") -> Response:

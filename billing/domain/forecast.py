@@ -27,9 +27,9 @@ CAUTION: Final = 1.15
 """What the backtest showed the parts below to miss."""
 SCATTER_TOGETHER: Final = 1.3
 """Neighbouring days scatter a little together."""
-DAMPING: Final = 0.97
+DAMPING: Final = 0.985
 """Share of today's growth left after each further day."""
-USUAL_GROWTH_A_DAY: Final = 0.015
+USUAL_GROWTH_A_DAY: Final = 0.02
 """Standard deviation of growth among workspaces, before their own history speaks."""
 MOST_GROWTH_A_DAY: Final = 0.05
 

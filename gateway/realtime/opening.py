@@ -153,6 +153,7 @@ async def _planned(
     runtime: Runtime, request: Request, models: tuple[str, ...], grant: Grant, hears_only: bool
 ) -> tuple[Party, list[Route]]:
     """Whom it is for and where it may go, in the order of trying. A refusal from memory is only made by a policy that was just read."""
+    since = runtime.gate.policies.now()
     while True:
         who = _attributed(request, grant)
         environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
@@ -160,7 +161,7 @@ async def _planned(
             asked, routes = _routed(grant, models, environment)
             break
         except GatewayError:
-            if runtime.gate.policies.is_new(grant.policy):
+            if runtime.gate.policies.is_new(grant.policy, since):
                 raise
             grant = await runtime.gate.policies.renew(grant)
     fits = realtime.hears if hears_only else realtime.answers

@@ -7,8 +7,8 @@ event loop reads what has arrived, however late it is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 LOOKS = 5
 """Rounds of the event loop that an answer has at least, however late its timers run"""
@@ -17,7 +17,7 @@ LOOKS = 5
 T = TypeVar("T")
 
 
-async def within(seconds: float, asking: Coroutine[Any, Any, T]) -> T:
+async def within(seconds: float, asking: Awaitable[T]) -> T:
     """The answer. Raises TimeoutError after `seconds` in which this loop was free to read it, and what the asking raises."""
     task = asyncio.ensure_future(asking)
     try:

@@ -11,17 +11,17 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Greatest
 
 from billing import overrides
 from billing.domain.dimensions import Dimension
 from billing.domain.usage import canonical
 from billing.ledger import queries as books
 from billing.ledger.queries import Days
-from billing.models import RollupDay
 from guardrails.domain.waste import cheaper, realised
-from guardrails.domain.waste.sorter import LOOP_CALLS, WINDOW_MS, Sorter
-from guardrails.domain.waste.values import Category, Choice, Found, Promise, Subject
-from guardrails.waste import reading
+from guardrails.domain.waste.values import Category, Choice, Promise, Subject
+from guardrails.waste import days
+from guardrails.waste.days import Reached
 from guardrails.waste.levers import Lever
 from guardrails.waste.models import Day, Finding, Look, Saving, State
 from workspaces import tenancy
@@ -41,12 +41,8 @@ MOST_IDLE: Final = 200
 MOST_FINDINGS: Final = 500
 MOST_SAMPLES: Final = 10
 MOST_NAMED: Final = 12
-HABIT_DAYS: Final = 14
-
-_HABIT: Final = """
-SELECT coalesce(percentile_disc(0.99) WITHIN GROUP (ORDER BY calls), 0) FROM billing_rollup_day
-WHERE workspace_id = %s AND dimension = 'session' AND value <> '' AND day BETWEEN %s AND %s
-"""
+VERSION: Final = 1
+"""Of what an unfinished look puts down; another one's is begun anew."""
 
 
 def look_at(workspace: Workspace, now: datetime, *, seconds: float = 60.0) -> bool:
@@ -56,64 +52,40 @@ def look_at(workspace: Workspace, now: datetime, *, seconds: float = 60.0) -> bo
         today = books.today(workspace, now)
         look, _ = Look.objects.get_or_create(workspace_id=workspace.pk)
         Look.objects.filter(pk=look.pk).update(tried_at=now)
-        first = today - timedelta(days=WINDOW_DAYS - 1)
-        if look.through is not None:
-            first = max(first, min(look.through, today) - timedelta(days=AGAIN_DAYS))
+        first, day, reached = _beginning(look, today)
         choose = _Chooser(workspace, now)
         promises = _promises(workspace)
-        for number in range((today - first).days + 1):
-            day = first + timedelta(days=number)
-            _look_at_day(workspace, day, choose, promises)
-            Look.objects.filter(pk=look.pk).update(through=day)
-            if time.monotonic() > stop and day < today:
-                Look.objects.filter(pk=look.pk).update(tried_at=None)  # it did not fail: at once again
+        while day <= today:
+            reached = days.look_at_day(workspace, day, choose.book, choose, promises, stop=stop, reached=reached)
+            if reached is None:
+                Look.objects.filter(pk=look.pk).update(through=Greatest(Coalesce("through", day), day))
+                day += timedelta(days=1)
+            if reached is not None or (time.monotonic() > stop and day <= today):
+                # It did not fail: at once again, from here.
+                Look.objects.filter(pk=look.pk).update(tried_at=None, unfinished=_put_down(first, day, reached))
                 return False
         _measure(workspace, first, today)
         _make_findings(workspace, today, now)
-        Look.objects.filter(pk=look.pk).update(looked_at=now)
+        Look.objects.filter(pk=look.pk).update(looked_at=now, unfinished=None)
     return True
 
 
-# --- A day ------------------------------------------------------------------------------------------------------------
-def _look_at_day(workspace: Workspace, day: date, choose: _Chooser, promises: list[Promise]) -> None:
-    found, saved = [], {}
-    if RollupDay.objects.filter(workspace_id=workspace.pk, dimension="", day=day).exists():
-        first, end = books.moments(workspace, Days(day, day))
-        sorter = Sorter(
-            choose.book, choose, since_ms=int(first.timestamp() * 1000), promises=promises,
-            session_calls_an_hour=_session_limit(workspace, day),
-        )  # fmt: skip
-        for call in reading.calls(workspace, first - timedelta(milliseconds=WINDOW_MS), end):
-            sorter.take(call)
-        found, saved = sorter.found(), sorter.saved
-    with transaction.atomic():
-        Day.objects.filter(workspace_id=workspace.pk, day=day).delete()
-        Day.objects.bulk_create(_row(workspace, day, one) for one in found)
-        Saving.objects.filter(
-            workspace_id=workspace.pk, day=day, finding_id__in=[promise.finding for promise in promises]
-        ).delete()
-        Saving.objects.bulk_create(
-            Saving(
-                workspace_id=workspace.pk, finding_id=finding, day=day, calls=one.calls, cost_nano=one.cost_nano,
-                would_have_nano=one.would_have_nano,
-            )
-            for finding, one in saved.items()
-        )  # fmt: skip
+def _beginning(look: Look, today: date) -> tuple[date, date, Reached | None]:
+    """(the first day of this look, the day it goes on with, how far that one was counted)."""
+    oldest = today - timedelta(days=WINDOW_DAYS - 1)
+    kept = look.unfinished
+    if kept is not None and kept["version"] == VERSION and oldest <= date.fromisoformat(kept["day"]) <= today:
+        reached = Reached(kept["since_ms"], kept["tally"]) if kept["tally"] is not None else None
+        return max(oldest, date.fromisoformat(kept["first"])), date.fromisoformat(kept["day"]), reached
+    first = oldest
+    if look.through is not None:
+        first = max(oldest, min(look.through, today) - timedelta(days=AGAIN_DAYS))
+    return first, first, None
 
 
-def _row(workspace: Workspace, day: date, one: Found) -> Day:
-    return Day(
-        workspace_id=workspace.pk, day=day, category=one.category.value, subject=one.subject.key, calls=one.calls, cost_nano=one.cost_nano,
-        waste_nano=one.waste_nano, assumed_nano=one.assumed_nano, samples=list(one.samples), facts=dict(one.facts),
-    )  # fmt: skip
-
-
-def _session_limit(workspace: Workspace, day: date) -> int:
-    """Calls an hour beyond which a session is a loop: far more than sessions of this workspace have in a whole day."""
-    with connection.cursor() as cursor:
-        cursor.execute(_HABIT, [workspace.pk, day - timedelta(days=HABIT_DAYS), day - timedelta(days=1)])
-        usual = int(cursor.fetchone()[0])
-    return max(LOOP_CALLS, 2 * usual)
+def _put_down(first: date, day: date, reached: Reached | None) -> dict[str, Any]:
+    part = {"since_ms": reached.since_ms, "tally": reached.tally} if reached else {"since_ms": None, "tally": None}
+    return {"version": VERSION, "first": first.isoformat(), "day": day.isoformat(), **part}
 
 
 class _Chooser:
@@ -239,8 +211,8 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 def _make_findings(workspace: Workspace, today: date, now: datetime) -> None:
     found: dict[tuple[str, str], _Month] = {}
-    days = Day.objects.filter(workspace_id=workspace.pk, day__gt=today - timedelta(days=WINDOW_DAYS), day__lte=today)
-    for row in days.order_by("day", "id").iterator(chunk_size=2_000):
+    sums = Day.objects.filter(workspace_id=workspace.pk, day__gt=today - timedelta(days=WINDOW_DAYS), day__lte=today)
+    for row in sums.order_by("day", "id").iterator(chunk_size=2_000):
         found.setdefault((row.category, row.subject), _Month()).add(row)
     for (category, _subject), month in found.items():
         month.settle(category)

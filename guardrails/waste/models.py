@@ -127,6 +127,8 @@ class Look(models.Model):
     """When somebody asked for one."""
     tried_at = models.DateTimeField(null=True)
     """When one was last begun: a workspace whose look fails must not keep the others waiting."""
+    unfinished = models.JSONField(null=True)
+    """Where a look goes on that ran out of time."""
 
     def __str__(self) -> str:
         return f"{self.workspace_id} {self.through}"

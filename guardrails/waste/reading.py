@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from guardrails.domain.waste.values import Call
 from workspaces.models import Workspace
 
 PAGE: Final = 2_000
+MOST_RUN_UP: Final = 50_000
+"""In a busier hour, repetitions from further back are not seen."""
 HUNG_UP: Final = "client_closed"
 EXPIRED: Final = "expired"
 _COLUMNS: Final = (
@@ -30,6 +32,13 @@ def calls(workspace: Workspace, first: datetime, end: datetime) -> Iterator[Call
         call = call_of(list(legs))
         if call is not None:
             yield call
+
+
+def run_up(workspace: Workspace, since: datetime, window: timedelta) -> datetime:
+    """From where to read so that what is counted from `since` on is known: the window before, but not more than `MOST_RUN_UP` lines of it."""
+    rows = Entry.objects.filter(workspace_id=workspace.pk, at__lt=since, at__gte=since - window).order_by("-at")
+    further = rows.values_list("at", flat=True)[MOST_RUN_UP : MOST_RUN_UP + 1]
+    return next(iter(further), since - window)
 
 
 def _lines(workspace: Workspace, first: datetime, end: datetime) -> Iterator[dict[str, Any]]:

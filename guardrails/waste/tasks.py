@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 SCHEDULE: Final = {"waste.look": 30.0, "waste.retire": 6 * 3600.0}
 AT_ONCE: Final = 20
-RUN_S: Final = 100.0
-"""One run; a workspace that needs longer goes on in the next."""
+RUN_S: Final = 40.0
+"""One run; a workspace that needs longer goes on in the next. Mails wait for a free process of the worker, too."""
 HELD_S: Final = 290
 """As long as a task may live: how long a dead run keeps the next away."""
 

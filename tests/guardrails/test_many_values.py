@@ -71,8 +71,6 @@ async def test_tokens_of_newcomers_are_corrected_on_what_they_share(bench: Bench
     await limiter.finish(W, shared.rid, FinishKind.SETTLE, tokens=10)
     assert isinstance(await limiter.admit(W, tokens("cem")), Ok)
 
-    return FinishKind.SETTLE
-
 
 def test_the_scripts_know_the_digest_of_what_is_shared() -> None:
     assert f"'{keys.value_digest(OTHER)}'" in scripts.ADMIT.text

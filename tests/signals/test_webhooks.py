@@ -172,11 +172,15 @@ def test_gone_pauses_the_endpoint_and_says_so_in_the_inbox(
     assert log(cast)[0].state == "failed"
 
 
-@pytest.mark.parametrize("answer", ["drip", "huge", "headers"])
-def test_a_receiver_that_drips_or_floods_costs_a_bounded_time_and_memory(
-    spending: Spending, cast: Cast, receiver: Receiver, hook: Endpoint, answer: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["webhook", "slack"])
+@pytest.mark.parametrize("answer", ["drip", "huge", "headers", "redirect"])
+def test_a_receiver_that_drips_floods_or_points_elsewhere_costs_a_bounded_time_and_memory(
+    spending: Spending, cast: Cast, receiver: Receiver, kind: str, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hooks, "TIMEOUT_S", 0.5)
+    actions.create_endpoint(
+        workspace=cast.acme, by=cast.alice.actor, kind=kind, name="Ops", url=f"{receiver.url}/services/T0/B0/x"
+    )
+    monkeypatch.setattr(hooks, "TIMEOUT_S", 0.3)
     receiver.answers = [answer]
     spending.spend(spending.budget(), 60)
     spending.tell()
@@ -184,13 +188,16 @@ def test_a_receiver_that_drips_or_floods_costs_a_bounded_time_and_memory(
     hooks.post_due()
     assert time.monotonic() - began < 10
     (row,) = log(cast)
-    assert row.state == ("waiting" if answer == "headers" else "sent")
+    assert row.state == ("waiting" if answer in ("headers", "redirect") else "sent")
+    assert len(receiver.got) == 1
 
 
+@pytest.mark.parametrize("kind", ["webhook", "slack"])
 @pytest.mark.parametrize(
     "url",
     [
         "http://testserver/w/acme/",
+        "https://TestServer:8443/",
         "https://testserver:8443/",
         "http://169.254.169.254/latest/meta-data",
         "http://0.0.0.0/",
@@ -204,9 +211,11 @@ def test_a_receiver_that_drips_or_floods_costs_a_bounded_time_and_memory(
         "https://" + "a" * 600 + ".com/",
     ],
 )
-def test_addresses_that_are_us_reserved_or_no_addresses_are_refused_with_a_sentence(cast: Cast, url: str) -> None:
+def test_addresses_that_are_us_reserved_or_no_addresses_are_refused_with_a_sentence(
+    cast: Cast, url: str, kind: str
+) -> None:
     with pytest.raises(Invalid) as refused:
-        actions.create_endpoint(workspace=cast.acme, by=cast.alice.actor, kind="webhook", name="x", url=url)
+        actions.create_endpoint(workspace=cast.acme, by=cast.alice.actor, kind=kind, name="x", url=url)
     assert refused.value.field == "url"
 
 

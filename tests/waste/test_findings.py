@@ -15,7 +15,7 @@ from billing.ledger.queries import Days
 from guardrails.domain.waste.values import Category
 from guardrails.models import RateLimit
 from guardrails.signals import digests
-from guardrails.waste import actions, looking, queries, retention
+from guardrails.waste import actions, days, looking, queries, retention
 from guardrails.waste.models import Day, Finding, Look, Saving, State
 from tests.cast import Cast
 from tests.waste.conftest import HAIKU, OPUS, Asking
@@ -70,6 +70,33 @@ def test_looking_twice_counts_nothing_twice_and_late_corrections_arrive(asking: 
     asking.look(minutes=2)
     (found,) = asking.findings()
     assert (found.calls, found.waste_nano) == (1, cost), "the truth said that it was answered"
+
+
+def test_a_look_that_runs_out_of_time_goes_on_where_it_was_and_finds_the_same(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little time a run has: no day and no part of one is begun again, so days of millions of calls come to an end."""
+    monkeypatch.setattr(days, "LEAST_AT_ONCE", 3)
+    for day in (3, 2, 1):
+        asking.ask(10, days_ago=day, fingerprint="00ff00ff00ff00ff", output=2000, step_s=600)
+    asking.look()
+    whole = [(one.category, one.subject, one.calls, one.waste_nano) for one in asking.findings()]
+    with tenancy.entered(asking.workspace):
+        Look.objects.update(through=None, looked_at=None)
+        Day.objects.all().delete()
+        Finding.objects.all().delete()
+    reached = []
+    while not looking.look_at(asking.workspace, asking.now, seconds=-1):
+        with tenancy.entered(asking.workspace):
+            unfinished = Look.objects.get().unfinished
+        assert unfinished is not None
+        reached.append((unfinished["day"], unfinished["since_ms"] or 0))
+        assert len(reached) < 100
+    assert len(reached) > 12
+    assert reached == sorted(set(reached)), "every run got on"
+    assert [(one.category, one.subject, one.calls, one.waste_nano) for one in asking.findings()] == whole
+    with tenancy.entered(asking.workspace):
+        assert Look.objects.get().unfinished is None
 
 
 def test_duplicates_are_found_by_their_fingerprints(asking: Asking) -> None:

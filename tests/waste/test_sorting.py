@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from billing.domain.money import NANO_PER_USD
 from billing.prices import default_book
 from guardrails.domain.waste import cheaper, pricing, realised
 from guardrails.domain.waste.sorter import HOUR_MS, LOOP_CALLS, Sorter
+from guardrails.domain.waste.tally import Tally, tally_of
 from guardrails.domain.waste.values import Call, Category, Choice, Found, Promise, Subject, subject_of
 
 NOON = 1_790_000_000_000
@@ -81,7 +83,7 @@ def test_what_was_asked_before_midnight_is_remembered_and_not_counted() -> None:
     for one in calls:
         sorter.take(one)
     assert only(sorter.found(), Category.DUPLICATES).calls == 1
-    assert sorter.calls == 1
+    assert sorter.tally.calls == 1
 
 
 def test_a_failed_attempt_that_was_charged_is_waste_whole_and_one_that_was_not_is_counted() -> None:
@@ -165,7 +167,7 @@ def test_a_promise_is_kept_call_by_call_on_the_price_of_the_model_that_was_asked
     sorter = Sorter(BOOK, nothing_cheaper, promises=[promise])
     for one in calls:
         sorter.take(one)
-    saved = sorter.saved["f-1"]
+    saved = sorter.tally.saved["f-1"]
     assert saved.calls == 5, "from the lever on"
     assert saved.cost_nano * 5 == saved.would_have_nano
     assert saved.saved_nano == saved.cost_nano * 4
@@ -228,3 +230,34 @@ def test_fewer_calls_alone_save_nothing_and_a_loss_is_said() -> None:
     assert realised.saved_nano(before, calls=200, waste_nano=500) == 1500
     assert realised.saved_nano(before, calls=10, waste_nano=400) == -300
     assert realised.saved_nano(realised.Before(0, 0), calls=10, waste_nano=0) == 0
+
+
+def test_a_day_counted_in_parts_is_the_day_counted_whole() -> None:
+    """Each part reads the hour before it again, and goes on from what was put down as JSON."""
+    asked = [
+        call(
+            number, at_ms=NOON + number * 37_000, used=usage(4000 + number * 10, 200), session=f"s{number % 3}", fingerprint=number % 41,
+            **({"failed": True, "error": "timeout"} if number % 17 == 0 else {"hung_up": True} if number % 13 == 0 else {}),
+        )
+        for number in range(400)
+    ]  # fmt: skip
+    promise = Promise("f-1", "anthropic", OPUS, "summary", NOON)
+    offers = (Choice(HAIKU, True),)
+    given: dict[str, Any] = {"promises": [promise], "session_calls_an_hour": 30}
+    whole = Sorter(BOOK, lambda provider, model: offers, **given)
+    for one in asked:
+        whole.take(one)
+    tally = Tally()
+    for first in range(0, 400, 90):
+        since = asked[first].at_ms
+        part = Sorter(BOOK, lambda provider, model: offers, since_ms=since, tally=tally, **given)
+        for one in asked[:first]:
+            if one.at_ms >= since - HOUR_MS:
+                part.take(one)
+        for one in asked[first : first + 90]:
+            part.take(one)
+        tally = tally_of(json.loads(json.dumps(part.tally.plain())))
+    last = Sorter(BOOK, lambda provider, model: (), tally=tally)
+    assert {one.category for one in whole.found()} >= {Category.FAILURES, Category.ABORTED, Category.DUPLICATES}
+    assert sorted(last.found(), key=str) == sorted(whole.found(), key=str)
+    assert last.tally.saved == whole.tally.saved

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from heapq import heappush, heappushpop
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from billing.domain.book import PriceBook
 from guardrails.domain.waste import pricing
+from guardrails.domain.waste.tally import MOST_NAMED, Answers, Failures, Loop, Sum, Tally, at, count
 from guardrails.domain.waste.values import Call, Category, Choice, Found, Promise, Saved, Subject
 
 HOUR_MS: Final = 3_600_000
@@ -34,68 +34,11 @@ RESENT_WITHIN_MS: Final = 300_000
 OUTPUT_SHARE: Final = 5
 """A prompt is oversized when its answer is at most one part in so many of it."""
 
-MOST_PLACES: Final = 2_000
 MOST_SESSIONS: Final = 50_000
 MOST_FINGERPRINTS: Final = 500_000
-MOST_SAMPLES: Final = 5
-MOST_NAMED: Final = 12
-REST: Final = "__other__"
 
 Choices = Callable[[str, str], tuple[Choice, ...]]
 """(provider, model) -> the cheaper models that are allowed, the proposed one first."""
-
-
-@dataclass(slots=True)
-class _Sum:
-    calls: int = 0
-    cost_nano: int = 0
-    waste_nano: int = 0
-    assumed_nano: int = 0
-    samples: list[tuple[int, str]] = field(default_factory=list)
-
-    def add(self, call: Call, waste_nano: int) -> None:
-        self.calls += 1
-        self.cost_nano += call.cost_nano
-        self.waste_nano += waste_nano
-        if call.assumed:
-            self.assumed_nano += waste_nano
-        (heappushpop if len(self.samples) >= MOST_SAMPLES else heappush)(self.samples, (waste_nano, call.call_id))
-
-    def found(self, category: Category, subject: Subject, **facts: Any) -> Found:
-        names = tuple(call_id for _, call_id in sorted(self.samples, reverse=True) if call_id)
-        waste = min(max(0, self.waste_nano), self.cost_nano)
-        return Found(category, subject, self.calls, self.cost_nano, waste, min(self.assumed_nano, waste), names, facts)
-
-
-@dataclass(slots=True)
-class _Failures(_Sum):
-    failed: int = 0
-    """Attempts, charged or not."""
-    retried: int = 0
-    """Of them, those that the gateway itself had repeated."""
-    errors: Counter[str] = field(default_factory=Counter)
-    by_time: Counter[int] = field(default_factory=Counter)
-
-
-@dataclass(slots=True)
-class _Loop(_Sum):
-    sessions: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(slots=True)
-class _Answers:
-    """Of one feature and model, what none of the earlier categories took."""
-
-    calls: int = 0
-    simple: _Sum = field(default_factory=_Sum)
-    simple_output: int = 0
-    by_model: dict[str, int] = field(default_factory=dict)
-    unpriced: set[str] = field(default_factory=set)
-    resent: _Sum = field(default_factory=_Sum)
-    """Of all calls."""
-    resent_not_simple: _Sum = field(default_factory=_Sum)
-    resent_tokens: int = 0
-    prompt_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -117,8 +60,10 @@ class Sorter:
         since_ms: int = 0,
         session_calls_an_hour: int = LOOP_CALLS,
         promises: Iterable[Promise] = (),
+        tally: Tally | None = None,
     ) -> None:
-        """`since_ms`: calls before it are remembered and not counted. `session_calls_an_hour`: what a session may ask before it is a loop."""
+        """`since_ms`: calls before it are remembered and not counted. `session_calls_an_hour`: what a session may ask before it is a loop.
+        `tally`: what was counted before, to go on from."""
         self._book, self._choices = book, choices
         self._since_ms = since_ms
         self._allowed = session_calls_an_hour
@@ -126,14 +71,7 @@ class Sorter:
         self._promises = {(one.provider, one.model, one.feature): one for one in promises}
         self._seen: OrderedDict[int, tuple[int, str]] = OrderedDict()
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
-        self._failures: dict[Subject, _Failures] = {}
-        self._aborted: dict[Subject, _Sum] = {}
-        self._loops: dict[Subject, _Loop] = {}
-        self._duplicates: dict[Subject, _Sum] = {}
-        self._answers: dict[Subject, _Answers] = {}
-        self._offered: dict[tuple[str, str], tuple[Choice, ...]] = {}
-        self.saved: dict[str, Saved] = {}
-        self.calls = self.cost_nano = 0
+        self.tally = tally or Tally()
 
     def take(self, call: Call) -> None:
         session = self._session(call)
@@ -142,8 +80,8 @@ class Sorter:
         resent = self._resent(session, call)
         if call.at_ms < self._since_ms:
             return
-        self.calls += 1
-        self.cost_nano += call.cost_nano
+        self.tally.calls += 1
+        self.tally.cost_nano += call.cost_nano
         self._keep_promise(call)
         place = Subject(feature=call.feature, provider=call.provider, model=call.model)
         if call.failed:
@@ -152,25 +90,25 @@ class Sorter:
             return
         elif call.hung_up:
             unread = pricing.output_nano(self._book, call.provider, call.model, call.at_ms, call.usage, call.cost_nano)
-            _at(self._aborted, place, _Sum).add(call, unread)
+            at(self.tally.aborted, place, Sum).add(call, unread)
         elif loops:
-            loop = _at(self._loops, Subject(feature=call.feature, agent=call.agent), _Loop)
+            loop = at(self.tally.loops, Subject(feature=call.feature, agent=call.agent), Loop)
             loop.add(call, call.cost_nano)
-            _count(loop.sessions, call.session)
+            count(loop.sessions, call.session)
         elif again:
-            _at(self._duplicates, place, _Sum).add(call, call.cost_nano)
+            at(self.tally.duplicates, place, Sum).add(call, call.cost_nano)
         else:
             self._answer(call, place, resent)
 
     def found(self) -> list[Found]:
-        found = [one for place, group in self._failures.items() for one in _failures(place, group)]
-        found += [group.found(Category.ABORTED, place) for place, group in self._aborted.items()]
-        for place, loop in self._loops.items():
+        found = [one for place, group in self.tally.failures.items() for one in _failures(place, group)]
+        found += [group.found(Category.ABORTED, place) for place, group in self.tally.aborted.items()]
+        for place, loop in self.tally.loops.items():
             found.append(loop.found(
                 Category.LOOPS, place, sessions=dict(loop.sessions.most_common(MOST_NAMED)), allowed_an_hour=self._allowed,
             ))  # fmt: skip
-        found += [group.found(Category.DUPLICATES, place) for place, group in self._duplicates.items()]
-        for place, answers in self._answers.items():
+        found += [group.found(Category.DUPLICATES, place) for place, group in self.tally.duplicates.items()]
+        for place, answers in self.tally.answers.items():
             found += self._of_answers(place, answers)
         return found
 
@@ -225,25 +163,25 @@ class Sorter:
             return
         before = pricing.priced(self._book, call.provider, promise.model, call.at_ms, call.usage)
         if before is not None:
-            saved = self.saved.setdefault(promise.finding, Saved())
+            saved = self.tally.saved.setdefault(promise.finding, Saved())
             saved.calls += 1
             saved.cost_nano += call.cost_nano
             saved.would_have_nano += before
 
     # --- Counting -----------------------------------------------------------------------------------------------------
     def _fail(self, call: Call, place: Subject) -> None:
-        group = _at(self._failures, place, _Failures)
+        group = at(self.tally.failures, place, Failures)
         group.failed += 1
         group.retried += call.attempt > 1
         group.by_time[call.at_ms // STORM_MS] += 1
-        _count(group.errors, call.error or "failed")
+        count(group.errors, call.error or "failed")
         if call.cost_nano > 0:
             group.add(call, call.cost_nano)
 
     def _answer(self, call: Call, place: Subject, resent: int) -> None:
         if not call.output_tokens:
             return
-        answers = _at(self._answers, place, _Answers)
+        answers = at(self.tally.answers, place, Answers)
         answers.calls += 1
         simple = _is_simple(call)
         if simple:
@@ -256,10 +194,10 @@ class Sorter:
                 answers.resent_tokens += resent
                 answers.prompt_tokens += call.prompt_tokens
 
-    def _offer(self, call: Call, answers: _Answers) -> None:
-        offered = self._offered.get((call.provider, call.model))
+    def _offer(self, call: Call, answers: Answers) -> None:
+        offered = self.tally.offered.get((call.provider, call.model))
         if offered is None:
-            offered = self._offered[call.provider, call.model] = self._choices(call.provider, call.model)
+            offered = self.tally.offered[call.provider, call.model] = self._choices(call.provider, call.model)
         waste = 0
         for place, choice in enumerate(offered):
             cost = pricing.priced(self._book, call.provider, choice.model, call.at_ms, call.usage)
@@ -272,10 +210,10 @@ class Sorter:
         answers.simple.add(call, waste)
         answers.simple_output += call.output_tokens
 
-    def _of_answers(self, place: Subject, answers: _Answers) -> Iterable[Found]:
+    def _of_answers(self, place: Subject, answers: Answers) -> Iterable[Found]:
         """Either the short answers count as overkill, and the others' prompts as oversized; or everybody's prompts do."""
         offered = [
-            choice for choice in self._offered.get((place.provider, place.model), ()) if choice.model not in answers.unpriced
+            choice for choice in self.tally.offered.get((place.provider, place.model), ()) if choice.model not in answers.unpriced
         ]  # fmt: skip
         resent = answers.resent
         enough, of = SIMPLE_SHARE
@@ -302,27 +240,10 @@ def _is_simple(call: Call) -> bool:
     return short and not call.usage.fees and call.usage.buckets.keys() <= pricing.PLAIN_TEXT
 
 
-def _failures(place: Subject, group: _Failures) -> Iterable[Found]:
+def _failures(place: Subject, group: Failures) -> Iterable[Found]:
     storms = sum(1 for count in group.by_time.values() if count >= STORM_FAILURES)
     if group.calls or storms:
         yield group.found(
             Category.FAILURES, place, failed=group.failed, retried=group.retried, storms=storms,
             errors=dict(group.errors.most_common(MOST_NAMED)),
         )  # fmt: skip
-
-
-def _at(groups: dict[Subject, Any], place: Subject, make: Callable[[], Any]) -> Any:
-    """The group of a place; beyond `MOST_PLACES` they share one."""
-    known = groups.get(place)
-    if known is None:
-        if len(groups) >= MOST_PLACES:
-            place = place._replace(feature=REST, agent=REST if place.agent else "")
-            if place in groups:
-                return groups[place]
-        known = groups[place] = make()
-    return known
-
-
-def _count(counter: Counter[str], name: str) -> None:
-    """Names come from clients: so many are told apart, the rest is one."""
-    counter[name if name in counter or len(counter) < MOST_NAMED * 10 else REST] += 1

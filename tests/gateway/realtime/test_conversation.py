@@ -221,3 +221,40 @@ def test_a_usage_as_the_ledger_keeps_it_reads_as_the_event_did() -> None:
     assert [(dict(part.buckets), part.context.model_served) for part in both.parts] == [
         ({"audio_milliseconds": 3_000}, "whisper-1")
     ]
+
+
+def test_a_transcription_session_holds_for_what_it_hears_and_nothing_that_answers() -> None:
+    conversation = Conversation(0, 0, "gpt-live-transcribe")
+    assert (conversation.automatic, conversation.answers_alone) == (True, False)
+    ahead = conversation.ahead(room=True)
+    assert not ahead.answered
+    rates = default_book().rates_at("openai", "gpt-live-transcribe", NOW_S)
+    minute = realtime.quote(rates, "openai", "gpt-live-transcribe", conversation.heard(60_000))
+    assert minute.amount_nano == 17_000_000  # $0.017, its list price
+    assert Ahead(10_000, 4_096).covers(Ahead(0, 0, answered=False))
+    assert not ahead.covers(Ahead(1, 1))
+
+
+def test_at_the_end_sound_costs_what_was_being_written_down_also_before_it_was_committed() -> None:
+    conversation = Conversation(0, 0, "gpt-live-transcribe")
+    settings = {"session": {"audio": {"input": {"format": {"type": "audio/pcm"}}}}}
+    conversation.provider("session.created", settings, 100)
+    conversation.client("input_audio_buffer.append", {"audio": "A" * 64_000 * 10}, 0)
+    assert conversation.untold is None
+    conversation.provider("conversation.item.input_audio_transcription.delta", {}, 10)
+    streamed = conversation.untold
+    assert streamed is not None
+    assert 10_000 <= streamed.heard_ms <= 10_001
+    conversation.provider("input_audio_buffer.committed", {}, 10)
+    committed = conversation.untold
+    assert committed is not None
+    assert committed.heard_ms >= 10_000
+    conversation.provider("conversation.item.input_audio_transcription.completed", {}, 10)
+    assert conversation.untold is None
+
+
+def test_a_provider_is_told_to_answer_no_more_in_the_shape_that_it_speaks() -> None:
+    assert talk().silence() == {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+    old = Conversation(WINDOW, 0)
+    assert old.silence() == {"turn_detection": None}
+    assert old.updating

@@ -323,7 +323,7 @@ def test_under_a_hard_budget_nothing_leaves_whose_cost_is_not_understood(client:
         ):
             connection.send_raw(json.dumps(event))
         connection.send_raw('{"type":"response.cancel","type":"response.create"}')
-        codes = []
+        codes: list[str] = []
         while len(codes) < 3:
             event = connection.recv()
             if event.type == "error":

@@ -100,7 +100,7 @@ def test_a_key_listens_only_with_its_models_and_a_session_stays_what_it_is(gatew
         for refused in (settings("whisper-1"), {"type": "realtime"}):
             session.send("session.update", session=refused)
         session.send("response.create")
-        codes = []
+        codes: list[str] = []
         while len(codes) < 3:
             event = json.loads(session._socket.recv())
             if event["type"] == "error":
