@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from guardrails.signals.letters.drivers import drivers
@@ -63,7 +64,7 @@ def _ahead(facts: dict[str, Any], unit: str, reader: Reader) -> list[str]:
         times = []
         if one["at"]:
             times.append(f"{moment(one['at'], reader.zone)} at the pace of lately")
-        if one["day"]:
+        if one["day"] and not (one["at"] and _is_day(one["at"], one["day"], reader)):
             times.append(f"{day(one['day'])} by the forecast")
         reached = f"reached {', '.join(times)}" if times else "not reached in this period at this pace"
         points.append(f"{line}: {_does(one, facts)}; {reached}.")
@@ -76,6 +77,11 @@ def _ahead(facts: dict[str, Any], unit: str, reader: Reader) -> list[str]:
     if resets and facts["stage"] != "kill":
         points.append(f"The period ends {resets}.")
     return points
+
+
+def _is_day(at: str, on: str, reader: Reader) -> bool:
+    """Whether a moment is of the day, on the reader's clock: then the forecast says nothing more."""
+    return datetime.fromisoformat(at).astimezone(reader.zone).date().isoformat() == on
 
 
 def _does(one: dict[str, Any], facts: dict[str, Any]) -> str:
