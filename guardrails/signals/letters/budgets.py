@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -99,7 +100,9 @@ def _rate(facts: dict[str, Any]) -> str:
     return "What is left is spread over the rest of the period."
 
 
-def _levers(notice: Notice, reader: Reader) -> list[Button]:
+def _levers(
+    notice: Notice, reader: Reader, wanted: Sequence[str] = ("raise", "calls", "budget", "revoke", "plan")
+) -> list[Button]:
     links = notice.facts.get("links", {})
     named = (
         ("raise", "Raise the cap"),
@@ -107,10 +110,10 @@ def _levers(notice: Notice, reader: Reader) -> list[Button]:
         ("budget", "Change or lower it"),
         ("revoke", "Revoke the key"),
     )
-    found = [Button(label, links[name]) for name, label in named if name in links]
-    if "keys" in links and "revoke" not in links:
+    found = [Button(label, links[name]) for name, label in named if name in links and name in wanted]
+    if "keys" in links and "revoke" not in links and "revoke" in wanted:
         found.append(Button("Revoke a key", links["keys"]))
-    if "plan" in links:
+    if "plan" in links and "plan" in wanted:
         found.insert(0, Button("Change the plan", links["plan"]))
     return found or [notice_button(notice, reader)]
 
@@ -169,5 +172,5 @@ def normal(notice: Notice, reader: Reader) -> Letter:
         if facts.get("used") is not None and facts.get("cap") and count == 1
         else None,
         lead=tuple(lead),
-        buttons=tuple(_levers(notice, reader)),
+        buttons=tuple(_levers(notice, reader, ("calls", "budget"))),  # nothing is urgent any more
     )
