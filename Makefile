@@ -7,6 +7,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WORKERS ?= $(shell expr $(CORES) + 1)
 SEED ?= 1
 ARGS ?=
+DEMO ?=
 # focus-validator pins what the product must not have (pandas and, at 1.0.0, multimethod<2): an environment of its own.
 FOCUS_ENV ?= $(or $(SLUICE_HOME),var)/focus-validator
 export PYTHON
@@ -26,7 +27,7 @@ PRODUCTION = SLUICE_MODE=production SLUICE_HOME=/nonexistent SLUICE_PUBLIC_URL=h
 	DATABASE_URL=postgresql://sluice@127.0.0.1:5432/sluice REDIS_URL=redis://127.0.0.1:6379/0
 OUR_APPS = config gateway guardrails billing workspaces
 
-.PHONY: help up demo pictures env env-dev test check format lock bench chaos e2e focus clean
+.PHONY: help up demo pictures env env-dev test check format lock bench bench-rivals chaos e2e focus clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +76,14 @@ compile = UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --universal --generat
 bench: env-dev ## calls a second and added latency of the gateway on one core, beside nginx when it is installed
 	@$(PY) -m tests.bench $(ARGS)
 
+# Versions of the day, in environments of their own; their install scripts do not run.
+RIVALS = $(or $(SLUICE_HOME),var)/rivals
+bench-rivals: ## install LiteLLM's proxy and Portkey's gateway beside the state of `make up`, for `make bench` (Portkey needs node and npm)
+	@[ -d $(RIVALS)/litellm ] || $(PYTHON) -m venv $(RIVALS)/litellm
+	$(RIVALS)/litellm/bin/pip install --quiet --only-binary :all: 'litellm[proxy]==1.106.2'
+	@command -v npm >/dev/null || { echo "no npm: Portkey's gateway is left out"; exit 0; }; \
+	npm install --silent --no-audit --no-fund --omit=dev --ignore-scripts --prefix $(RIVALS)/portkey @portkey-ai/gateway@1.15.2
+
 chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the books
 	@SLUICE_TEST_ALL=1 $(PY) -m pytest -m "long or tries"
 	@$(PY) -m tests.chaos --seed $(SEED) $(ARGS)
@@ -87,9 +96,9 @@ focus: env-dev ## validate a real FOCUS export with the FinOps Foundation's focu
 	@VENV=$(FOCUS_ENV) bin/env focus
 	@SLUICE_TEST_FOCUS_VALIDATOR=$(abspath $(FOCUS_ENV))/bin/focus-validator $(PY) -m pytest tests/billing/ledger/test_focus.py $(ARGS)
 
-pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pictures (about eight minutes)
+pictures: env-dev ## walk the demo in a browser and keep its pictures in docs/pictures (DEMO=./var: of the `make demo` that is up)
 	@bin/browser
-	@SLUICE_PICTURES=1 $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
+	@SLUICE_TEST_PICTURES=1 SLUICE_TEST_PICTURES_OF=$(DEMO) $(PY) -m pytest tests/e2e --timeout 1800 $(ARGS)
 
 clean: ## remove caches and .venv; SLUICE_HOME (./var) stays
 	rm -rf .venv .python_cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis staticfiles

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from celery import shared_task
+from django.core.cache import cache
 from django.db import DatabaseError
 
 from billing.domain.keys import PARTITIONS
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 SCHEDULE = {"guardrails.sweep": 5.0, "guardrails.repair_pushes": 5.0, "guardrails.heal": 15.0}
 MOST_ROUNDS = 50
+AT_ONCE = 500
+HEALED_UP_TO = "guardrails:healed-up-to"
 STUCK = ("rebuilding", "corrupt")
 
 
@@ -45,10 +48,15 @@ def repair_pushes() -> None:
 
 @shared_task(name="guardrails.heal")
 def heal() -> None:
-    """Rebuild workspaces that were left half-rebuilt or corrupt, or lost altogether, when no gateway is there to ask for it."""
+    """Rebuild workspaces that were left half-rebuilt or corrupt, or lost altogether, when no gateway is there to ask for it.
+
+    Some at a time, in turn: a call asks for its own workspace at once, and thousands of idle ones are not walked every few seconds.
+    """
     store = sync_store()
-    seeded = Workspace.objects.filter(admission_epoch__gt=0).exclude(state=WorkspaceState.DELETING)
-    expected = list(seeded.values_list("pk", "admission_epoch"))
+    seeded = Workspace.objects.filter(admission_epoch__gt=0, pk__gt=cache.get(HEALED_UP_TO, 0))
+    seeded = seeded.exclude(state=WorkspaceState.DELETING).order_by("pk")
+    expected = list(seeded.values_list("pk", "admission_epoch")[:AT_ONCE])
+    cache.set(HEALED_UP_TO, expected[-1][0] if len(expected) == AT_ONCE else 0, timeout=3600)
     metas = control.read_metas(store, [workspace_id for workspace_id, _ in expected])
     for (workspace_id, epoch), meta in zip(expected, metas, strict=True):
         if meta is None or meta.state in STUCK or meta.epoch < epoch:

@@ -38,6 +38,8 @@ class LoggedCall:
 
     charge: Entry
     corrections: tuple[Entry, ...] = ()
+    key_name: str | None = None
+    """Of the charge's virtual key, read with it; None where the workspace has no such key (any more)."""
 
     @property
     def correction(self) -> Entry | None:
@@ -139,16 +141,26 @@ def _with_corrections(workspace: Workspace, charges: QuerySet[Entry]) -> list[Lo
     names = [f'"{field.column}"' for field in _FIELDS]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH charges AS MATERIALIZED ({query}) SELECT {', '.join(names)} FROM charges UNION ALL "  # noqa: S608 - names of ours
-            f"SELECT {', '.join(f'e.{name}' for name in names)} FROM charges AS c "
+            f"WITH charges AS MATERIALIZED ({query}) SELECT {', '.join(names)}, {_KEY_NAME} FROM charges UNION ALL "  # noqa: S608 - names of ours
+            f"SELECT {', '.join(f'e.{name}' for name in names)}, NULL FROM charges AS c "
             "JOIN billing_entry AS e ON e.workspace_id = %s AND e.at = c.at AND e.rid = c.rid AND e.leg > 0",
             [*params, workspace.pk],
         )
-        lines = [_entry(row) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+    lines = [_entry(row[:-1]) for row in rows]
+    key_names = {line.rid: row[-1] for line, row in zip(lines, rows, strict=True) if line.leg == 0}
     corrections: dict[UUID, list[Entry]] = {}
     for line in sorted((line for line in lines if line.leg > 0), key=lambda line: line.leg):
         corrections.setdefault(line.rid, []).append(line)
-    return [LoggedCall(line, tuple(corrections.get(line.rid, ()))) for line in lines if line.leg == 0]
+    return [
+        LoggedCall(line, tuple(corrections.get(line.rid, ())), key_names[line.rid]) for line in lines if line.leg == 0
+    ]
+
+
+_KEY_NAME: Final = """(
+    SELECT k.name FROM public.workspaces_virtualkey AS k WHERE k.workspace_id = charges.workspace_id
+    AND k.id = CASE WHEN charges.virtual_key ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN charges.virtual_key::uuid END
+)"""
 
 
 def _entry(row: Sequence[Any]) -> Entry:

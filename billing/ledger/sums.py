@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
-from django.db.models import QuerySet, Sum
+from django.db.models import DateField, DateTimeField, F, QuerySet, Sum, Value
 
 from billing.domain.dimensions import Dimension
 from billing.ledger import ranking
@@ -133,25 +133,32 @@ def ranked(
     return [(value,) for value in _dearest(workspace, segments, single, filters, limit, rank_by)]
 
 
-def hours_so_far(workspace: Workspace, now: datetime) -> tuple[Totals, Totals]:
-    """Today until now, and yesterday until the same time on the clock: a fair comparison for a day that is not over. Whole hours of
-    the rollup, so yesterday's running hour counts as far as it is a whole one."""
+def days_and_hours_so_far(workspace: Workspace, days: Days, now: datetime) -> tuple[dict[date, Totals], Totals, Totals]:
+    """(the totals of each day, today until now, yesterday until the same time on the clock: a fair comparison for a day that is not over), in
+    one read. Whole hours of the rollup, so yesterday's running hour counts as far as it is a whole one."""
     inside(workspace)
     clock = zone(workspace.time_zone)
     local = now.astimezone(clock)
     midnight = datetime.combine(local.date(), time(), clock)
     day_before = datetime.combine(local.date() - timedelta(days=1), time(), clock)
     until = datetime.combine(local.date() - timedelta(days=1), local.time(), clock)
-    rows = RollupHour.objects.filter(workspace_id=workspace.pk, hour__gte=day_before, hour__lte=now)
-    own = narrowing.department()
-    rows = rows.filter(dimension="") if own is None else rows.filter(dimension=Dimension.DEPARTMENT, value=own)
+    filters = narrowed(NO_FILTERS)
+    single = _single((), filters) or ""
+    by_day = _values(RollupDay, "day", workspace, single, days.first, days.last, filters)
+    by_hour = _values(RollupHour, "hour", workspace, single, day_before, now, filters)
+    wanted = ("of_day", "of_hour", *MEASURES)
+    of_days = by_day.annotate(of_day=F("day"), of_hour=Value(None, DateTimeField())).values_list(*wanted)
+    of_hours = by_hour.annotate(of_day=Value(None, DateField()), of_hour=F("hour")).values_list(*wanted)
+    found: dict[date, Totals] = {}
     today_sums, yesterday = Totals(), Totals()
-    for hour, *numbers in rows.values_list("hour", *MEASURES):
-        if hour >= midnight:
+    for day, hour, *numbers in of_days.union(of_hours, all=True):
+        if day is not None:
+            found[day] = found.get(day, Totals()) + Totals(*numbers)
+        elif hour >= midnight:
             today_sums += Totals(*numbers)
         elif hour < until.astimezone(UTC):
             yesterday += Totals(*numbers)
-    return today_sums, yesterday
+    return found, today_sums, yesterday
 
 
 def known_tags(workspace: Workspace, days: Days) -> list[str]:

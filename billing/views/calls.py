@@ -168,10 +168,8 @@ def recent(request: HttpRequest, limit: int, names: dict[str, str]) -> list[dict
 
 
 def listed(request: HttpRequest, found: list[LoggedCall], names: dict[str, str]) -> list[dict[str, Any]]:
-    """Attempts -> one row a call, in the order they came in. Adds the names of keys it had to look up to `names`."""
-    missing = {one.charge.virtual_key for one in found} - names.keys()
-    if missing:
-        names |= workspace_reads.key_names(workspace_of(request), missing)
+    """Attempts -> one row a call, in the order they came in. Adds the names of their keys to `names`."""
+    names |= {one.charge.virtual_key: one.key_name or workspace_reads.GONE for one in found}
     grouped: dict[UUID | None, list[LoggedCall]] = {}
     for one in found:
         grouped.setdefault(one.charge.call_id, []).append(one)

@@ -18,7 +18,7 @@ from django.utils import timezone
 from billing.domain.dimensions import Dimension
 from billing.domain.forecast import WINDOW_DAYS, Forecast, Maturity, forecast
 from billing.ledger import queries
-from billing.ledger.queries import CannotAnswer, Days, Granularity, Totals
+from billing.ledger.queries import CannotAnswer, Days, Totals
 from billing.ledger.rollups import zone
 from billing.views import calls as call_views
 from billing.views import panels, question, reads, spend
@@ -154,10 +154,7 @@ def _figures(request: HttpRequest) -> dict[str, Any]:
     today = month.last
     last_month = question.preset_days("last_month", today)
     read = Days(min(last_month.first, today - timedelta(days=WINDOW_DAYS)), today)
-    by_day: dict[Any, Totals] = {
-        point.start: point.totals for point in queries.series(workspace, read, Granularity.DAY)
-    }
-    so_far, yesterday = queries.hours_so_far(workspace, now)
+    by_day, so_far, yesterday = queries.days_and_hours_so_far(workspace, read, now)
     this_month = _added(by_day, month)
     same_days = _added(by_day, question.period_before(month, "month"))
     shows_calls = may(membership_of(request).role, Action.SEE_CALLS, narrows=True)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from billing.domain.dimensions import Dimension
-from billing.domain.money import show_usd
+from billing.views.amounts import show
 from guardrails.anomalies.models import Incident
 from guardrails.domain.anomalies.kinds import Kind, Response
 from guardrails.signals import facts as facts_of
@@ -73,10 +73,10 @@ def measure(incident: Incident) -> str:
     if incident.kind == Kind.ERROR_STORM:
         return f"{incident.observed:.0%} of attempts fail, usually {incident.usual:.0%}"
     if incident.kind in (Kind.COST_PER_CALL, Kind.MODEL_MIX):
-        return f"{show_usd(round(incident.observed))} a call{_usually(show_usd(round(incident.usual)))}"
+        return f"{show(round(incident.observed))} a call{_usually(show(round(incident.usual)))}"
     if incident.kind == Kind.NEW_SPENDER:
-        return f"{show_usd(round(incident.observed))} in a day"
-    return f"{show_usd(round(incident.observed))} an hour{_usually(show_usd(round(incident.usual)) if incident.usual >= 1 else '')}"
+        return f"{show(round(incident.observed))} in a day"
+    return f"{show(round(incident.observed))} an hour{_usually(show(round(incident.usual)) if incident.usual >= 1 else '')}"
 
 
 def _rate(per_minute: float) -> str:
@@ -91,7 +91,7 @@ def sentences(workspace: Workspace, incident: Incident) -> list[str]:
     """What happened, how sure it is, and what was done."""
     facts = incident.facts
     said = [
-        f"{_what(workspace, incident)} That is {show_usd(incident.cost_nano)} above habit{'' if incident.ended_at else ' so far'}."
+        f"{_what(workspace, incident)} That is {show(incident.cost_nano)} above habit{'' if incident.ended_at else ' so far'}."
     ]
     if incident.kind == Kind.ERROR_STORM:
         said = [_what(workspace, incident)]
@@ -100,7 +100,7 @@ def sentences(workspace: Workspace, incident: Incident) -> list[str]:
             f"{facts['model']} went from {facts['model_share_before']:.0%} to {facts['model_share']:.0%} of its calls."
         )
     if facts.get("a_day_nano") and incident.ended_at is None:
-        said.append(f"At this pace it costs {show_usd(round(facts['a_day_nano']))} a day.")
+        said.append(f"At this pace it costs {show(round(facts['a_day_nano']))} a day.")
     if incident.response_note:
         said.append(f"{incident.response_note}.")
     return said
@@ -140,7 +140,7 @@ def _facts(workspace: Workspace, incident: Incident) -> dict[str, Any]:
         },
         "links": where,
         "letter": {
-            "figure": show_usd(incident.cost_nano) if incident.kind != Kind.ERROR_STORM else f"{incident.observed:.0%}",
+            "figure": show(incident.cost_nano) if incident.kind != Kind.ERROR_STORM else f"{incident.observed:.0%}",
             "beside": f"above habit{'' if incident.ended_at else ' so far'}" if incident.kind != Kind.ERROR_STORM else "of attempts fail",
             "lead": sentences(workspace, incident),
             "points_title": "Was it meant to be?",

@@ -15,11 +15,11 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.http import urlencode
 
-from billing.domain.money import show_usd
 from billing.ledger.minutes import DIMENSIONS as MINUTE_DIMENSIONS
 from billing.ledger.minutes import KEPT as MINUTES_KEPT
 from billing.ledger.rollups import NO_HOURS, zone
 from billing.views import charts
+from billing.views.amounts import show
 from billing.views.charts import Bucket, Chart
 from guardrails.anomalies import actions, queries, reading, telling
 from guardrails.anomalies.forms import WishesForm
@@ -168,7 +168,7 @@ def _by_hour(workspace: Workspace, one: Incident, series: Series, until: datetim
     name = f"{'Cost of a call' if by_price else 'Cost an hour'}: {telling.named(workspace, series.dimension, series.value)}"
     buckets = [_hour_bucket(reading.moment_of(hour, clock), clock) for hour in hours]
     return _two_tones(
-        name, buckets, values, [begin <= hour <= end for hour in hours], lambda value: show_usd(round(value)), levels
+        name, buckets, values, [begin <= hour <= end for hour in hours], lambda value: show(round(value)), levels
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from billing.domain.money import show_usd
 from billing.ledger import queries as books
 from billing.ledger.queries import Days
 from billing.views import panels
+from billing.views.amounts import show
 from billing.views.panels import Panel, Place
 from guardrails.anomalies import queries, telling, views
 from guardrails.anomalies.models import Feedback
@@ -42,7 +42,7 @@ def _in_digest(workspace: Workspace, week: Days) -> dict[str, Any] | None:
         "title": "Anomalies, the dearest first",
         "rows": [
             [
-                f"{telling.LABELS[one.kind]}: {telling.driver(workspace, one)}", show_usd(one.cost_nano),
+                f"{telling.LABELS[one.kind]}: {telling.driver(workspace, one)}", show(one.cost_nano),
                 "goes on" if one.ended_at is None else "over", address("anomaly", workspace.slug, one.pk),
             ]
             for one in found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from billing.domain.money import show_usd
+from billing.views.amounts import show
 from guardrails.domain.waste.sorter import DIGEST_OUTPUT, RESENT_MIN, SHORT_OUTPUT, STORM_FAILURES
 from guardrails.domain.waste.tally import REST
 from guardrails.domain.waste.values import Category
@@ -69,7 +69,7 @@ def evidence(row: Finding) -> list[Evidence]:
     if row.category == Category.IDLE_KEYS:
         return _of_key(row)
     facts = row.facts
-    said = [Evidence("Calls concerned", f"{row.calls:,}"), Evidence("They cost", show_usd(row.cost_nano))]
+    said = [Evidence("Calls concerned", f"{row.calls:,}"), Evidence("They cost", show(row.cost_nano))]
     if row.category == Category.FAILURES:
         said.append(Evidence("Failed attempts, charged or not", f"{facts.get('failed', 0):,}"))
         said.append(Evidence("Of them repeated by the gateway", f"{facts.get('retried', 0):,}"))
@@ -89,7 +89,7 @@ def evidence(row: Finding) -> list[Evidence]:
         said.append(Evidence("Of all tokens of these prompts", f"{facts.get('prompt_tokens', 0):,}"))
         said.append(Evidence("Read from the provider's cache", "none"))
     if row.assumed_nano:
-        said.append(Evidence("Unconfirmed, at most", show_usd(row.assumed_nano)))
+        said.append(Evidence("Unconfirmed, at most", show(row.assumed_nano)))
     return said
 
 
@@ -110,7 +110,7 @@ def _of_models(row: Finding) -> list[Evidence]:
         said.append(
             Evidence(
                 f"On {plain(model)}{beside}",
-                f"{show_usd(cost)}, {show_usd(saved)} less ({_percent(saved, row.cost_nano)})",
+                f"{show(cost)}, {show(saved)} less ({_percent(saved, row.cost_nano)})",
             )
         )
     return said

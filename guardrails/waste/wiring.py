@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from django.http import HttpRequest
 
-from billing.domain.money import show_usd
 from billing.ledger.queries import Days
 from billing.views import panels
+from billing.views.amounts import show
 from billing.views.panels import Panel, Place
 from guardrails.signals import digests
 from guardrails.signals.links import address
@@ -46,13 +46,11 @@ def section(workspace: Workspace, week: Days) -> dict[str, Any] | None:
     found = queries.summary(workspace)
     saved = queries.saved_nano(workspace, week.first, week.last)
     here = address("waste", workspace.slug)
-    rows = [["Saved this week by what you changed", show_usd(saved), "", here]] if saved > 0 else []
+    rows = [["Saved this week by what you changed", show(saved), "", here]] if saved > 0 else []
     open_rows = queries.findings(workspace, state=State.OPEN).filter(waste_nano__gt=0).order_by("-waste_nano", "-id")
     for row in open_rows[:MOST_ROWS]:
-        beside = f"of {show_usd(row.cost_nano)} in 30 days"
-        rows.append(
-            [saying.title(row), show_usd(row.waste_nano), beside, address("waste_finding", workspace.slug, row.pk)]
-        )
+        beside = f"of {show(row.cost_nano)} in 30 days"
+        rows.append([saying.title(row), show(row.waste_nano), beside, address("waste_finding", workspace.slug, row.pk)])
     if found.waste_nano:
-        rows.append(["All waste that is open, last 30 days", show_usd(found.waste_nano), "", here])
+        rows.append(["All waste that is open, last 30 days", show(found.waste_nano), "", here])
     return {"title": "Savings and waste", "rows": rows} if rows else None

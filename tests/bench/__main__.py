@@ -1,6 +1,7 @@
 """What the gateway costs, beside nginx `proxy_pass` to the same upstream on the same core, in one run.
 
     make bench [ARGS="--only tiny,lone --rounds 5 --seconds 4 --write"]
+    make bench-rivals   installs LiteLLM's proxy and Portkey's gateway; from then on they take part
 
 Everything a call does in production is on: key check, attribution, quote, holds on every budget, metering, pricing, settlement and the ledger event.
 Gateway and nginx take turns on core 0; load generator, upstreams, Redis and PostgreSQL share core 1. Rounds are interleaved, so that a noisy
@@ -13,22 +14,23 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import resource
-import shutil
 import statistics
-import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import load, report
-from tests.bench.report import Row
+from tests.bench import load, others, report
+from tests.bench.report import Point, Row
 from tests.bench.stack import OTHERS_CORE, Stack, booking, running, waits
+from tests.bench.turns import NAMES, NGINX, in_turns, way_of
 
-PARTS = ("tiny", "refused", "connections", "prompts", "lone", "stream", "memory", "ledger")
-NAMES = {"bare": "Sluice, no budget", "one": "Sluice, 1 budget", "seven": "Sluice, 7 budgets + 3 rate limits"}
-NGINX = "nginx proxy_pass"
+PARTS = (
+    "tiny", "rivals", "refused", "connections", "budgets", "prompts", "tls", "lone", "stream", "memory", "start", "workers", "ledger",
+)  # fmt: skip
+BUDGETS = {"bare": 0, "one": 1, "three": 3, "five": 5, "capped": 7}
 
 
 def main() -> None:
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--lone", type=int, default=1500, help="calls one after the other, by each way")
     parser.add_argument("--open-streams", type=int, default=1000)
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--json", help="keep rows, with the points of the curves, in this file")
     options = parser.parse_args()
     parts = options.only.split(",")
     if not set(parts) <= set(PARTS):
@@ -69,75 +72,96 @@ def main() -> None:
     print("\n" + text)
     if options.write:
         report.write(text)
+    if options.json:
+        Path(options.json).write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
 def _part(part: str, stack: Stack, options: argparse.Namespace) -> list[Row]:
     everyone = ([NGINX] if stack.nginx_url else []) + list(NAMES)
     rounds, seconds = options.rounds, options.seconds
-    if part == "tiny":
-        return _rates(stack, everyone, "tiny chat", 0, 64, rounds, seconds)
-    if part == "refused":
-        return [_refused(stack, rounds, seconds)]
-    if part == "connections":
-        who = [name for name in everyone if name in (NGINX, "seven")]
-        return [row for c in (1, 16, 256) for row in _rates(stack, who, "tiny chat", 0, c, max(1, rounds - 1), seconds)]
-    if part == "prompts":
-        sizes = (20_000, 100_000)
-        return [
+    fewer = max(1, rounds - 1)
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "tiny": lambda: _rates(stack, everyone, "tiny chat", 0, 64, rounds, seconds, curve=("connections", 64)),
+        "rivals": lambda: others.beside(stack, everyone, rounds, seconds),
+        "refused": lambda: [_refused(stack, rounds, seconds)],
+        "connections": lambda: [
             row
-            for size in sizes
-            for row in _rates(stack, everyone, f"{size // 1000} kB prompt", size, 64, max(1, rounds - 1), seconds)
-        ]
-    if part == "lone":
-        return _lone(stack, options.lone)
-    if part == "stream":
-        return _streams(stack, rounds, seconds)
-    if part == "ledger":
-        return [_booked(stack, rate, max(10.0, seconds * rounds)) for rate in (100, 300, 600)]
-    return _memory(stack, options.open_streams)
+            for count in (1, 16, 256)
+            for row in _rates(
+                stack, _without_one(everyone), "tiny chat", 0, count, fewer, seconds, curve=("connections", count)
+            )
+        ],
+        "budgets": lambda: _by_budgets(stack, fewer, seconds),
+        "prompts": lambda: [
+            row
+            for size in (20_000, 100_000)
+            for row in _rates(stack, everyone, f"{size // 1000} kB prompt", size, 64, fewer, seconds, curve=("prompt", size))
+        ],
+        "tls": lambda: others.tls(stack, rounds, seconds) if "tls" in stack.keys else [],
+        "lone": lambda: _lone(stack, options.lone),
+        "stream": lambda: _streams(stack, rounds, seconds),
+        "memory": lambda: _memory(stack, options.open_streams),
+        "start": lambda: [others.start(stack, rounds)],
+        "workers": lambda: [others.workers(stack, rounds, seconds)],
+        "ledger": lambda: [_booked(stack, rate, max(10.0, seconds * rounds)) for rate in (100, 300, 600)],
+    }  # fmt: skip
+    return parts[part]()
 
 
-def _way(stack: Stack, name: str) -> tuple[str, str, list[int]]:
-    """(base URL, key, processes) of one of the compared."""
-    if name == NGINX:
-        return f"{stack.nginx_url}/v1", "none", stack.nginx_pids
-    return f"{stack.gateway_url}/v1", stack.keys[name], [stack.gateway_pid]
+def _without_one(everyone: list[str]) -> list[str]:
+    return [name for name in everyone if name != "one"]
 
 
 def _rates(
-    stack: Stack, who: list[str], what: str, prompt: int, connections: int, rounds: int, seconds: float
+    stack: Stack,
+    who: list[str],
+    what: str,
+    prompt: int,
+    connections: int,
+    rounds: int,
+    seconds: float,
+    *,
+    curve: tuple[str, float],
 ) -> list[Row]:
-    body = load.body_of(prompt)
-    rates: dict[str, list[float]] = {name: [] for name in who}
-    costs: dict[str, list[float]] = {name: [] for name in who}
-    stores: dict[str, list[float]] = {name: [] for name in who}
-    for number in range(rounds + 1):
-        for name in who:
-            base, key, pids = _way(stack, name)
-            before, store = stack.cpu_s(*pids), stack.cpu_s(stack.redis_pid)
-            length = seconds if number else 0.5  # the first round warms
-            rate = _fire(base, key, body, length, connections)
-            if number:
-                calls = rate * length
-                rates[name].append(rate)
-                costs[name].append((stack.cpu_s(*pids) - before) / calls * 1e6)
-                stores[name].append((stack.cpu_s(stack.redis_pid) - store) / calls * 1e6)
-                print(f"{what}, {connections} connections: {NAMES.get(name, name)} {rate:,.0f}/s", flush=True)
-    floor = statistics.median(rates[NGINX]) if NGINX in rates else 0
+    ways = {name: way_of(stack, name) for name in who}
+    found = in_turns(stack, ways, what, prompt, connections, rounds, seconds)
+    floor = found[NGINX].rate if NGINX in found else 0
     rows = []
-    for name in who:
-        median = statistics.median(rates[name])
-        facts = f"{statistics.median(costs[name]):.0f} µs CPU a call"
+    for name, one in found.items():
+        facts = f"{statistics.median(one.costs_us):.0f} µs CPU a call"
+        points: tuple[Point, ...] = ()
         if name != NGINX:
-            facts += f", Redis {statistics.median(stores[name]):.0f} µs" + (
-                f"; {median / floor:.3f} of nginx" if floor else ""
+            facts += f", Redis {statistics.median(one.redis_us):.0f} µs" + (
+                f"; {one.rate / floor:.3f} of nginx" if floor else ""
             )
+            points = (Point(curve[0], NAMES[name], curve[1], one.rate),)
+            if what == "tiny chat" and connections == 64:
+                points += (Point("prompt", NAMES[name], len(load.BODY), one.rate),)
         rows.append(
             Row(
                 f"{what}, {connections} connections",
                 NAMES.get(name, name),
                 facts,
-                f"{report.spread(rates[name])} calls/s",
+                f"{report.spread(one.rates)} calls/s",
+                points,
+            )
+        )
+    return rows
+
+
+def _by_budgets(stack: Stack, rounds: int, seconds: float) -> list[Row]:
+    found = in_turns(stack, {name: way_of(stack, name) for name in BUDGETS}, "tiny chat", 0, 64, rounds, seconds)
+    rows = []
+    for name, one in found.items():
+        ours, redis = statistics.median(one.costs_us), statistics.median(one.redis_us)
+        points = (Point("budgets", "gateway", BUDGETS[name], ours), Point("budgets", "Redis", BUDGETS[name], redis))
+        rows.append(
+            Row(
+                "budgets that meet a call",
+                str(BUDGETS[name]),
+                f"{report.spread(one.rates)} calls/s",
+                f"{ours:.0f} µs CPU a call, Redis {redis:.0f} µs",
+                points,
             )
         )
     return rows
@@ -163,8 +187,8 @@ def _refused(stack: Stack, rounds: int, seconds: float) -> Row:
 
 
 def _lone(stack: Stack, calls: int) -> list[Row]:
-    ways = {name: _way(stack, name)[:2] for name in NAMES}
-    times = asyncio.run(load.alone({"straight": (f"{stack.upstream_url}/v1", "none"), **ways}, calls))
+    ways = {name: (way_of(stack, name).base, way_of(stack, name).key, {}) for name in NAMES}
+    times = asyncio.run(load.alone({"straight": (f"{stack.upstream_url}/v1", "none", {}), **ways}, calls))
     straight = sorted(times.pop("straight"))
     rows = [Row("a lone call", "straight to the upstream", "", _quantiles(straight))]
     for name, taken in times.items():
@@ -237,40 +261,6 @@ def _memory(stack: Stack, count: int) -> list[Row]:
     grown = asyncio.run(measure())
     time.sleep(1)  # the gateway lets go of them
     return [Row("memory", f"{count:,} open streams", f"{grown * 1024 / count:.0f} kB each", f"{grown:.0f} MB")]
-
-
-def _fire(base: str, key: str, body: bytes, seconds: float, connections: int) -> float:
-    """Calls a second of good answers: wrk where it is installed, else our own generator."""
-    if shutil.which("wrk") is None:
-        return asyncio.run(load.flood(base, key, seconds, connections, body))
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        text = body.decode().replace("'", "\\'")
-        script.write(
-            f"wrk.method = 'POST'\nwrk.body = '{text}'\nwrk.headers['content-type'] = 'application/json'\n"
-            f"wrk.headers['authorization'] = 'Bearer {key}'\n"
-        )
-        script.flush()
-        whole = max(1, round(seconds))
-        command = [
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{whole}s",
-            "--timeout",
-            "10s",
-            "-s",
-            script.name,
-            f"{base}/chat/completions",
-        ]
-        started = time.perf_counter()
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        took = time.perf_counter() - started
-    total = re.search(r"(\d+) requests in", out)
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
-    errors = re.search(r"Socket errors: .*", out)
-    if total is None or bad or errors:
-        raise SystemExit(f"the load was not answered well:\n{out}")
-    return int(total.group(1)) / took
 
 
 if __name__ == "__main__":

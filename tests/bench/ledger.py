@@ -19,13 +19,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tests.bench.report import Point, Row
+
 FED_AT_ONCE = 10_000
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,22 @@ class Written:
         """Entries a core writes in a second: Python and PostgreSQL take turns on it."""
         return self.entries / (self.python_s + self.postgres_s)
 
-    def __str__(self) -> str:
+    def __add__(self, other: Written) -> Written:
+        return Written(
+            self.what,
+            self.entries + other.entries,
+            self.wall_s + other.wall_s,
+            self.python_s + other.python_s,
+            self.postgres_s + other.postgres_s,
+        )
+
+    def row(self) -> Row:
         each = [f"{1e6 * seconds / self.entries:.0f}" for seconds in (self.python_s, self.postgres_s)]
-        return (
-            f"{self.what}: {self.entries:,} entries, {self.per_second:,.0f} a second on one core "
-            f"(Python {each[0]} µs, PostgreSQL {each[1]} µs of CPU an entry; {self.entries / self.wall_s:,.0f} a second by the clock)"
+        return Row(
+            "the ledger's writer, all rollups",
+            f"{self.entries:,} {self.what}",
+            f"CPU an entry: Python {each[0]} µs, PostgreSQL {each[1]} µs; by the clock {self.entries / self.wall_s:,.0f} a second",
+            f"**{self.per_second:,.0f}** entries a second on one core",
         )
 
 
@@ -80,7 +94,7 @@ def main() -> int:
             store.stop()
             server.stop()
     if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1))
+        Path(options.json).write_text(json.dumps([asdict(row) for row in found], indent=1))
     return 0
 
 
@@ -100,55 +114,68 @@ def _set_up_django(database: str, money: str, home: str) -> None:
     call_command("migrate_workspaces", verbosity=0)
 
 
-def _measure(options: argparse.Namespace, server: Any) -> dict[str, Any]:
+def _measure(options: argparse.Namespace, server: Any) -> list[Row]:
     from django.db import connection
 
-    from billing.ledger.packs import packing
     from tests.bench import believable
 
     now_ms = time.time_ns() // 1_000_000
-    found: dict[str, Any] = {}
+    rows: list[Row] = []
     connection.ensure_connection()
     if options.live:
         # At 1,000 calls a second: what is booked falls into the minutes that are kept, and into one or two hours.
+        sessions = max(100, options.live // 10)
         made = believable.calls(
-            _workspace("live"),
-            options.live,
-            first_ms=now_ms - options.live,
-            last_ms=now_ms,
-            sessions=max(100, options.live // 10),
+            _workspace("live"), options.live, first_ms=now_ms - options.live, last_ms=now_ms, sessions=sessions
         )
-        live = _written("live", made, server, profile=options.profile)
-        print(live, flush=True)
-        found["live"] = asdict(live)
+        rows.append(_written("calls that end now", made, server, profile=options.profile).row())
     if options.entries:
-        before = _sizes()
-        who = _workspace("month")
+        before, total = _sizes(), Written("calls of a month", 0, 0, 0, 0)
+        who, first_ms, days = _workspace("month"), now_ms - options.days * DAY_MS, options.days
         made = believable.calls(
-            who, options.entries, first_ms=now_ms - options.days * 86_400_000, last_ms=now_ms - 3_600_000, seed=2
+            who, options.entries, first_ms=first_ms, last_ms=now_ms - 3_600_000, seed=2, sessions=options.entries // 10
         )
-        month = _written("a month read late", made, server, profile=options.profile)
-        print(month, flush=True)
-        found["month"] = asdict(month)
-        loose = _grown(before, _sizes())
-        from datetime import UTC, datetime
+        points: list[Point] = []
+        while some := list(islice(made, max(FED_AT_ONCE, options.entries // 5))):
+            part = _written("calls of a month", iter(some), server, profile=options.profile)
+            total += part
+            points.append(Point("writer", "writer and PostgreSQL", total.entries, part.per_second))
+            sizes = _grown(before, _packed(server))
+            points.append(Point("size", "with rollups and indexes", total.entries, _sum(sizes) / 1e6))
+        rows += [replace(total.row(), points=tuple(points)), _of_size(sizes, options.entries, days)]
+    for row in rows:
+        print(f"{row.what}, {row.who}: {row.figure}; {row.facts}", flush=True)
+    return rows
 
-        packing.pack_due(datetime.now(UTC), most=1_000)  # the worker does it every ten minutes
-        _vacuum(server)
-        packed = _grown(before, _sizes())
-        million = 1e6 / options.entries
-        print(f"PostgreSQL, {options.entries:,} entries over {options.days} days:")
-        for name, size in sorted(packed.items(), key=lambda pair: -pair[1]["bytes"]):
-            if size["bytes"] > 50_000:
-                print(f"  {name:28} {size['bytes'] / 2**20:7.1f} MB, of it indexes {size['indexes'] / 2**20:6.1f} MB")
-        total = sum(size["bytes"] for size in packed.values())
-        at_most = sum(size["bytes"] for size in loose.values())
-        print(
-            f"  together {total * million / 1e6:,.0f} MB a million entries ({at_most * million / 1e6:,.0f} before packing)",
-            flush=True,
-        )
-        found["size"] = {"tables": packed, "mb_a_million": total * million / 1e6}
-    return found
+
+def _of_size(sizes: dict[str, dict[str, int]], entries: int, days: int) -> Row:
+    for name, size in sorted(sizes.items(), key=lambda pair: -pair[1]["bytes"]):
+        if size["bytes"] > 50_000:
+            each = [f"{size[kind] / entries:7.0f} bytes" for kind in ("bytes", "indexes")]
+            print(f"  {name:28} {each[0]} an entry, of it indexes {each[1]}")
+    lines = sizes["billing_entry"]["bytes"]
+    return Row(
+        "ledger size, 10,000 customers",
+        f"{entries:,} entries over {days} days, 3 budgets a call",
+        f"the lines themselves {lines / entries:.0f} bytes each, of it indexes {sizes['billing_entry']['indexes'] / entries:.0f}; rollups "
+        f"{(_sum(sizes) - lines) / entries:.0f}",
+        f"**{_sum(sizes) / entries:.0f} MB** a million entries",
+    )
+
+
+def _sum(sizes: dict[str, dict[str, int]]) -> int:
+    return sum(size["bytes"] for size in sizes.values())
+
+
+def _packed(server: Any) -> dict[str, dict[str, int]]:
+    """Sizes when the worker has packed combinations (it does every ten minutes) and autovacuum came by."""
+    from datetime import UTC, datetime
+
+    from billing.ledger.packs import packing
+
+    packing.pack_due(datetime.now(UTC), most=1_000)
+    _vacuum(server)
+    return _sizes()
 
 
 def _workspace(slug: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -27,12 +28,14 @@ def body_of(prompt_bytes: int) -> bytes:
 class Client:
     """One keep-alive connection."""
 
-    def __init__(self, base: str, key: str, body: bytes = BODY) -> None:
+    def __init__(self, base: str, key: str, body: bytes = BODY, headers: Mapping[str, str] | None = None) -> None:
         parts = urlsplit(base)
         self._host, self._port = parts.hostname or "", parts.port or 80
         head = (
             f"POST {parts.path}/chat/completions HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {key}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+            + "\r\n"
         )
         self._request = head.encode() + body
 
@@ -80,7 +83,14 @@ class Client:
 
 
 async def flood(
-    base: str, key: str, seconds: float, connections: int, body: bytes = BODY, *, wanted: int = 200
+    base: str,
+    key: str,
+    seconds: float,
+    connections: int,
+    body: bytes = BODY,
+    *,
+    wanted: int = 200,
+    headers: Mapping[str, str] | None = None,
 ) -> float:
     """Answers of the wanted status a second."""
     until = time.perf_counter() + seconds
@@ -88,7 +98,7 @@ async def flood(
 
     async def one() -> None:
         nonlocal good
-        client = await Client(base, key, body).open()
+        client = await Client(base, key, body, headers).open()
         while time.perf_counter() < until:
             status = await client.call()
             if status != wanted:
@@ -127,9 +137,9 @@ async def paced(
     return len(taken), taken
 
 
-async def alone(ways: dict[str, tuple[str, str]], calls: int) -> dict[str, list[float]]:
-    """Seconds of each call, one after the other, by every way (base URL and key) in turns."""
-    clients = {name: await Client(*way).open() for name, way in ways.items()}
+async def alone(ways: Mapping[str, tuple[str, str, Mapping[str, str]]], calls: int) -> dict[str, list[float]]:
+    """Seconds of each call, one after the other, by every way (base URL, key, headers) in turns."""
+    clients = {name: await Client(base, key, BODY, headers).open() for name, (base, key, headers) in ways.items()}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(calls + 100):
         for name, client in clients.items():

@@ -32,17 +32,19 @@ BUDGETS = (
 RATES = (("rpm", "", ""), ("tpm", "virtual_key", None), ("concurrency", "user", None))
 
 
-WORKSPACES = {"bare": (0, 0), "one": (1, 0), "seven": (7, 3)}
+WORKSPACES = {"bare": (0, 0), "one": (1, 0), "three": (3, 0), "five": (5, 0), "capped": (7, 0), "seven": (7, 3)}
 """Name -> hard budgets and rate limits that meet every call"""
 
 
-def main(upstream: str, streaming: str) -> None:
+def main(upstream: str, streaming: str, encrypted: str = "") -> None:
     call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
     call_command("migrate_workspaces", verbosity=0)
     owner = User.objects.create(email="bench@example.com", password="!")
     keys = {name: _workspace(owner, name, upstream, *has) for name, has in WORKSPACES.items()}
     keys["spent"] = _workspace(owner, "spent", upstream, 7, 3, cap="0.000000001")
     keys["stream"] = _workspace(owner, "stream", streaming, 7, 3)
+    if encrypted:
+        keys["tls"] = _workspace(owner, "tls", encrypted, 7, 3)
     print(json.dumps(keys))
 
 

@@ -16,11 +16,22 @@ BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 @dataclass(frozen=True)
+class Point:
+    """One point of a curve of docs/performance.md (`tests.bench.curves`)."""
+
+    curve: str
+    line: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
 class Row:
     what: str
     who: str
     facts: str
     figure: str
+    points: tuple[Point, ...] = ()
 
 
 def spread(values: list[float]) -> str:

@@ -23,6 +23,7 @@ import httpx
 from config.stack import postgres, redis
 from config.stack.process import end, free_port, spawn, wait_until
 from config.stack.web import listen
+from tests.bench import certificates
 
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY_CORE, OTHERS_CORE = 0, 1
@@ -47,6 +48,7 @@ class Stack:
     nginx_pids: list[int]
     redis_pid: int
     environment: dict[str, str]
+    home: Path
 
     def cpu_s(self, *pids: int) -> float:
         """Processor time so far: unlike calls a second, it hardly depends on who else is using the machine."""
@@ -54,8 +56,13 @@ class Stack:
 
     def memory_mb(self) -> float:
         """What the gateway has of its own in memory (proportional share)."""
-        text = Path(f"/proc/{self.gateway_pid}/smaps_rollup").read_text()
-        return int(text.partition("Pss:")[2].split()[0]) / 1024
+        return memory_mb(self.gateway_pid)
+
+
+def memory_mb(*pids: int) -> float:
+    """Proportional share of memory of some processes."""
+    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+    return sum(int(text.partition("Pss:")[2].split()[0]) for text in texts) / 1024
 
 
 def _cpu_s(pid: int) -> float:
@@ -70,7 +77,9 @@ def running(home: Path) -> Iterator[Stack]:
         store = parts.enter_context(redis.running(home / "redis"))
         _pin(OTHERS_CORE, *(part.process for part in (database, store) if part.process))
         has_nginx = shutil.which("nginx") is not None
-        upstream = parts.enter_context(_canned(home) if has_nginx else _simulator(home))
+        upstream, encrypted = (
+            parts.enter_context(_canned(home)) if has_nginx else (parts.enter_context(_simulator(home)), "")
+        )
         streaming = parts.enter_context(_streaming(home))
         environment = {
             **os.environ,
@@ -88,12 +97,12 @@ def running(home: Path) -> Iterator[Stack]:
             "SLUICE_PEPPER": base64.b64encode(secrets.token_bytes(32)).decode(),
         }
         (home / "home").mkdir()
-        keys = _provision(environment, f"{upstream}/v1", f"{streaming}/v1")
-        url, pid = parts.enter_context(_gateway(home, environment))
+        keys = _provision(environment, f"{upstream}/v1", f"{streaming}/v1", *([f"{encrypted}/v1"] if encrypted else []))
+        url, pid = parts.enter_context(gateway(home, environment))
         nginx, nginx_pids = parts.enter_context(_nginx(home, upstream, streaming)) if has_nginx else ("", [])
         with store.client() as client:
             redis_pid = int(client.info("server")["process_id"])
-        yield Stack(url, upstream, streaming, nginx, keys, pid, nginx_pids, redis_pid, environment)
+        yield Stack(url, upstream, streaming, nginx, keys, pid, nginx_pids, redis_pid, environment, home)
 
 
 @contextlib.contextmanager
@@ -155,9 +164,10 @@ def _simulator(home: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _gateway(home: Path, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
+def gateway(home: Path, environment: dict[str, str], module: str = "config.stack.web") -> Iterator[tuple[str, int]]:
+    """A gateway on its core: (address, process id)."""
     listener = listen("127.0.0.1", 0)
-    command = [sys.executable, "-m", "config.stack.web", "--fd", str(listener.fileno()), "--drain", "5"]
+    command = [sys.executable, "-m", module, "--fd", str(listener.fileno()), "--drain", "5"]
     with (home / "gateway.log").open("ab") as log:
         process = spawn(command, env=environment, log=log, cwd=ROOT, pass_fds=[listener.fileno()])
     _pin(GATEWAY_CORE, process)
@@ -171,12 +181,17 @@ def _gateway(home: Path, environment: dict[str, str]) -> Iterator[tuple[str, int
 
 
 @contextlib.contextmanager
-def _canned(home: Path) -> Iterator[str]:
-    """nginx that gives one and the same answer."""
-    port = free_port()
-    server = f"server {{ listen 127.0.0.1:{port} backlog=4096; default_type application/json; return 200 '{CANNED}'; }}"
+def _canned(home: Path) -> Iterator[tuple[str, str]]:
+    """nginx that gives one and the same answer: (address, the same over TLS)."""
+    port, encrypted = free_port(), free_port()
+    certificate, key = certificates.make(home)
+    says = f"default_type application/json; return 200 '{CANNED}';"
+    server = f"""
+        server {{ listen 127.0.0.1:{port} backlog=4096; {says} }}
+        server {{ listen 127.0.0.1:{encrypted} ssl backlog=4096; ssl_certificate {certificate}; ssl_certificate_key {key}; {says} }}
+    """
     with _nginx_process(home, "canned", OTHERS_CORE, server, port):
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", f"https://localhost:{encrypted}"
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_
 
 from config.env import ROOT
 from config.stack.process import free_port
+from guardrails.demo import story
 
 PICTURES = ROOT / "docs" / "pictures"
 ARGUMENTS = [
@@ -28,6 +29,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 860}
+SIZE = "1" if os.environ.get("SLUICE_TEST_PICTURES") else "0.003"
 PASSWORD = "a sluice holds the river back"
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -39,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.timeout(1800 if os.environ.get("SLUICE_PICTURES") else 240))
+            item.add_marker(pytest.mark.timeout(1800 if os.environ.get("SLUICE_TEST_PICTURES") else 240))
             item.add_marker(pytest.mark.xdist_group("e2e"))
 
 
@@ -77,6 +79,10 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    running = os.environ.get("SLUICE_TEST_PICTURES_OF", "")
+    if running:  # a `make demo` that is up already: its three months need not be written once more
+        yield _running(Path(running))
+        return
     home = tmp_path_factory.mktemp("up") / "home"
     port = free_port()
     foreign = ("SLUICE_", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "PYTEST_", "DJANGO_")
@@ -100,6 +106,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(45)
+
+
+def _running(home: Path) -> Site:
+    values = dict(line.split("=", 1) for line in (home / "run.env").read_text().splitlines() if "=" in line)
+    return Site(values["SLUICE_PUBLIC_URL"].strip("'\""), values["SLUICE_INBOX_URL"].strip("'\"").rstrip("/"), home)
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], said: Path) -> None:
@@ -158,10 +169,55 @@ def page(browser: Browser, site: Site, complaints: Complaints) -> Iterator[Page]
     context.close()
 
 
+@pytest.fixture(scope="session")
+def told(site: Site) -> str:
+    """The demo workspace in the running installation; answers who owns it."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SLUICE_", "DJANGO_", "DATABASE", "REDIS"))
+    }
+    subprocess.run(
+        [sys.executable, "manage.py", "demo", "--size", SIZE],
+        cwd=ROOT, env={**environment, "SLUICE_HOME": str(site.home)}, check=True, timeout=1700, capture_output=True,
+    )  # fmt: skip
+    return story.OWNER
+
+
+@pytest.fixture(scope="module")
+def demo(site: Site, told: str, tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Path:
+    """Somebody signed in to the demo workspace: the file with their cookies."""
+    state = tmp_path_factory.mktemp("demo") / "signed-in.json"
+    context = browser.new_context(base_url=site.url)
+    page = context.new_page()
+    page.goto("/accounts/login/")
+    page.get_by_label("E-mail").fill(told)
+    page.get_by_label("Password").fill(story.PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/w/**")
+    context.storage_state(path=state)
+    context.close()
+    return state
+
+
+def opened(
+    browser: Browser, site: Site, state: Path | None, complaints: Complaints, theme: str, size: dict[str, int]
+) -> Page:
+    """A page with these cookies that notes what its console complains about."""
+    context = browser.new_context(base_url=site.url, storage_state=state, color_scheme=theme, viewport=size)  # type: ignore[arg-type]
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.on("console", lambda message: complaints.note(message))
+    page.on("pageerror", lambda error: complaints.found.append(str(error)))
+    return page
+
+
 def picture(page: Page, name: str) -> None:
     """A picture for the README and for whoever judges the looks. Kept only when asked for, so that a test run leaves the tree as it was."""
     folder = (
-        PICTURES if os.environ.get("SLUICE_PICTURES") else Path(os.environ.get("TMPDIR", "/tmp")) / "sluice-pictures"
+        PICTURES
+        if os.environ.get("SLUICE_TEST_PICTURES")
+        else Path(os.environ.get("TMPDIR", "/tmp")) / "sluice-pictures"
     )
     folder.mkdir(exist_ok=True)
     page.evaluate("document.fonts.ready")

@@ -5,57 +5,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from config.env import ROOT
 from guardrails.demo import story
 from tests.e2e.accessibility import violations
-from tests.e2e.conftest import DESK, PHONE, Complaints, Site, picture
+from tests.e2e.conftest import DESK, PHONE, Complaints, Site, opened, picture
 
-SIZE = "1" if os.environ.get("SLUICE_PICTURES") else "0.003"
 HOME = f"/w/{story.SLUG}"
-
-
-@pytest.fixture(scope="module")
-def demo(site: Site, tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Path:
-    """The demo workspace in the running installation, and somebody signed in to it: the file with their cookies."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SLUICE_", "DJANGO_", "DATABASE", "REDIS"))
-    }
-    subprocess.run(
-        [sys.executable, "manage.py", "demo", "--size", SIZE],
-        cwd=ROOT, env={**environment, "SLUICE_HOME": str(site.home)}, check=True, timeout=900, capture_output=True,
-    )  # fmt: skip
-    state = tmp_path_factory.mktemp("demo") / "signed-in.json"
-    context = browser.new_context(base_url=site.url)
-    page = context.new_page()
-    page.goto("/accounts/login/")
-    page.get_by_label("E-mail").fill(story.OWNER)
-    page.get_by_label("Password").fill(story.PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/w/**")
-    context.storage_state(path=state)
-    context.close()
-    return state
-
-
-def opened(browser: Browser, site: Site, demo: Path, complaints: Complaints, theme: str, size: dict[str, int]) -> Page:
-    context = browser.new_context(base_url=site.url, storage_state=demo, color_scheme=theme, viewport=size)  # type: ignore[arg-type]
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    page.on("console", lambda message: complaints.note(message))
-    page.on("pageerror", lambda error: complaints.found.append(str(error)))
-    return page
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from billing.ledger import writer
 from billing.ledger.stream import MoneyStream
 from guardrails import actions as guardrail_actions
 from tests.cast import Cast, signed_in
-from tests.counted import reads
+from tests.counted import reads, statements
 from workspaces import actions
 from workspaces.ids import uuid7
 from workspaces.models import Workspace
@@ -161,8 +161,11 @@ def test_the_overview_makes_few_queries_however_much_there_is_to_show(
     alice_client.get("/w/acme/")  # the session then knows where she was last
     with CaptureQueriesContext(connection) as asked:
         page = alice_client.get("/w/acme/").content.decode()
-    assert len(reads(asked)) <= 15, "\n".join(read[:160] for read in reads(asked))
+    assert len(reads(asked)) <= 14, "\n".join(read[:160] for read in reads(asked))
     assert "Everything else" in page
+    with CaptureQueriesContext(connection) as asked:
+        assert alice_client.get("/w/acme/guardrails/").status_code == 200
+    assert len(statements(asked)) <= 15, "\n".join(one[:160] for one in statements(asked))
 
 
 def test_the_chart_has_a_table_twin_with_every_day_and_exact_values(

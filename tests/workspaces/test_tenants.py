@@ -6,6 +6,7 @@ import time
 
 import pytest
 from django.db import IntegrityError, connection
+from django.db.migrations.executor import MigrationExecutor
 from django.test import TestCase
 
 from tests.cast import Cast, make_user, make_workspace
@@ -174,6 +175,18 @@ def test_a_schema_that_is_behind_is_migrated_and_the_others_are_not_visited(cast
     assert schemas.bring_up_to_date(visited.append) == 1
     assert visited == [cast.globex]
     assert schemas.bring_up_to_date() == 0
+
+
+def test_schemas_that_are_behind_alike_are_migrated_by_the_statements_of_the_first(cast: Cast) -> None:
+    shape = shape_of(cast.acme.schema_name)
+    for workspace in (cast.acme, cast.globex):
+        with tenancy.entered(workspace):
+            MigrationExecutor(connection).migrate([("saved", None)])
+        Workspace.objects.filter(pk=workspace.pk).update(schema_version="old")
+    assert shape_of(cast.acme.schema_name) != shape
+    assert schemas.bring_up_to_date() == 2
+    assert shape_of(cast.acme.schema_name) == shape_of(cast.globex.schema_name) == shape
+    assert applied_in(cast.acme) == applied_in(cast.globex)
 
 
 def test_an_operator_without_a_role_is_no_member(cast: Cast) -> None:

@@ -12,7 +12,7 @@ import httpx
 
 from billing import actions as prices
 from guardrails import actions, reconciliation, rerating
-from tests.gateway.conftest import EchoUpstream
+from tests.gateway.installed import EchoUpstream
 from tests.gateway.world import GatewayProcess, Shop
 from workspaces import actions as workspace_actions
 

@@ -15,7 +15,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from gateway.simulator.media import png, wav
 from guardrails.actions import create_budget
-from tests.gateway.conftest import EchoUpstream
+from tests.gateway.installed import EchoUpstream
 from tests.gateway.world import GatewayProcess, Shop, World
 
 MODELS = {"image": "gpt-image-1", "speech": "gpt-4o-mini-tts", "hearing": "gpt-4o-mini-transcribe"}

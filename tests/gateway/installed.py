@@ -1,4 +1,7 @@
-"""The gateway's installation, shared by the tests of one worker; every test gets a workspace of its own in it."""
+"""The gateway's installation, shared by all tests of one worker; every test gets a workspace of its own in it.
+
+A plugin (tests/conftest.py names it) and no conftest: a session's fixture that another folder imports is a second installation there.
+"""
 
 from __future__ import annotations
 
