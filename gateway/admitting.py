@@ -59,7 +59,7 @@ async def _admit(runtime: Runtime, planned: Planned, grant: Grant) -> Admitted:
         planned.dimensions(),
         planned.who.tags,
         planned.quote,
-        planned.context(),
+        planned.context,
         rid=uuid7_text(),
         exact=planned.exact_quote,
         lease_ms=RESPONSE_LEASE_MS if planned.call.later else None,

@@ -10,9 +10,11 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from gateway import jsonbody
 from gateway.errors import BadRequest, HeadersTooLarge, InvalidKey, MethodNotAllowed, TooLarge, TooSlow, Unsupported
@@ -42,6 +44,7 @@ BODY_DEADLINE_S = 30.0
 FORM_DEADLINE_S = 300.0
 """A form carries files: 25 MB in five minutes is a slow line, not an attack, and what it may hold in memory is bounded (`gateway.uploads`)."""
 JSON = b"application/json"
+_JSON_TYPE = (b"content-type", JSON)
 BODY_ARRIVED = "sluice.body_arrived"
 """In a scope: the server has the whole body, so that waiting for it needs no deadline."""
 
@@ -72,8 +75,7 @@ class ClientGone(Exception):
     """The client closed the connection before its request was whole. Nobody is there to answer."""
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """A request whose body is not read yet."""
 
     call_id: str
@@ -96,8 +98,7 @@ class Request:
     """`Sluice-Fallbacks: off` forbids them."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A well-formed call: who asks (unverified), for what, in which words."""
 
     request: Request
@@ -124,22 +125,14 @@ def read_head(scope: Scope, call_id: str) -> Request:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     if len(headers) > MAX_HEADERS:
         raise HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers")
-    size = 0
-    found: dict[bytes, bytes] = {}
-    sluice: dict[str, str] = {}
-    forwarded = []
-    for name, value in headers:
-        size += len(name) + len(value) + 4
-        if name[:7] == b"sluice-":
-            _take_sluice(name, value, sluice)
-        elif name in _FORWARDED:
-            forwarded.append((name, value))
-        elif name == b"authorization" and name in found:
-            raise InvalidKey("the request has two Authorization headers")
-        else:
-            found[name] = value
-    if size > MAX_HEADER_BYTES:
+    if sum(map(len, chain.from_iterable(headers))) + 4 * len(headers) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(f"the request's headers are longer than {MAX_HEADER_BYTES} bytes")
+    found = dict(headers)
+    sluice: dict[str, str] = {}
+    forwarded: list[tuple[bytes, bytes]] = []
+    plain = len(found) == len(headers) and _FORWARDED.isdisjoint(found) and b" sluice-" not in b" " + b" ".join(found)
+    if not plain:
+        found = _sorted(headers, sluice, forwarded)
     query = scope["query_string"]
     if query:
         _refuse_key_in(query)
@@ -158,8 +151,27 @@ def read_head(scope: Scope, call_id: str) -> Request:
     )
 
 
+def _sorted(
+    headers: Iterable[tuple[bytes, bytes]], sluice: dict[str, str], forwarded: list[tuple[bytes, bytes]]
+) -> dict[bytes, bytes]:
+    """Moves Sluice's headers and those that pass on to where they belong; returns the others."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name[:7] == b"sluice-":
+            _take_sluice(name, value, sluice)
+        elif name in _FORWARDED:
+            forwarded.append((name, value))
+        elif name == b"authorization" and name in found:
+            raise InvalidKey("the request has two Authorization headers")
+        else:
+            found[name] = value
+    return found
+
+
 def check_media_type(scope: Scope) -> None:
     """The body must be plain JSON: no compression (a bomb), no form. Raises Unsupported."""
+    if _JSON_TYPE in scope["headers"] and b"content-encoding" not in dict(scope["headers"]):
+        return  # another Content-Type beside it changes nothing: what is sent on says JSON
     for name, value in scope["headers"]:
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise Unsupported("a compressed request body is not accepted", code="unsupported_content_encoding")
@@ -240,8 +252,8 @@ def read_object(body: bytes, *, refuse: Iterable[str] = FORBIDDEN_FIELDS) -> dic
         fields = jsonbody.loads(body)
     except jsonbody.BadJson as error:
         raise BadRequest(_sentence(str(error)), code="invalid_json") from None
-    for name in refuse:
-        if name in fields:
+    if not fields.keys().isdisjoint(refuse):
+        for name in fields.keys() & set(refuse):
             raise BadRequest(f"The field '{name}' is not accepted in a call.", param=name, code="field_not_allowed")
     return fields
 

@@ -166,7 +166,12 @@ _REQUEST_IDS = (b"x-request-id", b"request-id", b"x-amzn-requestid", b"apim-requ
 
 def _request_id(answer: Answer) -> str:
     """The provider's own name for the call, to ask its support with."""
-    return next((value.decode("latin-1")[:128] for name in _REQUEST_IDS if (value := answer.get(name))), "")
+    get = answer.get
+    for name in _REQUEST_IDS:
+        value = get(name)
+        if value:
+            return value.decode("latin-1")[:128]
+    return ""
 
 
 def bad_credential(provider: str) -> ProviderUnreachable:
@@ -204,7 +209,7 @@ def unanswered(failure: UpstreamFailure, provider: str) -> ProviderUnreachable |
 
 def _forwarded(call: Call, sent: Sent) -> list[bytes]:
     """The client's own headers that this provider's API knows. A translated call is another request: none of them belongs to it."""
-    if sent.translated:
+    if sent.translated or not call.request.forwarded:
         return []
     wanted = sent.dialect.client_headers
     return [name + b": " + value + b"\r\n" for name, value in call.request.forwarded if name in wanted]

@@ -12,7 +12,6 @@ import re
 from http import HTTPStatus
 from typing import Any, cast
 
-import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.edge import BODY, BODY_ARRIVED, FLOW
@@ -99,14 +98,18 @@ class FrontProtocol(HttpToolsProtocol):
         self._refuse(BadRequest("This is not HTTP that can be read safely.", code="invalid_http"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
-            self._refuse(HeadersTooLarge(f"The request has more than {MAX_HEADERS} headers."))
+        """As uvicorn's. How many there are is asked when all are there: until then `MAX_HEAD_BYTES` bounds them."""
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(HeadersTooLarge(f"The request has more than {MAX_HEADERS} headers."))
         if self._refused:
             return
         if self.url.startswith(_CALLS) and not self.parser.should_upgrade():
@@ -116,16 +119,16 @@ class FrontProtocol(HttpToolsProtocol):
 
     def _begin_call(self) -> None:
         """As uvicorn's `on_headers_complete`, for a path of the data plane as it is."""
-        version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
-        raw_path = url.path
-        if b"%" in raw_path:
+        raw_path, _, query = self.url.partition(b"?")
+        if b"%" in raw_path or b"#" in self.url:
             super().on_headers_complete()
             return
+        version = self.parser.get_http_version()
         scope: Any = self.scope
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = version
         scope["path"], scope["raw_path"] = raw_path.decode("ascii"), raw_path
-        scope["query_string"] = url.query or b""
+        scope["query_string"] = query
         scope[FLOW] = self.flow
         before = cast("RequestResponseCycle | None", self.cycle)
         self.cycle = _Call(
@@ -185,7 +188,21 @@ class FrontProtocol(HttpToolsProtocol):
 
 
 class _Call(RequestResponseCycle):
-    """The cycle of a call. A whole answer (`gateway.edge.BODY` in its start) is one write."""
+    """The cycle of a call. A whole answer (`gateway.edge.BODY` in its start) is one write, a whole body one read without waiting."""
+
+    async def receive(self) -> Any:
+        if (
+            not self.body
+            or self.more_body
+            or self.waiting_for_100_continue
+            or self.disconnected
+            or self.response_complete
+        ):
+            return await super().receive()
+        body, self.body = bytes(self.body), bytearray()
+        self.message_event.clear()
+        self.flow.resume_reading()
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Any) -> None:
         body = message.get(BODY)
@@ -200,9 +217,8 @@ class _Call(RequestResponseCycle):
             raise RuntimeError("a second answer to one call")
         self.response_started = True
         self.waiting_for_100_continue = False
-        lines = [name + b": " + value for name, value in self.default_headers]
-        lines += [name + b": " + value for name, value in message["headers"]]
-        if any(line == b"connection: close" for line in lines):
+        lines = [*map(b": ".join, self.default_headers), *map(b": ".join, message["headers"])]
+        if b"connection: close" in lines:
             self.keep_alive = False
         elif not self.keep_alive:
             lines.append(b"connection: close")

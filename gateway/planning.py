@@ -43,8 +43,7 @@ class Sent(msgspec.Struct, frozen=True):
     translated: bool = False
 
 
-@dataclass(slots=True)
-class Planned:
+class Planned(msgspec.Struct):
     """A call that is ready to be admitted."""
 
     call: Call
@@ -154,12 +153,12 @@ def _attributed(call: Call, grant: Grant) -> Attribution:
 
 def _dimensions(who: Attribution, route: Route, grant: Grant) -> dict[str, str]:
     """Everything that a budget or a rate limit can be on."""
-    return {
-        **who.dims,
-        Dimension.MODEL.value: route.model,
-        Dimension.PROVIDER.value: route.provider.name,
-        Dimension.VIRTUAL_KEY.value: grant.key.id,
-    }
+    return {**who.dims, _MODEL: route.model, _PROVIDER: route.provider.name, _VIRTUAL_KEY: grant.key.id}
+
+
+_MODEL, _PROVIDER, _VIRTUAL_KEY = (
+    dimension.value for dimension in (Dimension.MODEL, Dimension.PROVIDER, Dimension.VIRTUAL_KEY)
+)
 
 
 def prepared(call: Call, route: Route) -> Sent:

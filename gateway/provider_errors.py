@@ -62,10 +62,11 @@ async def refusal(answer: Answer, provider: str, secret: str) -> GatewayError:
 
 def safe_headers(answer: Answer) -> Headers:
     """The few of a provider's headers that pass on (SECURITY.md S34)."""
-    return [(name, value) for name, value in answer.headers if name in _PASSED]
+    get = answer.get
+    return [(name, value) for name in _PASSED if (value := get(name)) is not None]
 
 
-_PASSED = frozenset({b"openai-processing-ms", b"openai-version", b"openai-model"})
+_PASSED = (b"openai-processing-ms", b"openai-version", b"openai-model")
 
 
 def _stated_error(body: bytes, secret: str) -> dict[str, str]:

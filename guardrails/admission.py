@@ -26,6 +26,7 @@ from guardrails.domain.refusals import BudgetStoreUnavailable, ModelNotPriced, S
 from guardrails.limiter.limiter import BudgetStoreUnavailable as NoAnswer
 from guardrails.limiter.limiter import Limiter
 from guardrails.limiter.wire import (
+    NO_LIMIT,
     AdmitRequest,
     ClockSkew,
     Closed,
@@ -44,6 +45,7 @@ from guardrails.limiter.wire import (
 )
 from guardrails.met import Met, counter_ask
 from guardrails.policy import Grant, Policy, PolicyChanged, PolicyStore
+from guardrails.spent import Evidence, Spent
 from workspaces.models import WorkspaceState
 
 OUTPUT_FLOOR = 256
@@ -183,7 +185,7 @@ class _Attempt:
     tags: Mapping[str, str]
     quote: Quote
     exact: Callable[[], Quote] | None
-    context: CallContext
+    describe: Callable[[], CallContext]
     now_ms: int
     limit: int | None = None
     """The output limit it is clamped to"""
@@ -193,6 +195,14 @@ class _Attempt:
     healed: bool = False
     lowered: int = 0
     lease_ms: int | None = None
+    _context: CallContext | None = None
+
+    @property
+    def context(self) -> CallContext:
+        """Made when it is first needed: a refusal often does without."""
+        if self._context is None:
+            self._context = self.describe()
+        return self._context
 
     @property
     def matches(self) -> list[Match]:
@@ -243,6 +253,7 @@ class Admission:
         self._heal, self._over, self._refused = heal, over, refused
         self._public_url = public_url
         self._fenced: dict[int, float] = {}
+        self._spent = Spent()
 
     # --- Admit --------------------------------------------------------------------------------------------------------
 
@@ -252,7 +263,7 @@ class Admission:
         dims: Mapping[str, str],
         tags: Mapping[str, str],
         quote: Quote,
-        context: CallContext,
+        context: CallContext | Callable[[], CallContext],
         *,
         rid: str,
         exact: Callable[[], Quote] | None = None,
@@ -262,25 +273,51 @@ class Admission:
         """Hold the worst case of one attempt on every budget it meets, or raise a `refusals.Refusal` that says why not, or PolicyChanged
         when the call must be planned again (its key or a credential was edited meanwhile).
 
-        `dims` are the call's dimensions, model, provider and virtual_key among them. `exact` computes the quote by counting tokens; it is only
-        asked when the bound by bytes did not fit. `rid` is the attempt's own new UUIDv7. `lease_ms`: of a hold that outlives its call (a
-        batch); it takes no slot of a limit on concurrent calls, and nobody renews it.
+        `dims` are the call's dimensions, model, provider and virtual_key among them. `context`, or what makes it, is kept with the hold.
+        `exact` computes the quote by counting tokens; it is only asked when the bound by bytes did not fit. `rid` is the attempt's own new
+        UUIDv7. `lease_ms`: of a hold that outlives its call (a batch); it takes no slot of a limit on concurrent calls, and nobody renews it.
         """
+        describe = context if callable(context) else lambda: context
         attempt = _Attempt(
-            grant, dims, tags, quote, exact, context, time.time_ns() // 1_000_000 if now_ms is None else now_ms
+            grant, dims, tags, quote, exact, describe, time.time_ns() // 1_000_000 if now_ms is None else now_ms
         )
         attempt.lease_ms = lease_ms
         await self._compile_surely(attempt)
         for _ in range(MOST_TRIES):
-            request = self._request(attempt, rid)
-            try:
-                reply = await self.limiter.admit(attempt.grant.policy.workspace_id, request)
-            except NoAnswer as none:
-                raise BudgetStoreUnavailable(none.reason) from None
+            reply = await self._ask(attempt, rid)
             if isinstance(reply, Ok):
                 return self._admitted(attempt, rid, reply)
             await self._deal_with(attempt, reply)
         raise BudgetStoreUnavailable("recovering", retry_after_s=1)
+
+    async def _ask(self, attempt: _Attempt, rid: str) -> object:
+        """The money Redis's answer. Over a counter that is known to be spent, calls that wait together share one (`guardrails.spent`)."""
+        policy = attempt.grant.policy
+        place = None if attempt.overflowing else self._spent.met_by(attempt.met)
+        if place is None:
+            return await self._answer(attempt, rid)
+        suffix = attempt.met.suffixes[place]
+        group = self._spent.group(policy.workspace_id, policy.ver, suffix)
+        if group is not None:
+            evidence = await group.follow()
+            if evidence is None or not self._cannot_fit(attempt, place, *evidence):
+                return await self._answer(attempt, rid)
+            raise self._no_room(attempt, place, *evidence, fit=None)
+        group = self._spent.lead(policy.workspace_id, policy.ver, suffix, place)
+        evidence = None
+        try:
+            reply = await self._answer(attempt, rid, group.leave)
+            if isinstance(reply, Denied):
+                evidence = Evidence(reply.settled[place], reply.held[place])
+            return reply
+        finally:
+            self._spent.over(group, evidence)
+
+    async def _answer(self, attempt: _Attempt, rid: str, leaving: Callable[[], None] | None = None) -> object:
+        try:
+            return await self.limiter.admit(attempt.grant.policy.workspace_id, self._request(attempt, rid), leaving)
+        except NoAnswer as none:
+            raise BudgetStoreUnavailable(none.reason) from None
 
     def adopt(
         self,
@@ -294,7 +331,7 @@ class Admission:
     ) -> Admitted:
         """Hold for an attempt that runs already and that nothing refuses any more: beside every cap, for a revoked key and a closed workspace too,
         because the provider bills it. Openly: what it holds and costs counts on every budget it meets. Returns at once, raises nothing."""
-        attempt = _Attempt(grant, dims, tags, quote, None, context, time.time_ns() // 1_000_000)
+        attempt = _Attempt(grant, dims, tags, quote, None, lambda: context, time.time_ns() // 1_000_000)
         attempt.met = grant.policy.meetings.of(dims, tags, attempt.now_ms)
         request = self._request(attempt, rid)
         self.limiter.present(grant.policy.workspace_id, request)
@@ -361,12 +398,13 @@ class Admission:
             self._must_be_bounded(attempt, attempt.met.binding)
 
     def _must_be_bounded(self, attempt: _Attempt, match: Match) -> None:
-        context = attempt.context
+        barred = attempt.grant.policy.barred
         if attempt.quote.amount_nano is None:
             raise ModelNotPriced(f"The cost of this call has no known bound ({attempt.quote.refusal}).", match.budget)
-        if (context.provider, context.model) in attempt.grant.policy.barred:
+        if barred and (attempt.context.provider, attempt.context.model) in barred:
             raise ModelNotPriced(
-                f"{context.model!r} has cost more than its proven bound before and waits for review.", match.budget
+                f"{attempt.context.model!r} has cost more than its proven bound before and waits for review.",
+                match.budget,
             )
 
     def _request(self, attempt: _Attempt, rid: str) -> AdmitRequest:
@@ -419,8 +457,10 @@ class Admission:
 
     def _make_it_fit(self, attempt: _Attempt, denied: Denied) -> None:
         """Count exactly; then lower the output limit to what the tightest budget affords, where that is allowed; else refuse."""
-        countable = attempt.matches[denied.index].budget.unit is not Unit.CALLS
-        if countable and self._counted(attempt) and self._fits(attempt, denied):
+        index = denied.index
+        if self._cannot_fit(attempt, index, denied.settled[index], denied.held[index]):
+            raise self._no_room(attempt, index, denied.settled[index], denied.held[index], fit=None)
+        if self._counted(attempt) and self._fits(attempt, denied):
             return
         fit, tight = self._largest_limit(attempt, denied)
         most = attempt.quote.output_tokens_cap
@@ -431,20 +471,37 @@ class Admission:
         if may_lower and room and attempt.lowered < MOST_LOWERINGS:
             attempt.limit, attempt.lowered = fit, attempt.lowered + 1
             return
-        index = denied.index
-        standing = self._standing(attempt, index, denied.settled[index], denied.held[index])
-        unit = attempt.matches[index].budget.unit
-        counter = self._counter(attempt, index)
-        self._refused(attempt.grant.policy, counter, denied.settled[index], attempt.now_ms)
-        raise refusals.over_budget(
+        raise self._no_room(attempt, index, denied.settled[index], denied.held[index], fit=fit)
+
+    @staticmethod
+    def _cannot_fit(attempt: _Attempt, place: int, settled: int, held: int) -> bool:
+        """Whether a counter has no room for it, not even with its input counted and an output limit of one token."""
+        (unit, ask), quote = attempt.met.asks[place], attempt.quote
+        if ask.limit == NO_LIMIT:
+            return False
+        left = ask.limit - settled - held
+        if unit is Unit.CALLS:
+            return left < 1
+        return left < (quote.least(1) if unit is Unit.USD else quote.outputs)
+
+    def _no_room(
+        self, attempt: _Attempt, place: int, settled: int, held: int, *, fit: int | None
+    ) -> refusals.OverBudget:
+        """The refusal of a call by one of its budgets; `fit`: the output limit it would pass with."""
+        unit, counter = attempt.met.asks[place]
+        if attempt.overflowing:
+            counter = self._counter(attempt, place)
+        self._spent.denied(counter.suffix)
+        self._refused(attempt.grant.policy, counter, settled, attempt.now_ms)
+        standing = self._standing(attempt, place, settled, held)
+        return refusals.over_budget(
             standing, needed=attempt.amount(unit), would_fit=None if unit is Unit.CALLS else (fit or 0)
         )
 
     def _fits(self, attempt: _Attempt, denied: Denied) -> bool:
         """Whether it would have passed at its present amount: else the money Redis need not be asked again to say no."""
-        for match, settled, held in zip(attempt.matches, denied.settled, denied.held, strict=True):
-            limit = match.budget.limit_at(attempt.now_ms)
-            if limit is not None and settled + held + attempt.amount(match.budget.unit) > limit:
+        for (unit, ask), settled, held in zip(attempt.met.asks, denied.settled, denied.held, strict=True):
+            if ask.limit != NO_LIMIT and settled + held + attempt.amount(unit) > ask.limit:
                 return False
         return True
 
@@ -453,17 +510,17 @@ class Admission:
         quote = attempt.quote
         fits: int | None = quote.output_tokens_cap
         tight = []
-        for match, settled, held in zip(attempt.matches, denied.settled, denied.held, strict=True):
-            limit = match.budget.limit_at(attempt.now_ms)
-            if limit is None:
-                continue
-            left = limit - settled - held
-            if left >= attempt.amount(match.budget.unit):
+        amounts = {Unit.USD: attempt.hold_nano, Unit.TOKENS: attempt.hold_tokens, Unit.CALLS: 1}
+        for match, (unit, ask), settled, held in zip(
+            attempt.matches, attempt.met.asks, denied.settled, denied.held, strict=True
+        ):
+            left = ask.limit - settled - held
+            if ask.limit == NO_LIMIT or left >= amounts[unit]:
                 continue
             tight.append(match)
-            if match.budget.unit is Unit.USD:
+            if unit is Unit.USD:
                 one = quote.fits(left)
-            elif match.budget.unit is Unit.TOKENS and quote.output_tokens_cap:
+            elif unit is Unit.TOKENS and quote.output_tokens_cap:
                 one = (left - quote.tokens_bound) // quote.outputs + quote.output_tokens_cap
             else:
                 one = None

@@ -7,7 +7,8 @@ ends. So it is worked out once, and a call adds its amounts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
+
+from msgspec.structs import replace
 
 from billing.domain import keys
 from billing.domain.dimensions import OTHER
@@ -36,6 +37,7 @@ class Met:
         "rate_asks",
         "rates",
         "starts_ms",
+        "suffixes",
     )
 
     def __init__(self, matches: list[Match], bounds: list[Bounds], rates: list[RateMatch], at_ms: int) -> None:
@@ -49,6 +51,7 @@ class Met:
             (match.budget.unit, counter_ask(match, period, at_ms))
             for match, period in zip(matches, bounds, strict=True)
         ]
+        self.suffixes = [ask.suffix for _, ask in self.asks]
         self.rate_asks = [rate_ask(match) for match in rates]
         self.caps = [match.budget.cap_at(at_ms) for match in matches]
         self.hard_usd = [n for n, match in enumerate(matches) if match.budget.hard and match.budget.unit is Unit.USD]
@@ -61,21 +64,11 @@ class Met:
         return self.starts_ms <= at_ms < self.ends_ms
 
     def counters(self, nano: int, tokens: int) -> list[CounterAsk]:
-        asks = []
-        for unit, template in self.asks:
-            ask = copy(template)
-            ask.amount = nano if unit is Unit.USD else tokens if unit is Unit.TOKENS else 1
-            asks.append(ask)
-        return asks
+        amounts = {Unit.USD: nano, Unit.TOKENS: tokens, Unit.CALLS: 1}
+        return [replace(template, amount=amounts[unit]) for unit, template in self.asks]
 
     def rates_for(self, tokens_at_once: int) -> list[RateAsk]:
-        asks = []
-        for template in self.rate_asks:
-            if template.corrected:
-                template = copy(template)
-                template.cost = tokens_at_once
-            asks.append(template)
-        return asks
+        return [replace(ask, cost=tokens_at_once) if ask.corrected else ask for ask in self.rate_asks]
 
 
 class Meetings:

@@ -39,7 +39,8 @@ from guardrails.routes import NO_ROUTES, Credential, Routes, Tiers, in_order, lo
 from guardrails.threads import DATABASE_AWAY, in_thread
 from workspaces import keys, tenancy
 from workspaces.directory.models import Department
-from workspaces.keys import KeyText, MalformedKey, Stored
+from workspaces.domain import keytext
+from workspaces.keys import KeyKind, KeyText, MalformedKey, Stored
 from workspaces.models import VirtualKey, Workspace, WorkspaceState
 from workspaces.vault import door
 from workspaces.vault.models import ProviderCredential
@@ -192,10 +193,12 @@ class PolicyStore:
     async def recognise(self, presented: str) -> Grant:
         """A presented key -> its grant. Raises InvalidKey, the same for every way it can be wrong, and PolicyUnavailable."""
         try:
-            text = keys.parse(presented)
+            text = keytext.read(presented, KeyKind.VIRTUAL_KEY)
+            key = self._keys.get(text.locator)
+            if key is None:
+                keytext.check(text)
         except MalformedKey:
             raise InvalidKey from None
-        key = self._keys.get(text.locator)
         policy = self._policies.get(key.workspace_id) if key else None
         if key is None or policy is None:
             key, policy = await self._find(text.locator)

@@ -18,15 +18,13 @@ def uuid7_text() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+_RANDOM = (1 << 76) - 1 & ~(0b11 << 62)
+_FIXED = 0x7 << 76 | 0b10 << 62
+
+
 def _value(at_ms: int | None = None) -> int:
     at_ms = time.time_ns() // 1_000_000 if at_ms is None else at_ms
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (at_ms & (1 << 48) - 1) << 80
-    value |= 0x7 << 76
-    value |= (random >> 62 & 0xFFF) << 64
-    value |= 0b10 << 62
-    value |= random & (1 << 62) - 1
-    return value
+    return (at_ms & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(os.urandom(10), "big") & _RANDOM | _FIXED
 
 
 def made_at_ms(identity: UUID) -> int:

@@ -11,10 +11,13 @@ import binascii
 import hmac
 import secrets
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from django.utils import timezone
 
 from workspaces.domain import keytext
@@ -65,8 +68,16 @@ def _decoded(name: str, value: str) -> bytes:
     return pepper
 
 
+@cache
 def peppers() -> Peppers:
+    """Those of the settings, which stay as they are for the life of a process."""
     return _peppers(settings.PEPPER, settings.PEPPER_PREVIOUS)
+
+
+@receiver(setting_changed)
+def _forget_peppers(**changed: Any) -> None:
+    """Tests change settings; nothing else does."""
+    peppers.cache_clear()
 
 
 def mint(kind: KeyKind) -> KeyText:

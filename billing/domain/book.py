@@ -146,6 +146,8 @@ class PriceBook:
         self._models: dict[tuple[str, str], _Model] = {}
         self._found: dict[tuple[str, str], tuple[_Model | None, int, str]] = {}
         self._rates: dict[tuple[str, str, int, frozenset[str]], Rates] = {}
+        self._latest: dict[tuple[str, str], tuple[int, Rates | None]] = {}
+        """What was found last, and for which second: calls of one second ask the same."""
         self._edges: dict[str, list[int]] = {}
         self._units: frozenset[str] = frozenset()
         self._dearest: dict[tuple[str, int], Mapping[str, Fraction]] = {}
@@ -156,6 +158,16 @@ class PriceBook:
 
     def rates_at(self, provider: str, model: str, at: int) -> Rates | None:
         """`rates` for a Unix time in seconds."""
+        hit = self._latest.get((provider, model))
+        if hit is not None and hit[0] == at:
+            return hit[1]
+        rates = self._rates_at(provider, model, at)
+        if len(self._latest) >= self.MAX_CACHED:
+            self._latest.clear()
+        self._latest[provider, model] = at, rates
+        return rates
+
+    def _rates_at(self, provider: str, model: str, at: int) -> Rates | None:
         found = self._found.get((provider, model))
         if found is None:
             found = self._find(provider, model)

@@ -30,6 +30,7 @@ class Shape:
 
 _CHAT = Shape((("max_completion_tokens",), ("max_tokens",)), (("n",), ("best_of",)))
 _CHAT_OLD = Shape((("max_tokens",), ("max_completion_tokens",)), (("n",), ("best_of",)))
+CHATS = (_CHAT, _CHAT_OLD)
 _COMPLETIONS = Shape((("max_tokens",),), (("n",), ("best_of",)))
 _RESPONSES = Shape((("max_output_tokens",),))
 _MESSAGES = Shape((("max_tokens",),))

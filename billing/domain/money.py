@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from functools import lru_cache
 
 NANO_PER_USD = 1_000_000_000
 MAX_CAP_NANO = 9_000_000 * NANO_PER_USD
@@ -69,11 +70,13 @@ def usd(nano: int) -> Decimal:
     return value.quantize(Decimal(1)) if value == value.to_integral_value() else value.normalize()
 
 
+@lru_cache(maxsize=4096)
 def usd_text(nano: int) -> str:
     """Nano-dollars -> a plain decimal string of dollars ("0.005615"), for APIs and headers."""
     return format(usd(nano), "f")
 
 
+@lru_cache(maxsize=4096)
 def show_usd(nano: int) -> str:
     """Nano-dollars -> what a person reads: "$1,234.56", and under a dollar enough digits to be true ("$0.0034").
 

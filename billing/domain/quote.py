@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -16,9 +16,10 @@ import msgspec
 from billing.domain import pictures, sound, tokens
 from billing.domain.counting import counted_usage
 from billing.domain.extraction.common import Call
-from billing.domain.limits import BadLimit, choices, client_limit, limit_field, shape_of
+from billing.domain.limits import CHATS, BadLimit, choices, client_limit, limit_field, shape_of
 from billing.domain.modalities import Contents, survey
 from billing.domain.money import ceil_ratio
+from billing.domain.plain import SMALLEST_ROOM, PlainTerms
 from billing.domain.rates import STANDARD, Compiled, ModelMeta, Rates
 from billing.domain.server_tools import ToolBound, bound_tools
 from billing.domain.tokens import count_tokens
@@ -44,6 +45,8 @@ class Quote(msgspec.Struct, frozen=True):
     _fixed: int = 0
     _per_output: int = 0
     _denominator: int = 1
+    _long: bool = False
+    """The prompt may be over a threshold above which other rates hold."""
 
     def fits(self, remaining_nano: int) -> int | None:
         """The largest output limit per answer whose worst case is at most `remaining_nano`; None when not even 1 fits."""
@@ -55,6 +58,13 @@ class Quote(msgspec.Struct, frozen=True):
             return None
         limit = (remaining_nano * self._denominator - self._fixed) // self._per_output
         return min(limit, self.output_tokens_cap) if limit >= 1 else None
+
+    def least(self, limit: int) -> int:
+        """No way of counting the input makes the worst case at an output limit cheaper, in nano-USD. What costs something by bytes costs something
+        when counted; how much the output costs is sure only where a shorter prompt has no other rates."""
+        if not self.amount_nano:
+            return 0
+        return 1 if self._long else max(1, ceil_ratio(limit * self._per_output, self._denominator))
 
     def at_limit(self, limit: int) -> int:
         """The worst case in nano-USD when the output limit sent is `limit`."""
@@ -98,6 +108,118 @@ def quote(
 
     `default_limit` is the key's own default output limit, used when the client gave none; `base_url` decides regional uplifts.
     """
+    if rates is not None and not exact and model_meta is None:
+        found = _plain(provider, endpoint, body, body_bytes, rates, default_limit, base_url)
+        if found is not None:
+            return found
+    return careful_quote(
+        provider,
+        endpoint,
+        body,
+        body_bytes,
+        rates,
+        model_meta=model_meta,
+        exact=exact,
+        default_limit=default_limit,
+        base_url=base_url,
+    )
+
+
+def _plain(
+    provider: str,
+    endpoint: str,
+    body: Mapping[str, Any],
+    body_bytes: int,
+    rates: Rates,
+    default_limit: int | None,
+    base_url: str,
+) -> Quote | None:
+    """The quote of a plain chat; None for any other call."""
+    where = provider, endpoint, base_url
+    try:
+        terms = rates.plain[where]
+    except KeyError:
+        if len(rates.plain) >= MOST_PLAIN:
+            rates.plain.clear()
+        terms = rates.plain[where] = _plain_terms(provider, endpoint, rates, base_url)
+    if terms is None:
+        return None
+    found = terms.bound(body, body_bytes, default_limit)
+    if found is None:
+        return None
+    text, limit, source, outputs, asked = found
+    fixed = terms.fixed + text * terms.input_rate
+    per_answers = terms.output_rate * outputs
+    return Quote(
+        ceil_ratio(fixed + limit * per_answers, terms.denominator),
+        text,
+        limit,
+        source,
+        outputs,
+        text + limit * outputs,
+        None,
+        asked,
+        fixed,
+        per_answers,
+        terms.denominator,
+    )
+
+
+MOST_PLAIN = 256
+"""Addresses that a model's plain terms are kept for."""
+
+
+def _plain_terms(provider: str, endpoint: str, rates: Rates, base_url: str) -> PlainTerms | None:
+    """The terms of plain chats, from the careful reading of two of them; None where the model, the API or its provider is not so simple."""
+    meta, path, model = rates.meta, endpoint.lower(), rates.model
+    if (
+        shape_of(provider, endpoint) not in CHATS
+        or "/chat/completions" not in path
+        or "batch" in path
+        or "realtime" in path
+        or sound.hears(path)
+        or pictures.draws(path)
+        or provider == "ollama"
+        or not tokens.is_even(meta.tokenizer)
+        or bound_tools(provider, model, {}, Contents()) != ToolBound()
+    ):
+        return None
+    compiled = _rates(provider, {}, rates, _Parts(), Contents(), meta, base_url, endpoint)
+    if compiled is None:
+        return None
+    one, per_output, hole = _amounts(compiled, rates, _Parts(text=1), Contents(messages=1), ToolBound(), {}, endpoint)
+    two, _, _ = _amounts(compiled, rates, _Parts(text=2), Contents(messages=1), ToolBound(), {}, endpoint)
+    if hole:
+        return None
+    empty = _input(provider, endpoint, {}, 0, replace(meta, context_window=0), Contents(), ToolBound(), exact=False)
+    return PlainTerms(
+        tokens_per_byte=tokens.bound_json(1, 0, meta.tokenizer) - tokens.bound_json(0, 0, meta.tokenizer),
+        tokens_per_message=tokens.per_message(meta.tokenizer),
+        tokens_besides=empty.text,
+        window=meta.context_window * 11 // 10,
+        most_prompt=rates.lowest_threshold,
+        context_window=meta.context_window,
+        most_output=meta.max_output_tokens or meta.context_window,
+        input_rate=two - one,
+        fixed=one - (two - one),
+        output_rate=per_output,
+        denominator=compiled.denominator,
+    )
+
+
+def careful_quote(
+    provider: str,
+    endpoint: str,
+    body: Mapping[str, Any],
+    body_bytes: int,
+    rates: Rates | None,
+    *,
+    model_meta: ModelMeta | None = None,
+    exact: bool = False,
+    default_limit: int | None = None,
+    base_url: str = "",
+) -> Quote:
+    """`quote` for every call, plain or not."""
     asked = client_limit(provider, endpoint, body)
     outputs = choices(provider, endpoint, body)
     if rates is None:
@@ -155,6 +277,7 @@ def quote(
         _fixed=fixed,
         _per_output=per_answers,
         _denominator=compiled.denominator,
+        _long=compiled.long_context,
     )
 
 
@@ -282,9 +405,6 @@ def _beside_the_prompt(limit: int, meta: ModelMeta, parts: _Parts) -> int:
     if limit * 4 <= meta.context_window * 3:
         return limit
     return max(meta.context_window - parts.text - parts.image - parts.audio - parts.video, min(limit, SMALLEST_ROOM))
-
-
-SMALLEST_ROOM = 4_096
 
 
 def _unbounded(endpoint: str, body: Mapping[str, Any], rates: Rates) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from billing.domain.extraction.record import BUCKETS
 from billing.domain.money import NANO_PER_USD, fraction_of_usd
+from billing.domain.plain import PlainTerms
 
 PER_MILLION, PER_THOUSAND = 1_000_000, 1_000
 PER: Mapping[str, int] = {
@@ -93,6 +94,7 @@ class Rates:
         "meta",
         "model",
         "peak",
+        "plain",
         "provider",
         "regional",
     )
@@ -120,6 +122,15 @@ class Rates:
             for tier in {named for named, _ in tables}
         }
         self._compiled: dict[tuple[str, int, bool, bool], Compiled | None] = {}
+        self.plain: dict[tuple[str, str, str], PlainTerms | None] = {}
+        """(provider, endpoint, address) -> the terms of plain chats there, kept by `quote`"""
+
+    @property
+    def lowest_threshold(self) -> int:
+        """The longest prompt for which the standard rates are sure to hold, those of peak hours included."""
+        return min(
+            [t for rates in (self, self.peak) if rates for t in rates._thresholds.get(STANDARD, ())], default=1 << 62
+        )
 
     @property
     def tiers(self) -> frozenset[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,8 +13,7 @@ STREAM_TYPE = b"text/event-stream"
 OPENAI_HEADERS = frozenset({b"openai-beta", b"idempotency-key"})
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What must be different in the body that is sent. None: as the client wrote it."""
 
     model: str | None = None
@@ -27,11 +25,10 @@ class Wanted:
 COUNTED_BYTES = 100_000
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(msgspec.Struct):
     """What the meter saw of an answer: all that the bill and the ledger need."""
 
-    said: dict[str, Any] = field(default_factory=dict)
+    said: dict[str, Any] = msgspec.field(default_factory=dict)
     """What the answer says of itself beside its usage: id, model, service_tier. Billing's extraction reads it together with the usage."""
     raw_usage: bytes = b""
     """The usage object as the provider wrote it; empty when it stated none."""
@@ -43,11 +40,11 @@ class Reading:
     """The answer came to its proper end, so nothing more can have been generated."""
     output_bytes: int = 0
     """UTF-8 bytes of generated text that arrived: at least as many as tokens, for byte-level tokenizers (BILLING.md, Bounds)."""
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = msgspec.field(default_factory=list)
     """The generated text in pieces, for counting; emptied once it is longer than `COUNTED_BYTES` (then every byte counts)."""
     error: str = ""
     """The answer carries an error of the provider: its code, or its type."""
-    flags: list[str] = field(default_factory=list)
+    flags: list[str] = msgspec.field(default_factory=list)
     nothing_said: bool = False
     """The provider says itself that it broke off, and nothing was generated until then."""
 
@@ -143,9 +140,9 @@ class _NoAnswer:
         return b"data: " + payload + b"\n\n"
 
 
-@runtime_checkable
 class PassesBytes(Protocol):
-    """A dialect whose answers can be something else than text, and can come whole although a stream was asked for."""
+    """A dialect whose answers can be something else than text, and can come whole although a stream was asked for. It is known by having
+    these two (a runtime check of the protocol itself costs more than reading a small answer)."""
 
     whole_when_streamed: bool
 
@@ -158,12 +155,13 @@ def meter_of(dialect: Dialect, fields: Mapping[str, Any], content_type: bytes, *
     """Who reads along with an answer of this type; None when it is to be read whole."""
     if streamed and dialect.stream_type in content_type:
         return dialect.stream_meter(fields)
-    return dialect.bytes_meter(fields, content_type) if isinstance(dialect, PassesBytes) else None
+    reader: Callable[[Mapping[str, Any], bytes], StreamMeter | None] | None = getattr(dialect, "bytes_meter", None)
+    return None if reader is None else reader(fields, content_type)
 
 
 def may_be_whole(dialect: Dialect) -> bool:
     """Whether a whole answer is one of this dialect although a stream was asked for."""
-    return isinstance(dialect, PassesBytes) and dialect.whole_when_streamed
+    return getattr(dialect, "whole_when_streamed", False) is True
 
 
 def stated(raw: msgspec.Raw) -> bytes:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+from collections.abc import Callable
 from typing import cast
 
 import httptools
-import msgspec
 
 from gateway.upstream.failures import Broken, Silent, UpstreamFailure
 
@@ -25,15 +25,14 @@ Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
 
-class Head(msgspec.Struct, frozen=True):
-    status: int
-    headers: Headers
+class Head:
+    __slots__ = ("get", "headers", "status")
 
-    def get(self, name: bytes) -> bytes | None:
-        for known, value in self.headers:
-            if known == name:
-                return value
-        return None
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+        self.get: Callable[[bytes], bytes | None] = dict(reversed(headers)).get
+        """A header by its lower-case name; the first of several."""
 
 
 class Connection(asyncio.Protocol):
@@ -46,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._limit_named = ""
-        self._fileno = -1
+        self._silence = select.poll()
         self.lost = False
         self.idle_since = 0.0
         self.keep_idle_s: float | None = None
@@ -114,9 +113,7 @@ class Connection(asyncio.Protocol):
         """Whether an idle connection can still be trusted: open, and with nothing (no byte, no FIN) waiting to be read."""
         if self.lost or self._transport.is_closing():
             return False
-        poll = select.poll()
-        poll.register(self._fileno, select.POLLIN | select.POLLHUP | select.POLLERR)
-        return not poll.poll(0)
+        return not self._silence.poll(0)
 
     def hurry(self, deadline: float, named: str) -> None:
         """Brings the deadline of a wait that is under way forward."""
@@ -179,7 +176,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         plug = transport.get_extra_info("socket")  # only here: it is None as soon as the connection was reset
-        self._fileno = plug.fileno()
+        self._silence.register(plug.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
@@ -224,12 +221,8 @@ class Connection(asyncio.Protocol):
     # --- llhttp's callbacks -------------------------------------------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head is not None:
-            return  # a trailer
-        if len(self._headers) >= MAX_HEADERS:
-            self._refuse("the answer has too many headers")
-            return
-        self._headers.append((name.lower(), value))
+        if self._head is None:  # else it is a trailer
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._complete:
@@ -241,16 +234,21 @@ class Connection(asyncio.Protocol):
             if status == 101 or self._interim > MAX_INTERIM:
                 self._refuse("the provider answered with a protocol switch or without end")
             return
+        if len(self._headers) > MAX_HEADERS:  # of a piece of `MAX_HEAD_BYTES`: no more of them can have been kept
+            self._refuse("the answer has too many headers")
+            return
         head = Head(status, self._headers)
         coding = head.get(b"transfer-encoding")
         if coding is not None and coding.strip().lower() != b"chunked":
             self._refuse("the answer has a transfer encoding other than chunked")
             return
-        if (head.get(b"content-encoding") or b"identity").strip().lower() not in (b"identity", b""):
+        compressed = head.get(b"content-encoding")
+        if compressed is not None and compressed.strip().lower() not in (b"identity", b""):
             self._refuse("the answer is compressed, although we asked for none")
             return
         self._until_eof = coding is None and head.get(b"content-length") is None and status not in (204, 304)
-        self.keep_idle_s = _keep_alive(head)
+        stated = head.get(b"keep-alive")
+        self.keep_idle_s = None if stated is None else _keep_alive(stated)
         self._head = head
 
     def on_body(self, body: bytes) -> None:
@@ -275,9 +273,9 @@ class Connection(asyncio.Protocol):
         self._loop.call_soon(self.abort)
 
 
-def _keep_alive(head: Head) -> float | None:
+def _keep_alive(stated: bytes) -> float | None:
     """`Keep-Alive: timeout=5` -> 5.0."""
-    for part in (head.get(b"keep-alive") or b"").split(b","):
+    for part in stated.split(b","):
         name, _, value = part.strip().partition(b"=")
         if name.lower() == b"timeout" and value.isdigit():
             return float(value)

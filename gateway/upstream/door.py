@@ -52,7 +52,8 @@ class Answer:
     ) -> None:
         self.status = head.status
         self.headers: Headers = head.headers
-        self._head = head
+        self.get = head.get
+        """A header by its lower-case name."""
         self._door = door
         self._origin = origin
         self._connection: Connection | None = connection
@@ -61,10 +62,6 @@ class Answer:
         self._then_idle_s = limits.idle_s
         self._ends_at = ends_at
         self._loop = door.loop
-
-    def get(self, name: bytes) -> bytes | None:
-        """A header by its lower-case name."""
-        return self._head.get(name)
 
     async def chunk(self) -> bytes:
         """The next bytes of the body as they arrived; b"" at its end. Raises Silent or Broken."""

@@ -30,12 +30,15 @@ class StoreFailed(Exception):
 
 
 class Ask:
-    __slots__ = ("at", "future", "payload", "sent")
+    __slots__ = ("at", "future", "leaving", "payload", "sent")
 
-    def __init__(self, payload: bytes, future: asyncio.Future[Reply], at: float) -> None:
+    def __init__(
+        self, payload: bytes, future: asyncio.Future[Reply], at: float, leaving: Callable[[], None] | None
+    ) -> None:
         self.payload = payload
         self.future = future
         self.at = at
+        self.leaving = leaving
         self.sent = False
 
     def fail(self, failed: StoreFailed) -> None:
@@ -89,13 +92,15 @@ class Lane:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
 
-    async def ask(self, payload: bytes, abandoned: Callable[[], None]) -> Reply:
+    async def ask(
+        self, payload: bytes, abandoned: Callable[[], None], leaving: Callable[[], None] | None = None
+    ) -> Reply:
         """The script's answer to one request. Raises StoreFailed. When the asker is cancelled, an unsent request is withdrawn, and for
-        a sent one, which may take effect all the same, `abandoned` is called."""
+        a sent one, which may take effect all the same, `abandoned` is called. `leaving` is called just before it is sent."""
         if len(self._queue) >= self._waiting:
             raise StoreFailed("too many calls are waiting for the budget store", sent=False, reason="overloaded")
         loop = asyncio.get_running_loop()
-        ask = Ask(payload, loop.create_future(), loop.time())
+        ask = Ask(payload, loop.create_future(), loop.time(), leaving)
         self._queue.append(ask)
         if not self._under_way:
             self._flush()
@@ -131,6 +136,8 @@ class Lane:
                 ask.fail(StoreFailed("the budget store is overloaded", sent=False, reason="overloaded"))
             elif not ask.future.done():  # not withdrawn while it waited
                 ask.sent = True
+                if ask.leaving is not None:
+                    ask.leaving()
                 asks.append(ask)
         return asks
 

@@ -138,9 +138,11 @@ class Limiter:
 
     # --- Admit --------------------------------------------------------------------------------------------------------
 
-    async def admit(self, workspace_id: int, request: AdmitRequest) -> AdmitReply:
+    async def admit(
+        self, workspace_id: int, request: AdmitRequest, leaving: Callable[[], None] | None = None
+    ) -> AdmitReply:
         """May this attempt be sent? Fills in the fences. Raises BudgetStoreUnavailable when there is no answer in time; what may have
-        happened all the same is then undone."""
+        happened all the same is then undone. `leaving` is called before the first question is sent, whatever comes then."""
         if self.unanswered >= self._most_unanswered:
             raise BudgetStoreUnavailable(
                 "too many finished calls are waiting for the budget store", reason="overloaded"
@@ -150,7 +152,7 @@ class Limiter:
         fence = self._fences.setdefault(workspace_id, Fence())
         while True:
             request.epoch, request.min_seq = fence.epoch, fence.seq
-            reply = await self._admit_once(workspace_id, request)
+            reply = await self._admit_once(workspace_id, request, leaving)
             if isinstance(reply, StaleEpoch):
                 await self._caught_up(workspace_id, reply.epoch, reply.seq)
                 continue
@@ -165,9 +167,13 @@ class Limiter:
                 self.start()
             return reply
 
-    async def _admit_once(self, workspace_id: int, request: AdmitRequest) -> AdmitReply:
+    async def _admit_once(
+        self, workspace_id: int, request: AdmitRequest, leaving: Callable[[], None] | None
+    ) -> AdmitReply:
         try:
-            raw = await self._lane(workspace_id).ask(encode(request), lambda: self._undo(workspace_id, request))
+            raw = await self._lane(workspace_id).ask(
+                encode(request), lambda: self._undo(workspace_id, request), leaving
+            )
         except StoreFailed as failed:
             self.failures += 1
             if failed.sent:

@@ -58,7 +58,12 @@ def main() -> None:
             idle_mb = stack.memory_mb()
             for part in parts:
                 print(f"--- {part}", flush=True)
-                rows += _part(part, stack, options)
+                try:
+                    rows += _part(part, stack, options)
+                except (
+                    SystemExit
+                ) as error:  # a load that was not answered well: its rows are missing, the others' are not
+                    print(f"{part} was not measured: {error}", flush=True)
             if "memory" in parts:
                 rows.append(
                     Row(

@@ -47,6 +47,8 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def region(self) -> str:
         """The region whose uplift applies: stated by the account, or in the address that was called; empty for a global endpoint."""
+        if not self.account:
+            return _region_of(self.base_url) or _region_of(self.endpoint)
         if str(self.account.get("deployment_type", "")).replace("_", "").lower() in _WITHIN_A_ZONE:
             return "zone"
         for key in ("region", "location"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from billing.domain.extraction import anthropic, gemini, media, native, openai, streams
@@ -75,17 +76,24 @@ BY_PATH = (
 
 def choose(call: Call, payload: Any) -> Dialect:
     """The dialect of an answer. A batch's results may hold any of them, so there the shape decides."""
-    path = call.endpoint.lower()
-    if not call.batch or "message" in path or "generatecontent" in path:
-        for part, dialect in BY_PATH:
-            if part in path:
-                return dialect
+    named = _by_path(call.endpoint, call.batch)
+    if named is not None:
+        return named
     if isinstance(payload, Mapping):
         return _by_shape(payload, call)
     first = (
         next((event for event in payload if isinstance(event, Mapping)), {}) if isinstance(payload, Sequence) else {}
     )
     return _by_shape(first, call, streamed=True)
+
+
+@lru_cache(maxsize=1024)
+def _by_path(endpoint: str, batch: bool) -> Dialect | None:
+    """The dialect that an endpoint's path names, or None."""
+    path = endpoint.lower()
+    if batch and "message" not in path and "generatecontent" not in path:
+        return None
+    return next((dialect for part, dialect in BY_PATH if part in path), None)
 
 
 def _by_shape(body: Event, call: Call, *, streamed: bool = False) -> Dialect:

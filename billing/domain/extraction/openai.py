@@ -13,6 +13,7 @@ from typing import Any
 from billing.domain.extraction import fees
 from billing.domain.extraction.common import Call, decimal, failed, unbilled, unreadable
 from billing.domain.extraction.record import Tally, Usage, UsageContext, text_of
+from billing.domain.plain import plain_buckets
 
 CHAT_KEYS = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
@@ -56,6 +57,11 @@ class Quirks:
     stated_cost: Callable[[Mapping[str, Any]], Decimal | None] | None = None
     write_bucket: str = "cache_write_30m"
     fees: Callable[[Tally, Mapping[str, Any], Mapping[str, Any], Call], None] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """It counts as OpenAI does, as far as text goes."""
+        return not self.reasoning_outside and self.fees is None and self.stated_cost is None
 
 
 def _ticks(usage: Mapping[str, Any]) -> Decimal | None:
@@ -121,6 +127,22 @@ STANDARD = Quirks()
 
 def completions(body: Mapping[str, Any], call: Call) -> Usage:
     """Chat completions, text completions, embeddings: one body, or a merged stream."""
+    quirks = QUIRKS.get(call.provider, STANDARD)
+    usage = body.get("usage")
+    if type(usage) is dict and quirks.plain and not call.account and "usage_breakdown" not in body:
+        buckets = plain_buckets(usage)
+        if buckets is not None and not _searches(body, call):
+            return Usage(buckets, context=_context(usage, body, call, quirks, usage["prompt_tokens"]), raw=usage)
+    return careful_completions(body, call)
+
+
+def _searches(body: Mapping[str, Any], call: Call) -> bool:
+    """Whether it may be a model that searches, and bills that, unasked."""
+    return "search" in text_of(body, "model") or "search" in text_of(call.request, "model")
+
+
+def careful_completions(body: Mapping[str, Any], call: Call) -> Usage:
+    """`completions` for every answer, plain or not."""
     quirks = QUIRKS.get(call.provider, STANDARD)
     usage = body.get("usage")
     if usage is None and isinstance(body.get("x_groq"), Mapping):

@@ -77,23 +77,25 @@ class Usage(msgspec.Struct, frozen=True):
 
     @property
     def input_tokens(self) -> int:
-        return sum(n for name, n in self.buckets.items() if name in INPUT_BUCKETS) + sum(
-            part.input_tokens for part in self.parts
-        )
+        own = sum([n for name, n in self.buckets.items() if name in INPUT_BUCKETS])
+        return own + sum([part.input_tokens for part in self.parts]) if self.parts else own
 
     @property
     def output_tokens(self) -> int:
-        return sum(n for name, n in self.buckets.items() if name in OUTPUT_BUCKETS) + sum(
-            part.output_tokens for part in self.parts
-        )
+        own = sum([n for name, n in self.buckets.items() if name in OUTPUT_BUCKETS])
+        return own + sum([part.output_tokens for part in self.parts]) if self.parts else own
 
     @property
     def all_buckets(self) -> dict[str, int]:
         """The buckets of this usage and its parts together, for the ledger's columns (a price needs them apart)."""
+        if not self.parts:
+            return dict(self.buckets)
         return _merged([self.buckets, *(part.all_buckets for part in self.parts)])
 
     @property
     def all_fees(self) -> dict[str, int]:
+        if not self.parts:
+            return dict(self.fees)
         return _merged([self.fees, *(part.all_fees for part in self.parts)])
 
     @property
