@@ -16,7 +16,7 @@ from billing.ledger.queries import Days
 from billing.models import RollupDay
 from guardrails.domain.waste.sorter import LOOP_CALLS, WINDOW_MS, Sorter
 from guardrails.domain.waste.tally import tally_of
-from guardrails.domain.waste.values import Choice, Found, Promise
+from guardrails.domain.waste.values import Choice, Found, Promise, Saved
 from guardrails.waste import reading
 from guardrails.waste.models import Day, Saving
 from workspaces.models import Workspace
@@ -47,7 +47,7 @@ def look_at_day(
 ) -> Reached | None:  # fmt: skip
     """Count the day and keep its sums: None. Or where time (`stop`, of the monotonic clock) ran out: nothing is kept, go on from there."""
     found: list[Found] = []
-    saved = {}
+    saved: dict[str, Saved] = {}
     if RollupDay.objects.filter(workspace_id=workspace.pk, dimension="", day=day).exists():
         first, end = books.moments(workspace, Days(day, day))
         since = first if reached is None else datetime.fromtimestamp(reached.since_ms / 1000, UTC)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -97,7 +98,7 @@ def _ready(url: str) -> float:
         return 0.0
 
 
-def _wait(look, patience_s: float, what: str) -> float:  # type: ignore[no-untyped-def]
+def _wait(look: Callable[[], float], patience_s: float, what: str) -> float:
     until = time.monotonic() + patience_s
     while not (found := look()):
         if time.monotonic() > until:

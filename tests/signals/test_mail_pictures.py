@@ -26,6 +26,8 @@ NOON = datetime(2026, 9, 15, 12, tzinfo=UTC)
 LONG = "a-customer-whose-name-has-no-space-and-does-not-end-before-the-screen-of-any-phone-does"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.django_db
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_no_mail_is_wider_than_a_phone_and_every_lever_can_be_pressed(
@@ -36,6 +38,8 @@ def test_no_mail_is_wider_than_a_phone_and_every_lever_can_be_pressed(
     }  # fmt: skip
     assert len(pages) == 7
     folder = Path(os.environ.get("MAIL_PICTURES") or tmp_path)
+    for name, html in pages.items():
+        (folder / f"mail-{name}.html").write_text(html)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for size, width in WIDTHS.items():

@@ -34,6 +34,7 @@ def _plain(notice: Notice, reader: Reader) -> Letter:
         beside=said.get("beside", ""),
         lead=tuple(said.get("lead", ())),
         points=tuple(said.get("points", ())),
+        points_title=said.get("points_title", "What happens next"),
         blocks=blocks,
         buttons=buttons,
     )

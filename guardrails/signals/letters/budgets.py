@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from guardrails.signals.letters.drivers import drivers
@@ -63,7 +65,7 @@ def _ahead(facts: dict[str, Any], unit: str, reader: Reader) -> list[str]:
         times = []
         if one["at"]:
             times.append(f"{moment(one['at'], reader.zone)} at the pace of lately")
-        if one["day"]:
+        if one["day"] and not (one["at"] and _is_day(one["at"], one["day"], reader)):
             times.append(f"{day(one['day'])} by the forecast")
         reached = f"reached {', '.join(times)}" if times else "not reached in this period at this pace"
         points.append(f"{line}: {_does(one, facts)}; {reached}.")
@@ -76,6 +78,11 @@ def _ahead(facts: dict[str, Any], unit: str, reader: Reader) -> list[str]:
     if resets and facts["stage"] != "kill":
         points.append(f"The period ends {resets}.")
     return points
+
+
+def _is_day(at: str, on: str, reader: Reader) -> bool:
+    """Whether a moment is of the day, on the reader's clock: then the forecast says nothing more."""
+    return datetime.fromisoformat(at).astimezone(reader.zone).date().isoformat() == on
 
 
 def _does(one: dict[str, Any], facts: dict[str, Any]) -> str:
@@ -93,7 +100,9 @@ def _rate(facts: dict[str, Any]) -> str:
     return "What is left is spread over the rest of the period."
 
 
-def _levers(notice: Notice, reader: Reader) -> list[Button]:
+def _levers(
+    notice: Notice, reader: Reader, wanted: Sequence[str] = ("raise", "calls", "budget", "revoke", "plan")
+) -> list[Button]:
     links = notice.facts.get("links", {})
     named = (
         ("raise", "Raise the cap"),
@@ -101,10 +110,10 @@ def _levers(notice: Notice, reader: Reader) -> list[Button]:
         ("budget", "Change or lower it"),
         ("revoke", "Revoke the key"),
     )
-    found = [Button(label, links[name]) for name, label in named if name in links]
-    if "keys" in links and "revoke" not in links:
+    found = [Button(label, links[name]) for name, label in named if name in links and name in wanted]
+    if "keys" in links and "revoke" not in links and "revoke" in wanted:
         found.append(Button("Revoke a key", links["keys"]))
-    if "plan" in links:
+    if "plan" in links and "plan" in wanted:
         found.insert(0, Button("Change the plan", links["plan"]))
     return found or [notice_button(notice, reader)]
 
@@ -163,5 +172,5 @@ def normal(notice: Notice, reader: Reader) -> Letter:
         if facts.get("used") is not None and facts.get("cap") and count == 1
         else None,
         lead=tuple(lead),
-        buttons=tuple(_levers(notice, reader)),
+        buttons=tuple(_levers(notice, reader, ("calls", "budget"))),  # nothing is urgent any more
     )
