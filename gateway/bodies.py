@@ -28,7 +28,7 @@ BETAS = frozenset(
         "computer-use-2025-01-24", "computer-use-2025-11-24", "context-1m-2025-08-07", "context-management-2025-06-27",
         "dev-full-thinking-2025-05-14", "effort-2025-11-24", "extended-cache-ttl-2025-04-11", "fast-mode-2026-02-01",
         "fine-grained-tool-streaming-2025-05-14", "interleaved-thinking-2025-05-14", "mid-conversation-output-config-2026-07-01",
-        "mid-conversation-system-clear-at-2026-08-21", "message-batches-2024-09-24", "message-threads-2026-08-12",
+        "mid-conversation-system-clear-at-2026-08-21", "message-batches-2024-09-24",
         "mid-conversation-tool-changes-2026-07-01",
         "model-context-window-exceeded-2025-08-26", "output-128k-2025-02-19", "output-300k-2026-03-24", "pdfs-2024-09-25",
         "prompt-caching-2024-07-31", "structured-outputs-2025-11-13", "task-budgets-2026-03-13", "thinking-binding-controls-2026-08-01",
