@@ -13,7 +13,6 @@ from gateway.runtime import Runtime
 from guardrails.admission import Admitted
 from guardrails.domain.refusals import Refusal
 from guardrails.policy import Grant, PolicyChanged
-from workspaces.ids import uuid7_text
 
 
 async def admit_first(runtime: Runtime, call: Call, grant: Grant) -> tuple[Planned, Admitted]:
@@ -60,7 +59,6 @@ async def _admit(runtime: Runtime, planned: Planned, grant: Grant) -> Admitted:
         planned.who.tags,
         planned.quote,
         planned.context,
-        rid=uuid7_text(),
         exact=planned.exact_quote,
         lease_ms=RESPONSE_LEASE_MS if planned.call.later else None,
     )

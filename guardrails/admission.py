@@ -46,6 +46,7 @@ from guardrails.limiter.wire import (
 from guardrails.met import Met, counter_ask
 from guardrails.policy import Grant, Policy, PolicyChanged, PolicyStore
 from guardrails.spent import Evidence, Spent
+from workspaces.ids import uuid7_text
 from workspaces.models import WorkspaceState
 
 OUTPUT_FLOOR = 256
@@ -195,6 +196,7 @@ class _Attempt:
     healed: bool = False
     lowered: int = 0
     lease_ms: int | None = None
+    rid: str = ""
     _context: CallContext | None = None
 
     @property
@@ -265,7 +267,7 @@ class Admission:
         quote: Quote,
         context: CallContext | Callable[[], CallContext],
         *,
-        rid: str,
+        rid: str = "",
         exact: Callable[[], Quote] | None = None,
         now_ms: int | None = None,
         lease_ms: int | None = None,
@@ -275,47 +277,49 @@ class Admission:
 
         `dims` are the call's dimensions, model, provider and virtual_key among them. `context`, or what makes it, is kept with the hold.
         `exact` computes the quote by counting tokens; it is only asked when the bound by bytes did not fit. `rid` is the attempt's own new
-        UUIDv7. `lease_ms`: of a hold that outlives its call (a batch); it takes no slot of a limit on concurrent calls, and nobody renews it.
+        UUIDv7, made here where none is given. `lease_ms`: of a hold that outlives its call (a batch); it takes no slot of a limit on
+        concurrent calls, and nobody renews it.
         """
         describe = context if callable(context) else lambda: context
         attempt = _Attempt(
             grant, dims, tags, quote, exact, describe, time.time_ns() // 1_000_000 if now_ms is None else now_ms
         )
-        attempt.lease_ms = lease_ms
+        attempt.lease_ms, attempt.rid = lease_ms, rid
         await self._compile_surely(attempt)
         for _ in range(MOST_TRIES):
-            reply = await self._ask(attempt, rid)
+            reply = await self._ask(attempt)
             if isinstance(reply, Ok):
-                return self._admitted(attempt, rid, reply)
+                return self._admitted(attempt, reply)
             await self._deal_with(attempt, reply)
         raise BudgetStoreUnavailable("recovering", retry_after_s=1)
 
-    async def _ask(self, attempt: _Attempt, rid: str) -> object:
+    async def _ask(self, attempt: _Attempt) -> object:
         """The money Redis's answer. Over a counter that is known to be spent, calls that wait together share one (`guardrails.spent`)."""
         policy = attempt.grant.policy
         place = None if attempt.overflowing else self._spent.met_by(attempt.met)
         if place is None:
-            return await self._answer(attempt, rid)
+            return await self._answer(attempt)
         suffix = attempt.met.suffixes[place]
         group = self._spent.group(policy.workspace_id, policy.ver, suffix)
         if group is not None:
             evidence = await group.follow()
             if evidence is None or not self._cannot_fit(attempt, place, *evidence):
-                return await self._answer(attempt, rid)
+                return await self._answer(attempt)
             raise self._no_room(attempt, place, *evidence, fit=None)
         group = self._spent.lead(policy.workspace_id, policy.ver, suffix, place)
         evidence = None
         try:
-            reply = await self._answer(attempt, rid, group.leave)
+            reply = await self._answer(attempt, group.leave)
             if isinstance(reply, Denied):
                 evidence = Evidence(reply.settled[place], reply.held[place])
             return reply
         finally:
             self._spent.over(group, evidence)
 
-    async def _answer(self, attempt: _Attempt, rid: str, leaving: Callable[[], None] | None = None) -> object:
+    async def _answer(self, attempt: _Attempt, leaving: Callable[[], None] | None = None) -> object:
+        attempt.rid = attempt.rid or uuid7_text()
         try:
-            return await self.limiter.admit(attempt.grant.policy.workspace_id, self._request(attempt, rid), leaving)
+            return await self.limiter.admit(attempt.grant.policy.workspace_id, self._request(attempt), leaving)
         except NoAnswer as none:
             raise BudgetStoreUnavailable(none.reason) from None
 
@@ -332,10 +336,10 @@ class Admission:
         """Hold for an attempt that runs already and that nothing refuses any more: beside every cap, for a revoked key and a closed workspace too,
         because the provider bills it. Openly: what it holds and costs counts on every budget it meets. Returns at once, raises nothing."""
         attempt = _Attempt(grant, dims, tags, quote, None, lambda: context, time.time_ns() // 1_000_000)
-        attempt.met = grant.policy.meetings.of(dims, tags, attempt.now_ms)
-        request = self._request(attempt, rid)
+        attempt.met, attempt.rid = grant.policy.meetings.of(dims, tags, attempt.now_ms), rid
+        request = self._request(attempt)
         self.limiter.present(grant.policy.workspace_id, request)
-        return self._admitted(attempt, rid, Ok(0, 0, [ask.amount for ask in request.budgets], []))
+        return self._admitted(attempt, Ok(0, 0, [ask.amount for ask in request.budgets], []))
 
     async def _deal_with(self, attempt: _Attempt, reply: object) -> None:
         """Change the attempt so that another try can succeed, or raise the refusal."""
@@ -407,7 +411,7 @@ class Admission:
                 match.budget,
             )
 
-    def _request(self, attempt: _Attempt, rid: str) -> AdmitRequest:
+    def _request(self, attempt: _Attempt) -> AdmitRequest:
         policy, met, context = attempt.grant.policy, attempt.met, attempt.context
         if attempt.lease_ms is not None:
             context = msgspec.structs.replace(context, lease_ms=attempt.lease_ms)
@@ -418,7 +422,7 @@ class Admission:
         return AdmitRequest(
             prefix=policy.prefix,
             workspace=policy.workspace_text,
-            rid=rid,
+            rid=attempt.rid,
             epoch=0,
             ver=policy.ver,
             min_seq=0,
@@ -493,10 +497,14 @@ class Admission:
             counter = self._counter(attempt, place)
         self._spent.denied(counter.suffix)
         self._refused(attempt.grant.policy, counter, settled, attempt.now_ms)
-        standing = self._standing(attempt, place, settled, held)
-        return refusals.over_budget(
-            standing, needed=attempt.amount(unit), would_fit=None if unit is Unit.CALLS else (fit or 0)
-        )
+        facts = (attempt.grant.policy.ver, counter.limit, settled, held, attempt.amount(unit), fit)
+        said = self._spent.said(counter.suffix, facts)
+        if said is None:
+            standing = self._standing(attempt, place, settled, held)
+            fit = None if unit is Unit.CALLS else (fit or 0)
+            said = refusals.over_budget(standing, needed=attempt.amount(unit), would_fit=fit)
+            self._spent.say(counter.suffix, facts, said)
+        return said.again()
 
     def _fits(self, attempt: _Attempt, denied: Denied) -> bool:
         """Whether it would have passed at its present amount: else the money Redis need not be asked again to say no."""
@@ -549,11 +557,11 @@ class Admission:
         place = "" if budget.kind is Kind.PLAN_QUOTA else f"budgets/{budget.id}/raise/"
         return f"{self._public_url}/w/{slug}/guardrails/{place}"
 
-    def _admitted(self, attempt: _Attempt, rid: str, ok: Ok) -> Admitted:
+    def _admitted(self, attempt: _Attempt, ok: Ok) -> Admitted:
         quote, limit = attempt.quote, attempt.limit
         source = quote.output_limit_source
         return Admitted(
-            rid=rid,
+            rid=attempt.rid,
             grant=attempt.grant,
             hold_nano=attempt.hold_nano,
             quote=quote,

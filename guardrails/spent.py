@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+from guardrails.domain.refusals import OverBudget
 from guardrails.met import Met
 
 MOST_KNOWN = 10_000
@@ -23,6 +24,10 @@ MOST_KNOWN = 10_000
 
 Name = tuple[int, int, str]
 """(workspace, policy version, counter)"""
+
+
+Facts = tuple[int, int, int, int, int, int | None]
+"""(policy version, limit, settled, held, needed, the output limit that would fit)"""
 
 
 class Evidence(NamedTuple):
@@ -66,12 +71,22 @@ class Spent:
 
     def __init__(self) -> None:
         self._known: set[str] = set()
+        self._said: dict[str, tuple[Facts, OverBudget]] = {}
         self._groups: dict[Name, Group] = {}
 
     def denied(self, counter: str) -> None:
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
+            self._said.clear()
         self._known.add(counter)
+
+    def said(self, counter: str, facts: Facts) -> OverBudget | None:
+        """What the last call was told that was refused by the same numbers: a loop asks the same again and again."""
+        last = self._said.get(counter)
+        return last[1] if last is not None and last[0] == facts else None
+
+    def say(self, counter: str, facts: Facts, refusal: OverBudget) -> None:
+        self._said[counter] = facts, refusal
 
     def met_by(self, met: Met) -> int | None:
         """The place of a spent counter among what a call meets; None when it meets none."""
@@ -95,4 +110,5 @@ class Spent:
             del self._groups[group.name]
         if evidence is None:
             self._known.discard(group.name[2])
+            self._said.pop(group.name[2], None)
         group.tell(evidence)

@@ -30,11 +30,12 @@ TAGS_HEADER = "sluice-tags"
 PINNABLE = frozenset({Dimension.MEMBER, Dimension.AGENT, Dimension.DEPARTMENT, Dimension.ENVIRONMENT})
 
 _BODY_FIELDS = (
-    ("user", Dimension.USER),
-    ("safety_identifier", Dimension.USER),
-    ("user_id", Dimension.USER),
-    ("session_id", Dimension.SESSION),
+    ("user", Dimension.USER.value),
+    ("safety_identifier", Dimension.USER.value),
+    ("user_id", Dimension.USER.value),
+    ("session_id", Dimension.SESSION.value),
 )
+_BODY_NAMES = frozenset(name for name, _ in _BODY_FIELDS)
 _METADATA_DIMENSIONS: Mapping[str, Dimension] = {
     "customer": Dimension.CUSTOMER,
     "customer_id": Dimension.CUSTOMER,
@@ -77,10 +78,11 @@ def attribute(
     """
     dims: dict[str, str] = {}
     tags: dict[str, str] = {}
-    for name, dimension in _BODY_FIELDS:
-        value = body.get(name)
-        if type(value) is str and value and dimension not in dims:
-            dims[dimension.value] = checked(name, value)
+    if not _BODY_NAMES.isdisjoint(body):
+        for name, dimension in _BODY_FIELDS:
+            value = body.get(name)
+            if type(value) is str and value and dimension not in dims:
+                dims[dimension] = checked(name, value)
     metadata = body.get("metadata")
     if type(metadata) is dict:
         _from_metadata(metadata, dims, tags)

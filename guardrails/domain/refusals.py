@@ -93,6 +93,10 @@ class BudgetStoreUnavailable(Refusal):
 class OverBudget(Refusal):
     status, code, type = 402, "budget_exceeded", "budget_exceeded"
 
+    def again(self) -> OverBudget:
+        """The same for another call."""
+        return OverBudget(self.message, code=self.code, hint=self.hint, facts=self.facts)
+
 
 class RateLimited(Refusal):
     status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
