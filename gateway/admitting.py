@@ -10,7 +10,7 @@ from gateway.hop.rules import BreakerOpen
 from gateway.hop.trip import Trip
 from gateway.planning import Planned, plan, plan_next
 from gateway.runtime import Runtime
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.domain.refusals import Refusal
 from guardrails.policy import Grant, PolicyChanged
 

@@ -32,7 +32,7 @@ from gateway.providers.openai_responses import OpenAIResponses
 from gateway.providers.registry import PROVIDERS
 from gateway.routing import Route
 from gateway.upstream import Answer, UpstreamFailure
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.domain.refusals import Refusal
 from guardrails.gate import Gate
 from guardrails.limiter.control import Refused

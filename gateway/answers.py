@@ -12,7 +12,7 @@ from gateway.attempt import Attempt
 from gateway.edge import BODY, Receive, Send
 from gateway.errors import GatewayError, Headers
 from gateway.surfaces import OPENAI, Surface
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 1024 * 1024

@@ -25,7 +25,7 @@ from gateway.errors import BadRequest, NotAllowed
 from gateway.jsonbody import BadJson, loads
 from gateway.routing import Route
 from gateway.runtime import Runtime
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.policy import Grant, PolicyChanged
 from guardrails.threads import in_thread
 from workspaces.ids import uuid7_text

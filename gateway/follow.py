@@ -11,7 +11,7 @@ from gateway.models import KeptKind
 from gateway.planning import Planned
 from gateway.providers.dialect import Reading
 from gateway.runtime import Runtime
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.policy import Grant
 from guardrails.threads import DATABASE_AWAY
 

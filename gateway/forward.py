@@ -17,7 +17,7 @@ from gateway.providers.dialect import Wanted
 from gateway.routing import Route
 from gateway.signing import Signer
 from gateway.upstream import Answer, Door, Limits, NotSent, Origin, Silent, UpstreamFailure
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from workspaces.domain.providers import Auth
 
 MAX_HEADS = 4096

@@ -11,7 +11,7 @@ from gateway.planning import PlannedFree, plan_free
 from gateway.provider_errors import refusal, safe_headers
 from gateway.runtime import Runtime
 from gateway.upstream import UpstreamFailure
-from guardrails.admission import rate_headers
+from guardrails.admitted import rate_headers
 from guardrails.policy import Grant
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024

@@ -37,7 +37,7 @@ from gateway.runtime import Runtime
 from gateway.streaming import Relay
 from gateway.surfaces import surface_of
 from gateway.upstream import Answer, UpstreamFailure
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.domain.refusals import Refusal
 from workspaces.errors import Refused as WorkspaceRefused
 

@@ -23,7 +23,7 @@ from gateway.hop.trip import first_choice
 from gateway.providers.dialect import Dialect
 from gateway.providers.translation import Untranslatable
 from gateway.routing import Route
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.policy import Grant
 
 EDIT_BYTES = 128

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from guardrails.admission import RateLeft
+from guardrails.admitted import RateLeft
 from guardrails.domain import refusals
 from guardrails.domain.rates import Metric, matching
 from guardrails.domain.refusals import BudgetStoreUnavailable, WorkspaceClosed

@@ -11,7 +11,8 @@ from functools import partial
 from django.conf import settings
 
 from guardrails import actions
-from guardrails.admission import Admission, Admitted
+from guardrails.admission import Admission
+from guardrails.admitted import Admitted
 from guardrails.free_calls import FreeCalls
 from guardrails.full_budgets import FullBudgets
 from guardrails.limiter import store

@@ -27,7 +27,7 @@ from gateway.errors import NotAllowed
 from gateway.providers.dialect import Reading
 from gateway.routing import Route
 from gateway.runtime import Runtime
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.domain.refusals import BudgetStoreUnavailable
 from guardrails.policy import Grant, PolicyChanged
 from workspaces.ids import uuid7_text

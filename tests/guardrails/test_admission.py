@@ -23,7 +23,7 @@ from billing.ledger.stream import money_stream
 from billing.ledger.writer import drain
 from billing.models import BudgetTotal, Crossing, Entry
 from guardrails import actions, pushes, queries, reconciliation, recovery
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.domain.budgets import Stage
 from guardrails.domain.refusals import (
     BudgetStoreUnavailable,

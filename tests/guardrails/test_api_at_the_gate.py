@@ -12,7 +12,7 @@ from django.db import connection
 from rest_framework.test import APIClient
 
 from billing.domain.money import NANO_PER_USD
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.domain.refusals import OverBudget, RateLimited, Refusal, WorkspaceClosed
 from guardrails.gate import Gate
 from tests.cast import Cast, token_of

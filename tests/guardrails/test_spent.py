@@ -13,7 +13,7 @@ import pytest
 from billing.domain.money import NANO_PER_USD
 from billing.domain.quote import Quote
 from guardrails import actions
-from guardrails.admission import Admitted
+from guardrails.admitted import Admitted
 from guardrails.domain.refusals import OverBudget, Refusal
 from guardrails.gate import Gate
 from guardrails.limiter.wire import AdmitReply, AdmitRequest
