@@ -83,7 +83,7 @@ async def cluster(nodes: list[RedisServer], workspaces: list[int]) -> AsyncItera
     bench.store.close()
 
 
-def limiter_on(bench: Bench, **options: float) -> Limiter:
+async def limiter_on(bench: Bench, **options: float) -> Limiter:
     async def known(workspace: int, rids: list[str]) -> set[str]:
         return set()
 
@@ -94,11 +94,14 @@ def limiter_on(bench: Bench, **options: float) -> Limiter:
         **options,  # type: ignore[arg-type]
     )
     bench.limiters.append(made)
+    for _ in range(10):  # as a gateway gets no call before it says that it is ready
+        if not await made.ready():
+            break
     return made
 
 
 async def test_the_edge_of_seven_caps_is_exact_on_every_node_at_once(cluster: Bench, workspaces: list[int]) -> None:
-    gates = [limiter_on(cluster, reserve_s=2.0) for _ in range(2)]
+    gates = [await limiter_on(cluster, reserve_s=2.0) for _ in range(2)]
     limits = [997 * 25 + 996 if n == 3 else 10**9 for n in range(7)]
 
     async def burst(workspace: int) -> list[object]:
@@ -120,7 +123,7 @@ async def test_the_edge_of_seven_caps_is_exact_on_every_node_at_once(cluster: Be
 
 
 async def test_holds_are_settled_expired_corrected_and_streamed(cluster: Bench, workspaces: list[int]) -> None:
-    limiter = limiter_on(cluster, reserve_s=2.0)
+    limiter = await limiter_on(cluster, reserve_s=2.0)
     for workspace in workspaces:
         asks = [asking([counter(0, 100, 10_000)], workspace=workspace) for _ in range(3)]
         for ask in asks:
@@ -141,7 +144,7 @@ async def test_holds_are_settled_expired_corrected_and_streamed(cluster: Bench, 
 async def test_a_flushed_node_refuses_its_workspaces_and_no_others(
     cluster: Bench, nodes: list[RedisServer], workspaces: list[int]
 ) -> None:
-    limiter = limiter_on(cluster, reserve_s=2.0)
+    limiter = await limiter_on(cluster, reserve_s=2.0)
     for workspace in workspaces:
         await limiter.admit(workspace, asking([counter(0, 1, 10)], workspace=workspace))
     with nodes[1].client() as client:
@@ -157,7 +160,7 @@ async def test_a_flushed_node_refuses_its_workspaces_and_no_others(
 async def test_a_killed_node_costs_its_own_workspaces_only_and_comes_back_by_itself(
     cluster: Bench, nodes: list[RedisServer], workspaces: list[int]
 ) -> None:
-    limiter = limiter_on(cluster, reserve_s=1.0)
+    limiter = await limiter_on(cluster, reserve_s=1.0)
     asks = {workspace: asking([counter(0, 100, 1000)], workspace=workspace) for workspace in workspaces}
     for workspace, ask in asks.items():
         await limiter.admit(workspace, ask)
