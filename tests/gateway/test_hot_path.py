@@ -18,9 +18,9 @@ from tests.bench.provision import BUDGETS, RATES
 from tests.gateway.world import GatewayProcess, Shop, World
 from workspaces.models import Plan, Workspace
 
-INSTRUCTIONS = 16_800
-C_CALLS = 680
-REDIS_COMMANDS = 60
+INSTRUCTIONS = 10_900
+C_CALLS = 420
+REDIS_COMMANDS = 66
 SLACK = 1.25
 CALLS, ROUNDS = 12, 4
 
