@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Final
 
 from billing.domain import money
@@ -35,7 +36,7 @@ def dollars(value: float) -> str:
 
 
 def short_dollars(value: float) -> str:
-    """On an axis: "$0", "$0.05", "$20", "$1,500"."""
+    """On an axis: "$0", "$0.00003", "$0.05", "$20", "$1,500"."""
     return amounts.shown(round(value), _short)
 
 
@@ -45,7 +46,8 @@ def _short(value: float) -> str:
         return "$0"
     if usd >= 10 or usd == int(usd):
         return f"${usd:,.0f}"
-    return f"${usd:.2f}".rstrip("0").rstrip(".") if usd >= 0.01 else f"${usd:.2g}"
+    decimals = 2 if usd >= 0.01 else min(9, 1 - floor(log10(usd)))  # never as a power of ten: "$0.00003"
+    return f"${usd:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def whole(value: float) -> str:

@@ -159,7 +159,17 @@ def test_metrics_say_what_the_sums_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "nano, shown", [(0, "$0"), (5e7, "$0.05"), (2e9, "$2"), (1.5e12, "$1,500"), (2.5e9, "$2.5"), (3e5, "$0.0003")]
+    "nano, shown",
+    [
+        (0, "$0"),
+        (5e7, "$0.05"),
+        (2e9, "$2"),
+        (1.5e12, "$1,500"),
+        (2.5e9, "$2.5"),
+        (3e5, "$0.0003"),
+        (3e4, "$0.00003"),
+        (1, "$0.000000001"),
+    ],
 )
 def test_an_axis_is_labelled_in_round_dollars(nano: float, shown: str) -> None:
     assert short_dollars(nano) == shown
