@@ -652,3 +652,23 @@ async def test_a_workspace_s_many_thousand_counters_are_rebuilt_in_seconds(
     )  # a fifteenth of that on an idle machine; FAULTS I8 allows 30 s for a hundred thousand
     refusal = await alice_app.refused(5 * USD, dims={"user": f"user {many - 1}"})
     assert refusal.facts["spent_usd"] == f"{(many - 1) / 10**9:.9f}"
+
+
+async def test_a_call_under_way_while_its_workspace_is_deleted_ends_in_the_books(alice_app: Caller) -> None:
+    """F35: the row and the schema may be gone before a long stream ends; the ledger outlives them."""
+    running = await alice_app.call(USD)
+    acme = alice_app.acme
+    await sync(workspace_actions.delete_workspace, workspace=acme, by=alice_app.cast.alice.actor, typed_slug=acme.slug)
+    await sync(pushes.repair_pushes)
+    refusal = await alice_app.refused(USD)
+    assert refusal.status in (401, 403)
+    await sync(workspace_actions.purge_deleted_workspaces)
+
+    assert await alice_app.gate.admission.settle(running, USD // 2, 10, DONE) == "OK"
+    await sync(drain, money_stream(), money_keys.partition_of(acme.pk))
+
+    def booked() -> list[tuple[int, str]]:
+        with tenancy.every_workspace("a test looks at what outlives a workspace"):
+            return list(Entry.objects.filter(workspace_id=acme.pk).values_list("cost_nano", "basis"))
+
+    assert await sync(booked) == [(USD // 2, "measured")]
