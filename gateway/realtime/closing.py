@@ -32,6 +32,7 @@ def as_answer(error: GatewayError | Refusal | WorkspaceRefused) -> GatewayError:
     if isinstance(error, Refusal):
         answer.type, answer.retry = error.type, error.retry
         answer.facts, answer.retry_after_s = error.facts, error.retry_after_s
+        answer.headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
     return answer
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from billing.domain.money import show_usd, usd_text
 from guardrails.domain.budgets import Budget, Kind, Unit
-from guardrails.domain.rates import WHAT, RateLimit
+from guardrails.domain.rates import WHAT, Metric, RateLimit
 
 
 class Refusal(Exception):
@@ -39,6 +39,8 @@ class Refusal(Exception):
         self.hint = hint or self.hint
         self.retry_after_s = retry_after_s
         self.facts = dict(facts or {})
+        self.headers: dict[str, str] = {}
+        """Of the answer, beside those that every refusal has"""
 
 
 class InvalidKey(Refusal):
@@ -181,11 +183,19 @@ def rate_limited(rate: RateLimit, value: str, retry_ms: int) -> RateLimited:
         refusal.retry = False
         return refusal
     wait = max(1, -(-retry_ms // 1000))
-    return RateLimited(
+    refusal = RateLimited(
         f"Rate limit reached{whom}: {rate.limit} {WHAT[rate.metric]}. Try again in {wait} s.",
         retry_after_s=wait,
         facts=facts,
     )
+    counted = {Metric.RPM: "requests", Metric.RPH: "requests", Metric.TPM: "tokens"}.get(rate.metric)
+    if counted:
+        refusal.headers = {
+            f"x-ratelimit-limit-{counted}": str(rate.limit),
+            f"x-ratelimit-remaining-{counted}": "0",
+            f"x-ratelimit-reset-{counted}": f"{retry_ms}ms",
+        }
+    return refusal
 
 
 def facts_of(standing: Standing) -> dict[str, Any]:

@@ -105,6 +105,9 @@ def test_a_rate_limit_is_a_429_with_an_honest_retry_after(gateway: GatewayProces
     refused = answers[-1]
     assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
     assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-ratelimit-limit-requests"] == "3"
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert 0 < int(refused.headers["x-ratelimit-reset-requests"].removesuffix("ms")) <= 60_000
 
 
 def test_a_burst_at_the_edge_of_the_cap_passes_exactly_what_fits(gateway: GatewayProcess, shop: Shop) -> None:

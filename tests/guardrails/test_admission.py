@@ -672,3 +672,16 @@ async def test_a_call_under_way_while_its_workspace_is_deleted_ends_in_the_books
             return list(Entry.objects.filter(workspace_id=acme.pk).values_list("cost_nano", "basis"))
 
     assert await sync(booked) == [(USD // 2, "measured")]
+
+
+async def test_a_member_cap_refuses_a_member_and_nobody_else(alice_app: Caller) -> None:
+    acme, alice = alice_app.acme, alice_app.cast.alice.actor
+    await sync(lambda: Workspace.objects.filter(pk=acme.pk).update(plan="team"))
+    await sync(acme.refresh_from_db)
+    await sync(actions.member_caps, workspace=acme, by=alice, cap_usd="2")
+
+    await alice_app.call(2 * USD, dims={"member": "ann"})
+    refusal = await alice_app.refused(USD, dims={"member": "ann"})
+
+    assert (refusal.status, refusal.facts["value"]) == (402, "ann")
+    assert isinstance(await alice_app.call(USD, dims={"member": "ben"}), Admitted)
