@@ -31,7 +31,7 @@ def proxy() -> Iterator[TcpProxy]:
 
 @pytest.fixture
 def client(proxy: TcpProxy) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=0.3) as connection:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as connection:
         yield connection
 
 
@@ -57,8 +57,10 @@ def test_a_delay_counts_in_both_directions(proxy: TcpProxy, client: socket.socke
 @pytest.mark.parametrize("fault", [black_hole(), half_open()])
 def test_what_fell_into_a_black_hole_arrives_after_it(proxy: TcpProxy, client: socket.socket, fault: object) -> None:
     proxy.fault = fault  # type: ignore[assignment]
+    client.settimeout(0.3)
     with pytest.raises(TimeoutError):
         echoed(client, b"hello")
+    client.settimeout(10)
     proxy.fault = PASS
     assert client.recv(5) == b"hello"
 
@@ -84,6 +86,7 @@ def test_a_trickle_is_one_byte_a_second(proxy: TcpProxy, client: socket.socket) 
     proxy.fault = trickle()
     client.sendall(b"hello")
     time.sleep(0.7)
+    client.settimeout(0.3)
     with pytest.raises(TimeoutError):
         echoed(client, b"!" * 10)
     proxy.fault = PASS
