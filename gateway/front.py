@@ -98,7 +98,10 @@ class FrontProtocol(HttpToolsProtocol):
         self._refuse(BadRequest("This is not HTTP that can be read safely.", code="invalid_http"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As uvicorn's. How many there are is asked when all are there: until then `MAX_HEAD_BYTES` bounds them."""
+        """As uvicorn's. How many there are is asked when all are there: until then `MAX_HEAD_BYTES` bounds them. Trailers, which nothing bounds and
+        nobody reads, are dropped."""
+        if not self._in_head:
+            return
         name = name.lower()
         self.headers.append((name, value))
         if name == b"expect" and value.lower() == b"100-continue":

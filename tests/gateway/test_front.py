@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -10,7 +11,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
+from gateway.front import FrontProtocol
 from tests.gateway.world import GatewayProcess, Shop
 
 BODY = b'{"model":"sim-small","messages":[{"role":"user","content":"hi"}]}'
@@ -197,3 +201,21 @@ def test_clients_that_never_finish_their_headers_are_closed_and_disturb_nobody(
     finally:
         for connection in crowd:
             connection.close()
+
+
+async def test_trailers_are_dropped_so_that_an_endless_trail_of_them_holds_no_memory() -> None:
+    config = uvicorn.Config(hangs, lifespan="off")
+    config.load()
+    protocol = FrontProtocol(config=config, server_state=ServerState(), app_state={}, _loop=asyncio.get_running_loop())
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=ours)
+        protocol.data_received(b"POST /v1/models HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+        for number in range(2_000):
+            protocol.data_received(b"trailer-%d: %b\r\n" % (number, b"x" * 100))
+        assert [name for name, _ in protocol.headers] == [b"host", b"transfer-encoding"]
+        transport.abort()
+
+
+async def hangs(scope: object, receive: object, send: object) -> None:
+    await asyncio.sleep(60)
