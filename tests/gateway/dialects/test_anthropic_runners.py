@@ -133,7 +133,7 @@ def test_a_provider_without_threads_or_batches_is_said_to_have_none_before_anyth
     assert answer.json()["error"]["details"]["error_code"] == "thread_unsupported_request"
     batches = httpx.post(f"{gateway.url}/v1/batches", json={}, headers={"x-api-key": shop.key}, timeout=20)
     assert batches.status_code == 400
-    files = {"file": ("in.jsonl", b"{}"), "purpose": (None, "batch")}
+    files: Any = {"file": ("in.jsonl", b"{}"), "purpose": (None, "batch")}
     refused = httpx.post(f"{gateway.url}/v1/files", files=files, headers={"x-api-key": shop.key}, timeout=20)
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "batches_not_offered")
     assert shop.booked() == []
