@@ -7,7 +7,7 @@ guardrails keeps in step with its budgets. Readers use `billing.ledger.queries`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
@@ -16,6 +16,11 @@ from django.utils.functional import cached_property
 
 from billing.ledger.kept import unfold_entry
 from workspaces.ids import uuid7
+
+if TYPE_CHECKING:
+    _Text: TypeAlias = models.CharField[str, str]
+else:  # no generic at run time
+    _Text = models.CharField
 
 
 class EntryState(models.TextChoices):
@@ -104,7 +109,7 @@ class Pattern(models.Model):
         return f"{self.workspace_id} {self.digest}"
 
 
-class Word(models.CharField):  # type: ignore[type-arg]  # no generic at run time
+class Word(_Text):
     """One of a few words: an enumerated type of PostgreSQL, four bytes. SQL compares and shows it as text."""
 
     def __init__(self, *args: Any, enum: str, **options: Any) -> None:

@@ -170,9 +170,10 @@ _NO_EXPRESSION: Any = None
 def _entry(row: Sequence[Any]) -> Entry:
     entry, place = _made(Entry, row, 0)
     entry.caller, place = _made(Caller, row, place)
-    for name in ("shape", "plan"):
-        pattern, place = _made(Pattern, row, place)
-        setattr(entry, name, None if pattern.pk is None else pattern)
+    shape, place = _made(Pattern, row, place)
+    plan, place = _made(Pattern, row, place)
+    entry.shape = shape if entry.shape_id else None
+    entry.plan = plan if entry.plan_id else None
     return entry
 
 

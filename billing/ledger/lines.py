@@ -229,7 +229,7 @@ def fold(line: Line) -> Folded:
     later = line.ended_ms - line.at_ms
     if outcome is None:
         usage: dict[str, int] = {}
-        fields = (*common, "", endpoint, context.streamed, 0, "", version, ())
+        fields: tuple[Any, ...] = (*common, "", endpoint, context.streamed, 0, "", version, ())
         shape, tail = folding.fold(fields, {}, times=(later, line.seq, None, None, None), fingerprint=fingerprint)
     else:
         usage = outcome.buckets

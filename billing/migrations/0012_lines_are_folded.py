@@ -52,13 +52,13 @@ def fold_all(apps: Any, schema_editor: Any) -> None:
 def fold_page(cursor: Any, month: str, after: tuple[Any, int] | None) -> tuple[Any, int] | None:
     """Move the lines that follow (rid, leg) in a month of the old table; answers the last one's key, None where there is none."""
     where, given = ("WHERE (rid, leg) > (%s, %s)", list(after)) if after else ("", [])
-    cursor.execute(f'SELECT {", ".join(COLUMNS)} FROM public."{month}" {where} ORDER BY rid, leg LIMIT {PAGE}', given)
+    cursor.execute(f'SELECT {", ".join(COLUMNS)} FROM public."{month}" {where} ORDER BY rid, leg LIMIT {PAGE}', given)  # noqa: S608 - names of the catalogue and ours
     lines = [dict(zip(COLUMNS, row, strict=True)) for row in cursor.fetchall()]
     if not lines:
         return None
     for _, some in groupby(sorted(lines, key=lambda line: line["workspace_id"]), key=lambda line: line["workspace_id"]):
         cursor.executemany(
-            f"INSERT INTO public.billing_entry ({', '.join(INTO)}) VALUES ({', '.join(['%s'] * len(INTO))}) ON CONFLICT DO NOTHING",
+            f"INSERT INTO public.billing_entry ({', '.join(INTO)}) VALUES ({', '.join(['%s'] * len(INTO))}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
             list(folded(cursor, list(some))),
         )
     return lines[-1]["rid"], lines[-1]["leg"]

@@ -158,5 +158,5 @@ def test_a_price_lines_cost_is_calculated_again_as_the_price_book_wrote_it(
     quantity: int, rate: int, places: int
 ) -> None:
     printed = format(Decimal(rate).scaleb(-places), "f")
-    written = pricing._nano_text(quantity * rate, 1000 * 10**places)
+    written = pricing._nano_text(quantity * rate * 1000, 10**places)
     assert folding._product({"quantity": quantity, "rate_per_m_usd": printed}) == written
