@@ -141,6 +141,10 @@ def _uncounted(names: Sequence[Any], reader: Reader) -> dict[str, int]:
 def _line(
     line: Mapping[str, Any], usage: Mapping[str, int], fees: Mapping[str, int], numbers: list[int], texts: list[str]
 ) -> tuple[tuple[str, Any], ...]:
+    if tuple(line) == _USUAL:
+        unit, quantity, rate, cost = line.values()
+        if type(quantity) is int and usage.get(unit) == quantity and cost == _cost(quantity, rate):
+            return _usual(unit, rate)
     pairs: list[tuple[str, Any]] = []
     for name, value in line.items():
         if type(value) is int:
@@ -161,6 +165,15 @@ def _line(
         else:
             pairs.append((name, value))
     return tuple(pairs)
+
+
+_USUAL: Final = ("unit", "quantity", "rate_per_m_usd", "cost_usd")
+"""Price lines that are nearly all there are."""
+
+
+@lru_cache(maxsize=4096)
+def _usual(unit: str, rate: str) -> tuple[tuple[str, Any], ...]:
+    return ("unit", unit), ("quantity", _SAME), ("rate_per_m_usd", rate), ("cost_usd", _PRODUCT)
 
 
 def _unline(
@@ -188,25 +201,27 @@ def _unline(
 def _product(line: Mapping[str, Any]) -> str | None:
     """Quantity times rate as `domain.pricing` writes it; None where the line has no such rate."""
     quantity, rate = line.get("quantity"), line.get("rate_per_m_usd")
-    if type(quantity) is not int or not isinstance(rate, str):
-        return None
+    return _cost(quantity, rate) if type(quantity) is int and isinstance(rate, str) else None
+
+
+def _cost(quantity: int, rate: str) -> str | None:
     exact = _exact(rate)
     if exact is None:
         return None
-    number, decimals = exact
+    number, divisor = exact
     # In dollars to the 18th digit, rounded up.
-    digits = str(-(-quantity * number * 10**12 // 10**decimals)).rjust(19, "0")
+    digits = f"{-(-quantity * number // divisor):019d}"
     return f"{digits[:-18]}.{digits[-18:]}".rstrip("0").rstrip(".")
 
 
 @lru_cache(maxsize=4096)
 def _exact(rate: str) -> tuple[int, int] | None:
-    """A plain decimal -> (its digits as a number, how many stand behind the point)."""
+    """A plain decimal a million -> the same in 10^-18 each, as a ratio."""
     found = _RATE.fullmatch(rate)
     if found is None:
         return None
     whole, fraction = found[1], found[2] or ""
-    return int(whole + fraction), len(fraction)
+    return int(whole + fraction) * 10**12, 10 ** len(fraction)
 
 
 _RATE: Final = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,18}))?")
@@ -217,17 +232,15 @@ def _id(text: str) -> tuple[str, int, bytes]:
     """(what it begins with, how the rest is written, the rest)"""
     if not text:
         return "", _TEXT, b""
-    split = max(text.rfind("-"), text.rfind("_")) + 1
-    prefix, rest = text[:split], text[split:]
-    if len(prefix) > 24 or not prefix.replace("-", "").replace("_", "").isalpha():
-        prefix, rest = "", text
-    raw = rest.encode()
-    size = len(raw)
-    if size < 128 and _HEXADECIMAL.fullmatch(rest):
-        return prefix, _HEX, bytes((size,)) + bytes.fromhex(rest if size % 2 == 0 else f"0{rest}")
-    if size < 128 and _URLSAFE.fullmatch(rest):
-        return prefix, _URL64, bytes((size,)) + urlsafe_b64decode(rest + "A" * (-size % 4))[: -(-size * 3 // 4)]
-    return prefix, _TEXT, raw
+    found = _WRITTEN.fullmatch(text)
+    if found is None:
+        return "", _TEXT, text.encode()
+    prefix, digits, rest = found.groups()
+    if digits is not None:
+        size = len(digits)
+        return prefix or "", _HEX, _VARINTS[size] + bytes.fromhex(digits if size % 2 == 0 else f"0{digits}")
+    size = len(rest)
+    return prefix or "", _URL64, _VARINTS[size] + urlsafe_b64decode(rest + "A" * (-size % 4))[: -(-size * 3 // 4)]
 
 
 def _unid(prefix: str, kind: int, own: bytes) -> str:
@@ -238,8 +251,8 @@ def _unid(prefix: str, kind: int, own: bytes) -> str:
     return prefix + own.decode()
 
 
-_HEXADECIMAL: Final = re.compile("[0-9a-f]+")
-_URLSAFE: Final = re.compile("[0-9A-Za-z_-]+")
+_WRITTEN: Final = re.compile("([A-Za-z]{1,12}(?:[-_][A-Za-z]{1,11})?[-_])?(?:([0-9a-f]{1,127})|([0-9A-Za-z_-]{1,127}))")
+"""What ids begin with, then hexadecimal digits or those of base64."""
 
 
 # --- Plan -------------------------------------------------------------------------------------------------------------

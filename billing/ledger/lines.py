@@ -220,10 +220,7 @@ class Folded(NamedTuple):
 
 def fold(line: Line) -> Folded:
     context, outcome = line.context, line.outcome
-    credential = uuid_or_none(context.credential)
-    common = (
-        min(context.attempt, 32_767), "" if credential is None else str(credential), clean(context.model_requested, 200),
-    )  # fmt: skip
+    common = (min(context.attempt, 32_767), _uuid_text(context.credential), clean(context.model_requested, 200))
     endpoint, version = clean(context.endpoint, 200), clean(context.price_version, 64)
     fingerprint = fingerprint_of(context.fingerprint) if context.fingerprint else None
     later = line.ended_ms - line.at_ms
@@ -265,6 +262,11 @@ def fold(line: Line) -> Folded:
 
 
 UNSURE: Final = (PriceStatus.UNPRICED.value, PriceStatus.PARTIAL.value)
+
+
+@lru_cache(maxsize=4096)
+def _uuid_text(text: str) -> str:
+    return str(uuid_or_none(text) or "")
 
 
 def _known(value: int) -> int | None:
