@@ -82,6 +82,12 @@ def unpack_numbers(packed: bytes) -> Numbers:
     return numbers + base if base else numbers
 
 
+def constant_of(packed: bytes) -> int | None:
+    """The number that all rows of a packed column have; None if they differ."""
+    width, _, base, _ = _HEAD.unpack_from(packed)
+    return None if width else int(base)
+
+
 def unpack_texts(packed: bytes) -> Texts:
     count, length = _TEXTS.unpack_from(packed)
     start = _TEXTS.size + 8 * count
@@ -98,8 +104,16 @@ def coded(texts: Iterable[str]) -> Texts:
     return Texts(digests, codes, "\x00".join(places).encode())
 
 
+_EXACT: Final = 2**53
+"""Whole numbers below this are exact as floats."""
+
+
 def sums_at(places: Numbers, numbers: Numbers, length: int) -> Numbers:
-    """Sums of `numbers` by their place below `length`, exact: `bincount` adds floats, so each number goes in as two halves that floats can add."""
+    """Sums of `numbers` by their place below `length`, exact: `bincount` adds floats, so large numbers go in as two halves that floats can add."""
+    if not len(numbers):
+        return np.zeros(length, np.int64)
+    if max(int(numbers.max()), -int(numbers.min())) * len(numbers) < _EXACT:
+        return np.bincount(places, weights=numbers, minlength=length).astype(np.int64)
     low = np.bincount(places, weights=numbers & 0xFFFFFF, minlength=length)
     high = np.bincount(places, weights=numbers >> 24, minlength=length)
     return (high.astype(np.int64) << 24) + low.astype(np.int64)
