@@ -106,7 +106,7 @@ def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 
     for key in ("messages", "input", "contents"):
         if isinstance(body.get(key), list):
             found.messages += len(body[key])
-    if any(body.get(key) for key in STORED):
+    if any(body.get(key) and body[key] != BEGINS for key in STORED):
         found.stateful = True
     prompt = body.get("prompt")
     if isinstance(prompt, Mapping) and prompt.get("id"):
@@ -126,6 +126,8 @@ def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 STORED = ("previous_response_id", "conversation", "cachedContent", "cached_content", "thread")
 """Fields that name input which lies at the provider."""
+BEGINS = {"type": "create"}
+"""A thread whose whole input is in the body."""
 
 
 def only_texts(body: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from billing.domain.modalities import CLIENT_TOOL_PREFIXES, CLIENT_TOOLS, TOOL_O
 
 MAX_USES = 1_000
 SMELLS_OF_MONEY = re.compile(
-    r"num_return|candidate|ensemble|draft|premium|turbo|boost|priorit|search|tool|plugin|agent|retriev|cache|tier|speed|fallback|advis|context_manag|mcp|container|image|audio|video|modalit|geo|region|ground|fetch|browse|skill|route"
+    r"num_return|candidate|ensemble|draft|premium|turbo|boost|priorit|search|tool|plugin|agent|retriev|cache|tier|speed|fallback|advis|context_manag|mcp|container|image|audio|video|modalit|geo|region|ground|fetch|browse|skill|route|compact"
 )
 KNOWN_FIELDS = frozenset(
     {

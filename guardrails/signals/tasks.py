@@ -27,12 +27,14 @@ SCHEDULE: Final = {
     "signals.weekly": 300.0,
     "signals.retire": 3600.0,
 }
+PROMPT: Final = {"signals.tell", "signals.send_mail", "signals.post", "signals.look_at_stages"}
+SLOW: Final = set(SCHEDULE) - PROMPT
 HELD_S: Final = 90
 """How long one run may keep others of its kind away, should its process die."""
 
 
 def _alone(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """One run at a time: slow mail servers and receivers occupy one worker process, not all of them."""
+    """One run at a time: slow mail servers and receivers occupy one thread of the worker each, never all of them."""
 
     def decorate(run: Callable[[], None]) -> Callable[[], None]:
         @wraps(run)

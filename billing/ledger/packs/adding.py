@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from billing.ledger.packs.reading import Block
 
 MOST_DIRECT: Final = 4_000_000
 """Pairs of values that are added up in a table of all of them; of more, only those that occur."""
+MOST_AGREED: Final = 200_000
+"""Values of all blocks on whose numbers they agree."""
+BUCKETS: Final = 1 << 18
+"""Where groups are too many to have a place each, they share so many."""
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 """Odd and without a pattern (the golden ratio's digits), so that (a, b) and (b, a) differ."""
 
@@ -53,54 +57,121 @@ class Chosen:
         return self.block.length if self.rows is None else len(self.rows)
 
 
+Part: TypeAlias = tuple[Chosen, Numbers, Numbers]
+"""Some rows of those chosen, and the place where each is added."""
+
+
 def whole(one: Chosen, measures: Sequence[str]) -> Totals:
     return Totals(**{name: one.total(name) for name in measures})
 
 
 # --- Ranking all groups -----------------------------------------------------------------------------------------------
-def ranked(chosen: Sequence[Chosen], rank_by: Sequence[str], limit: int) -> list[Group]:
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Groups in their order, and where their rows are: `parts` as `_added` wants them."""
+
+    groups: list[Group]
+    parts: list[Part]
+
+
+def ranked(chosen: Sequence[Chosen], rank_by: Sequence[str], limit: int, *, most_agreed: int = MOST_AGREED) -> Ranked:
     """The groups whose sum of the measures `rank_by` is largest, largest first; equals in the order of their names."""
     chosen = [one for one in chosen if len(one)]
     if not chosen or limit < 1:
-        return []
-    keys, length = _keys(chosen)
-    measure = sum(
-        (concatenated([one.numbers(name) for one in chosen]) for name in rank_by), np.zeros(len(keys), np.int64)
-    )
-    if length:
-        some_row = np.full(length, -1, np.int64)
-        some_row[keys] = np.arange(len(keys))
-        occur = np.flatnonzero(some_row >= 0)
-        some_row, sums = some_row[occur], sums_at(keys, measure, length)[occur]
+        return Ranked([], [])
+    measure = sum((concatenated([one.numbers(name) for one in chosen]) for name in rank_by[1:]),
+                  concatenated([one.numbers(rank_by[0]) for one in chosen]))  # fmt: skip
+    agreed = _agreed_keys(chosen, most_agreed)
+    if agreed is not None:
+        rows, keys = None, agreed[0]
+        sums = sums_at(keys, measure, agreed[1])
+        occur = np.flatnonzero(np.bincount(keys, minlength=agreed[1]))
+        sums = sums[occur]
     else:
-        order = np.argsort(keys)
-        starts = np.flatnonzero(_is_new(keys[order]))
-        some_row, sums = order[starts], np.add.reduceat(measure[order], starts)
+        keys = _hashed_keys(chosen)
+        rows = _candidates(keys, measure, limit)
+        keys = keys if rows is None else keys[rows]
+        occur, sums = _grouped(keys, measure if rows is None else measure[rows])
     if len(sums) > limit:
         least = np.partition(sums, len(sums) - limit)[len(sums) - limit]
-        some_row, sums = some_row[sums >= least], sums[sums >= least]
+        occur, sums = occur[sums >= least], sums[sums >= least]
+    return _named(chosen, keys, rows, occur, sums, limit)
+
+
+def _named(
+    chosen: Sequence[Chosen], keys: Numbers, rows: Numbers | None, occur: Numbers, sums: Numbers, limit: int
+) -> Ranked:
+    """The groups with the keys `occur` (in order) by their names, and their rows. `keys` are those of `rows`, or of all."""
+    at = place_among(occur, keys)
+    hits = np.flatnonzero(at >= 0)
+    at, hits = at[hits], hits if rows is None else rows[hits]
     begins = np.cumsum([0, *(len(one) for one in chosen)])
-    at = np.searchsorted(begins, some_row, side="right") - 1
-    found = sorted(
-        (-int(amount), chosen[block].group(int(row - begins[block])))
-        for amount, block, row in zip(sums, at, some_row, strict=True)
-    )
-    return [group for _, group in found[:limit]]
+    some_row = np.empty(len(occur), np.int64)
+    some_row[at] = hits
+    blocks = np.searchsorted(begins, some_row, side="right") - 1
+    names = [chosen[block].group(int(row - begins[block])) for block, row in zip(blocks, some_row, strict=True)]
+    order = sorted(range(len(names)), key=lambda place: (-int(sums[place]), names[place]))[:limit]
+    new_place = np.full(len(names), -1, np.int64)
+    new_place[order] = np.arange(len(order))
+    at = new_place[at]
+    hits, at = hits[at >= 0], at[at >= 0]
+    ends = np.searchsorted(hits, begins)
+    parts = [
+        (one, hits[first:last] - begins[number], at[first:last])
+        for number, (one, (first, last)) in enumerate(zip(chosen, pairwise(ends), strict=True))
+    ]
+    return Ranked([names[place] for place in order], parts)
 
 
-def _keys(chosen: Sequence[Chosen]) -> tuple[Numbers, int]:
-    """(a number for each row, equal for equal groups; how many numbers there are below which all of them lie, 0 when they are hashes)."""
+def _agreed_keys(chosen: Sequence[Chosen], most_agreed: int) -> tuple[Numbers, int] | None:
+    """(a number for each row, equal for equal groups; how many there are), or None when there are too many values to agree on them."""
     width = len(chosen[0].texts)
-    if max(prod(len(texts.digests) for texts in one.texts) for one in chosen) <= MOST_DIRECT:
-        columns, sizes = zip(*(_agreed(chosen, place) for place in range(width)), strict=True)
-        length = prod(sizes)
-        if length <= MOST_DIRECT or width == 1:
-            return (columns[0] if width == 1 else columns[0] * sizes[1] + columns[1]), length
-    hashes = [concatenated([one.texts[place].digests[one.codes[place]] for one in chosen]) for place in range(width)]
-    mixed = hashes[0].view(np.uint64) * _SPREAD
-    for column in hashes[1:]:
-        mixed ^= column.view(np.uint64)
-    return mixed.view(np.int64), 0
+    pairs = max(prod(len(texts.digests) for texts in one.texts) for one in chosen)
+    values = sum(len(texts.digests) for one in chosen for texts in one.texts)
+    if pairs > MOST_DIRECT or values > most_agreed:
+        return None
+    columns, sizes = zip(*(_agreed(chosen, place) for place in range(width)), strict=True)
+    length = prod(sizes)
+    if length > MOST_DIRECT:
+        return None
+    return (columns[0] if width == 1 else columns[0] * sizes[1] + columns[1]), length
+
+
+def _hashed_keys(chosen: Sequence[Chosen]) -> Numbers:
+    """64 bits of each row's group: two of a million are alike once in thirty million questions."""
+    mixed = None
+    for place in range(len(chosen[0].texts)):
+        column = concatenated([one.texts[place].digests[one.codes[place]] for one in chosen]).view(np.uint64)
+        mixed = column if mixed is None else mixed * _SPREAD ^ column
+    assert mixed is not None  # noqa: S101 - a group has a dimension
+    return mixed.view(np.int64)
+
+
+def _candidates(keys: Numbers, measure: Numbers, limit: int) -> Numbers | None:
+    """Rows that can belong to the `limit` largest groups; None when that may be any.
+
+    Groups share buckets; none comes to more than what its bucket is given. So the groups of the fullest buckets are added up, and whose
+    bucket has less than the last one wanted of these is out.
+    """
+    buckets = keys & (BUCKETS - 1)
+    given = np.bincount(buckets, weights=np.maximum(measure, 0), minlength=BUCKETS)
+    fullest = np.partition(given, BUCKETS - 2 * limit)[BUCKETS - 2 * limit] if 2 * limit < BUCKETS else 0
+    if fullest <= 0:
+        return None
+    rows = np.flatnonzero((given >= fullest)[buckets])
+    _, sums = _grouped(keys[rows], measure[rows])
+    if len(sums) < limit:
+        return None
+    least = float(np.partition(sums, len(sums) - limit)[len(sums) - limit]) * (1 - 1e-9)  # floats were added up
+    return np.flatnonzero((given >= least)[buckets])
+
+
+def _grouped(keys: Numbers, measure: Numbers) -> tuple[Numbers, Numbers]:
+    """(the distinct keys in order, what each comes to)."""
+    order = np.argsort(keys)
+    ordered = keys[order]
+    starts = np.flatnonzero(_is_new(ordered))
+    return ordered[starts], np.add.reduceat(measure[order], starts)
 
 
 def _agreed(chosen: Sequence[Chosen], place: int) -> tuple[Numbers, int]:
@@ -133,6 +204,11 @@ def distinct(chosen: Sequence[Chosen]) -> list[str]:
 
 
 # --- Adding known groups up -------------------------------------------------------------------------------------------
+def of_ranked(found: Ranked, measures: Sequence[str]) -> list[Row]:
+    _, totals = _added(found.parts, len(found.groups), measures)
+    return [Row(group, one) for group, one in zip(found.groups, totals, strict=True)]
+
+
 def of(chosen: Sequence[Chosen], groups: Sequence[Group], measures: Sequence[str]) -> list[Row]:
     """A row for each of the groups that is there, in their order."""
     if not groups:
@@ -147,9 +223,8 @@ def of(chosen: Sequence[Chosen], groups: Sequence[Group], measures: Sequence[str
         if len(sides) == 2:
             some, second = _rows_with(one, 1, sides[1], rows)
             rows, at = rows[some], at[some] * len(sides[1]) + second
-        place = place_of[at]
-        kept = place >= 0
-        parts.append((one, rows[kept], place[kept]))
+        at = place_of[at]
+        parts.append((one, rows[at >= 0], at[at >= 0]))
     counts, totals = _added(parts, len(groups), measures)
     return [Row(group, totals[place]) for place, group in enumerate(groups) if counts[place]]
 
@@ -166,8 +241,11 @@ def of_days(chosen: Sequence[Chosen], values: Sequence[str], measures: Sequence[
         rows, at = _rows_with(one, 0, wanted, None)
         parts.append((one, rows, days.index(one.block.on) * len(wanted) + at))
     counts, totals = _added(parts, len(days) * len(wanted), measures)
-    places = [place for place in range(len(totals)) if counts[place]]
-    return [(days[place // len(wanted)], names[place % len(wanted)], totals[place]) for place in places]
+    return [
+        (days[place // len(wanted)], names[place % len(wanted)], one)
+        for place, one in enumerate(totals)
+        if counts[place]
+    ]
 
 
 def _number(group: Group, sides: Sequence[Numbers]) -> int:
@@ -188,9 +266,7 @@ def _rows_with(one: Chosen, place: int, wanted: Numbers, among: Numbers | None) 
     return rows, at[rows]
 
 
-def _added(
-    parts: Sequence[tuple[Chosen, Numbers, Numbers]], length: int, measures: Sequence[str]
-) -> tuple[list[int], list[Totals]]:
+def _added(parts: Sequence[Part], length: int, measures: Sequence[str]) -> tuple[list[int], list[Totals]]:
     """How many rows are at each place, and what they come to. A part: rows of a block, and the place of each."""
     at = concatenated([places for *_, places in parts])
     counts = np.bincount(at, minlength=length)

@@ -34,21 +34,21 @@ class Texts:
     """Of each distinct text, 64 bits: two of a million are alike once in thirty million workspaces."""
     codes: Numbers
     _joined: bytes
-    _split: list[bytes] | None = None
+    _ends: Numbers | None = None
+    """Where each distinct text ends: of thousands of them, a few are asked for by name."""
 
     def value(self, code: int) -> str:
-        return self._values()[code].decode()
+        if self._ends is None:
+            nuls = np.flatnonzero(np.frombuffer(self._joined, np.uint8) == 0)
+            self._ends = np.append(nuls, len(self._joined))
+        start = int(self._ends[code - 1]) + 1 if code else 0
+        return self._joined[start : int(self._ends[code])].decode()
 
     def values(self) -> list[str]:
-        return [value.decode() for value in self._values()]
-
-    def _values(self) -> list[bytes]:
-        if self._split is None:
-            self._split = self._joined.split(b"\x00")
-        return self._split
+        return self._joined.decode().split("\x00")
 
     def with_codes(self, codes: Numbers) -> Texts:
-        return Texts(self.digests, codes, self._joined, self._split)
+        return Texts(self.digests, codes, self._joined, self._ends)
 
     def packed(self) -> bytes:
         head = _TEXTS.pack(len(self.digests), len(self._joined))

@@ -33,7 +33,7 @@ def dearest(
     workspace_id: int, days: Days, dimensions: Sequence[str], filters: Filters, *, limit: int, rank_by: Sequence[str]
 ) -> list[Group]:
     """The groups whose sum of the measures `rank_by` is largest; an absent value is empty."""
-    return adding.ranked(_chosen(workspace_id, days, dimensions, filters, rank_by), rank_by, limit)
+    return adding.ranked(_chosen(workspace_id, days, dimensions, filters, rank_by), rank_by, limit).groups
 
 
 def dearest_values(
@@ -44,7 +44,7 @@ def dearest_values(
     other = sorted_digests([OTHER])
     if any((one.texts[0].digests == other).any() for one in chosen):
         return None
-    return [value for (value,) in adding.ranked(chosen, rank_by, limit + 1) if value][:limit]
+    return [value for (value,) in adding.ranked(chosen, rank_by, limit + 1).groups if value][:limit]
 
 
 def grouped(
@@ -61,7 +61,7 @@ def grouped(
     chosen = _chosen(workspace_id, days, dimensions, filters, MEASURES)
     if not dimensions:
         return [Row((), sum((adding.whole(one, MEASURES) for one in chosen), Totals()))]
-    return adding.of(chosen, _groups(chosen, only, rank_by, limit), MEASURES)
+    return _rows(chosen, MEASURES, only, rank_by, limit)
 
 
 def answered(
@@ -79,7 +79,7 @@ def answered(
     """`grouped` by one or two dimensions, and each day's whole and first `charted` values of the first one. Other measures than `measures` are 0."""
     wanted = tuple(dict.fromkeys((*measures, *(() if only is not None else rank_by))))
     chosen = _chosen(workspace_id, days, dimensions, filters, wanted, apart=True)
-    rows = adding.of(chosen, _groups(chosen, only, rank_by, limit), measures)
+    rows = _rows(chosen, measures, only, rank_by, limit)
     values = [value for value in dict.fromkeys(row.value for row in rows) if value][:charted]
     by_day = [(day, "", totals) for day, totals in adding.by_block_day(chosen, measures).items()]
     return Answered(rows, by_day + adding.of_days(chosen, values, measures))
@@ -96,10 +96,12 @@ def by_day(
     return [(day, "", totals) for day, totals in adding.by_block_day(chosen, MEASURES).items()]
 
 
-def _groups(
-    chosen: Sequence[Chosen], only: Sequence[Group] | None, rank_by: Sequence[str], limit: int
-) -> Sequence[Group]:
-    return list(dict.fromkeys(only)) if only is not None else adding.ranked(chosen, rank_by, limit)
+def _rows(
+    chosen: Sequence[Chosen], measures: Sequence[str], only: Sequence[Group] | None, rank_by: Sequence[str], limit: int
+) -> list[Row]:
+    if only is not None:
+        return adding.of(chosen, list(dict.fromkeys(only)), measures)
+    return adding.of_ranked(adding.ranked(chosen, rank_by, limit), measures)
 
 
 def _chosen(
