@@ -3,7 +3,8 @@
 A day is forecast as *level x weekday factor x growth*. Each part is robust: weekday factors are medians drawn towards 1 while there are few
 weeks, the level is a recent weighted mean of days whose spikes are cut back, growth is Theil and Sen's median slope, shrunk and damped. A single
 spike therefore moves the forecast little; spikes that keep coming are a habit and count. The interval adds three doubts: days scatter, the level
-is only estimated, and levels drift, as far as this one's weeks have shown (a local level model with a prior). Its coverage is measured by a backtest (tests/billing/domain/test_forecast.py).
+is only estimated, and levels drift, as far as this one's weeks have shown (a local level model with a prior).
+Its coverage is measured by a backtest (tests/billing/domain/test_forecast.py).
 """
 
 from __future__ import annotations
