@@ -7,7 +7,7 @@ from billing.migrations._partitions import forced_row_level_security
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0010_forgotten"),
+        ("billing", "0012_lines_are_folded"),
     ]
 
     operations = [
