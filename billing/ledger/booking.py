@@ -17,7 +17,7 @@ import msgspec
 
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
 from billing.ledger import common, crossings, doubts, folding, minutes, partitions, rollups, sequence
-from billing.ledger.copying import Staging, clean_once, optional
+from billing.ledger.copying import Staging, array, clean_once, optional
 from billing.ledger.lines import (
     NAMED,
     Line,
@@ -225,7 +225,9 @@ def _keep_open_attempts(cursor: Any, holds: Sequence[Hold], lines: Sequence[Line
     """Holds whose end is not in the books yet are kept; ended ones go. A hold that arrives after its end is not kept."""
     ended = {line.rid for line in lines if line.leg == 0}
     if ended:
-        cursor.execute("DELETE FROM billing_open_attempt WHERE rid = ANY(%s::uuid[])", [sorted(map(str, ended))])
+        cursor.execute(
+            "DELETE FROM billing_open_attempt WHERE rid = ANY(%s::uuid[])", [array(f"{rid.int:032x}" for rid in ended)]
+        )
     still = {hold.rid: hold for hold in holds if hold.rid not in ended}
     if not still:
         return
