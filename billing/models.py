@@ -409,6 +409,42 @@ class Crossing(models.Model):
         return f"{self.counter} {self.threshold}%"
 
 
+class UnknownUsage(models.Model):
+    """A provider's answer stated usage under a key that nobody has taught us: once a workspace, provider, model, key path and day (UTC)."""
+
+    id = models.BigAutoField(primary_key=True)
+    workspace_id = models.BigIntegerField()
+    provider = models.CharField(max_length=128)
+    model = models.CharField(max_length=128)
+    path = models.CharField(max_length=64)
+    """Of the key, with its sections: "prompt_tokens_details.holographic_tokens"."""
+    day = models.DateField()
+    at = models.DateTimeField()
+    """Of the first call."""
+    call_id = models.UUIDField(null=True)
+    """The first one."""
+    price_status = models.CharField(max_length=9)
+    """Of the first call's entry: "partial" where the key may be a line of the bill."""
+    told_at = models.DateTimeField(null=True)
+    """When `guardrails.signals` took it over, in one transaction with its notice; null: it waits."""
+
+    class Meta:
+        db_table = "billing_unknown_usage"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace_id", "day", "provider", "model", "path"], name="billing_unknown_usage_once_a_day"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["workspace_id"], name="billing_unknown_usage_untold", condition=models.Q(told_at__isnull=True)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.model}: {self.path}"
+
+
 class StreamOffset(models.Model):
     """How far the ledger has read a partition's stream; committed with the rows it read."""
 

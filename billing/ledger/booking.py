@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
-from billing.ledger import common, crossings, doubts, folding, minutes, partitions, rollups, sequence
+from billing.ledger import common, crossings, doubts, folding, minutes, partitions, rollups, sequence, unknown_usage
 from billing.ledger.copying import Staging, array, clean_once, optional
 from billing.ledger.lines import (
     NAMED,
@@ -84,6 +84,7 @@ def book(cursor: Any, batch: Batch) -> Booked:
         rollups.write(cursor, sums)
         minutes.write(cursor, new)
         _mark_keys_used(cursor, new)
+        unknown_usage.record(cursor, new)
     _keep_open_attempts(cursor, batch.holds, lines)
     return Booked(len(new), crossed)
 

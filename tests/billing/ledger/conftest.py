@@ -67,6 +67,7 @@ class Events:
                     "price_status": values.get("price_status", "exact"),
                     "http_status": values.get("http_status", 200),
                     "error": values.get("error", ""),
+                    "flags": values.get("flags", []),
                     "buckets": values.get("buckets", {"input_uncached": 10, "cache_read": 4, "output_text": 3}),
                     "raw_usage": {"prompt_tokens": 14, "completion_tokens": 3},
                     "breakdown": [
