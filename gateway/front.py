@@ -132,7 +132,6 @@ class FrontProtocol(HttpToolsProtocol):
         scope["http_version"] = version
         scope["path"], scope["raw_path"] = raw_path.decode("ascii"), raw_path
         scope["query_string"] = query
-        scope[FLOW] = self.flow
         before = cast("RequestResponseCycle | None", self.cycle)
         self.cycle = _Call(
             scope=scope,
@@ -147,6 +146,7 @@ class FrontProtocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
+        scope[FLOW] = self.cycle
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
@@ -192,6 +192,14 @@ class FrontProtocol(HttpToolsProtocol):
 
 class _Call(RequestResponseCycle):
     """The cycle of a call. A whole answer (`gateway.edge.BODY` in its start) is one write, a whole body one read without waiting."""
+
+    @property
+    def write_paused(self) -> bool:
+        return self.flow.write_paused
+
+    def pass_on(self, body: bytes) -> None:
+        if not self.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
     async def receive(self) -> Any:
         if (

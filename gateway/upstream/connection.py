@@ -23,6 +23,10 @@ MAX_INTERIM = 8
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
+Sink = Callable[[bytes], bool]
+"""Takes a piece of a body; false when it can take no more for now."""
+TOTAL_LIMIT = "the answer took longer than the total limit"
+IDLE_LIMIT = "the provider went silent in the middle of its answer"
 
 
 class Head:
@@ -46,6 +50,9 @@ class Connection(asyncio.Protocol):
         self._deadline = 0.0
         self._limit_named = ""
         self._silence = select.poll()
+        self._sink: Sink | None = None
+        self._declined = False
+        self._idle_s = self._ends_at = 0.0
         self.lost = False
         self.idle_since = 0.0
         self.keep_idle_s: float | None = None
@@ -90,11 +97,52 @@ class Connection(asyncio.Protocol):
             if self._complete:
                 return b""
             await self._progress(deadline, named)
+        return self._arrived()
+
+    async def pour(self, sink: Sink, idle_s: float, ends_at: float) -> bool:
+        """Gives the body to `sink` piece by piece, in the very turn of the loop that brings it. True at its end, false when `sink` was false.
+
+        `idle_s` seconds may pass between two pieces, `ends_at` is loop time. Raises Silent, Broken, and what `sink` raises. What comes while
+        nobody pours is kept for the next one, who waits with it as `chunk` does.
+        """
+        if self._parts and not sink(self._arrived()):
+            return False
+        self._idle_s, self._ends_at = idle_s, ends_at
+        self._sink, self._declined = sink, False
+        try:
+            while not self._complete:
+                await self._progress(*self._next_deadline())
+                if self._declined:
+                    return False
+        finally:
+            self._sink = None
+        return True
+
+    def _next_deadline(self) -> tuple[float, str]:
+        silent_at = self._loop.time() + self._idle_s
+        return (silent_at, IDLE_LIMIT) if silent_at < self._ends_at else (self._ends_at, TOTAL_LIMIT)
+
+    def _arrived(self) -> bytes:
         parts, self._parts, self._buffered = self._parts, [], 0
         if self._paused and not self.lost:
             self._paused = False
             self._transport.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _pour_on(self, sink: Sink) -> None:
+        """A piece has come while a task waits in `pour`, which need not wake for it."""
+        self._deadline, self._limit_named = self._next_deadline()
+        try:
+            more = sink(self._arrived())
+        except Exception as error:  # noqa: BLE001  # raised where the pour is awaited
+            self._sink = None
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
+            return
+        if not more:
+            self._sink, self._declined = None, True
+        if not more or self._complete:
+            self._wake()
 
     @property
     def reusable(self) -> bool:
@@ -116,7 +164,8 @@ class Connection(asyncio.Protocol):
         return not self._silence.poll(0)
 
     def hurry(self, deadline: float, named: str) -> None:
-        """Brings the deadline of a wait that is under way forward."""
+        """Brings the deadline of a wait that is under way forward, and of all that a pour will wait."""
+        self._ends_at = min(self._ends_at, deadline)
         if self._waiter is not None and deadline < self._deadline:
             self._deadline, self._limit_named = deadline, named
             if self._timer is not None and self._timer.when() > deadline:
@@ -198,7 +247,9 @@ class Connection(asyncio.Protocol):
         elif self._buffered > HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        if self._waiter is not None and self._head is not None:
+        if self._sink is not None and self._parts:
+            self._pour_on(self._sink)
+        elif self._waiter is not None and self._head is not None and (self._sink is None or self._complete):
             self._wake()
 
     def eof_received(self) -> None:
