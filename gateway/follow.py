@@ -19,9 +19,9 @@ MAX_ID_CHARS = 128
 
 
 async def credential_of(runtime: Runtime, grant: Grant, call: Call) -> str:
-    """The credential that keeps what a call goes on from; empty where it goes on from nothing that we know."""
+    """The credential that keeps what a call to `RESPONSES` goes on from; empty where it goes on from nothing that we know."""
     before = call.fields.get("previous_response_id")
-    if call.request.endpoint != endpoints.RESPONSES or type(before) is not str or not 0 < len(before) <= MAX_ID_CHARS:
+    if type(before) is not str or not 0 < len(before) <= MAX_ID_CHARS:
         return ""
     try:
         found = await runtime.keeper.find(grant.policy, KeptKind.RESPONSE, before)
@@ -32,9 +32,10 @@ async def credential_of(runtime: Runtime, grant: Grant, call: Call) -> str:
 
 def note(runtime: Runtime, planned: Planned, reading: Reading) -> None:
     """A response that the provider stores can be asked for again, by this workspace."""
-    call, made = planned.call, reading.said.get("id")
+    call = planned.call
     if call.request.endpoint != endpoints.RESPONSES or planned.sent.translated or call.fields.get("store") is False:
         return
+    made = reading.said.get("id")
     if type(made) is str and 0 < len(made) <= MAX_ID_CHARS:
         policy, route = planned.grant.policy, planned.route
         thing = KeptThing(policy.workspace_id, KeptKind.RESPONSE.value, made, route.credential.id, route.provider.name)
@@ -42,9 +43,9 @@ def note(runtime: Runtime, planned: Planned, reading: Reading) -> None:
 
 
 async def begins(runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, reading: Reading) -> bool:
-    """Whether the provider goes on working on a response in the background. Its hold then waits for whoever reads the answer."""
+    """Whether the provider goes on working on a response that was asked for `later`. Its hold then waits for whoever reads the answer."""
     made = reading.said.get("id")
-    if not planned.call.later or reading.said.get("status") not in PENDING or type(made) is not str:
+    if reading.said.get("status") not in PENDING or type(made) is not str:
         return False
     thing = response_thing(admitted, attempt, made[:MAX_ID_CHARS])
     await runtime.keeper.keep(admitted.grant.policy, thing)
