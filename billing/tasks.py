@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -27,6 +28,13 @@ SCHEDULE: Final = {
     "billing.retire_minutes": 300.0,
     "billing.pack_combinations": 600.0,
 }
+SLOW: Final = {
+    "billing.keep_partitions",
+    "billing.retire_totals",
+    "billing.forget_calls",
+    "billing.retire_minutes",
+    "billing.pack_combinations",
+}
 
 WATCH_S: Final = 0.95
 """How long a waking watches the streams, so that one waking a second leaves no gap and a call is in the books after some 0.1 s."""
@@ -48,21 +56,30 @@ def write_ledger() -> None:
         connection.close()
 
 
-def watch(stream: MoneyStream, *, watch_s: float = WATCH_S, busy_s: float = BUSY_S) -> writer.Drained:
-    """Drain partitions as entries arrive. Several workers may watch: each partition has one writer at a time."""
+def watch(
+    stream: MoneyStream, *, watch_s: float = WATCH_S, busy_s: float = BUSY_S, batch: int = writer.BATCH
+) -> writer.Drained:
+    """Drain partitions as entries arrive. Several workers may watch: each partition has one writer at a time.
+
+    One partition's backlog keeps no other one waiting for longer than a batch: whoever had the fewest full batches is next.
+    """
     started = time.monotonic()
     done = writer.Drained()
     now = datetime.now(UTC)
     for partition in writer.partitions_with_due_letters(now):
         writer.retry_dead_letters(partition, now)
+    full: Counter[int] = Counter()
     while True:
         where = writer.survey(stream)
         read = 0
-        for partition in where.behind:
-            step = writer.drain(stream, partition, most_batches=10)
+        for partition in sorted(where.behind, key=lambda one: full[one]):
+            step = writer.drain_once(stream, partition, batch=batch)
             done, read = done + step, read + step.read
             if step.crossings:
                 _wake_signals()
+            if step.read >= batch:
+                full[partition] += 1
+                break
         elapsed = time.monotonic() - started
         if elapsed >= busy_s or (not read and elapsed >= watch_s):
             return done

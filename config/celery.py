@@ -2,6 +2,11 @@
 
     SCHEDULE = {"billing.wake_ledger_writer": 1.0}  # task name -> seconds
 
+and which of them somebody waits for, or nobody (`config.queues`):
+
+    PROMPT = {"signals.tell"}
+    SLOW = {"waste.look"}
+
 Messages are JSON and expire after their own period: a worker that was away does not find an hour of ticks waiting.
 """
 
@@ -11,6 +16,7 @@ import os
 import time
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Final
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -20,11 +26,12 @@ from celery import Celery, shared_task
 from celery.signals import beat_embedded_init, worker_process_init, worker_ready
 from django.apps import apps
 from django.conf import settings
+from kombu import Queue
 from redis import Redis
 
 from config.fitness import refuse_weak_secrets
+from config.queues import DEAF_AFTER_S, LEDGER, PROMPT, SLOW, heartbeat_key
 from config.stack.process import die_with_parent
-from config.stack.redis import HEARTBEAT_KEY
 
 APPS_WITH_TASKS: Final = (
     "workspaces",
@@ -52,7 +59,12 @@ def _configuration() -> dict[str, Any]:
         "accept_content": ["json"],
         "result_backend": None,
         "task_ignore_result": True,
-        "task_default_queue": "sluice",
+        "task_default_queue": LEDGER,
+        "task_queues": [
+            Queue(name, routing_key=name) for name in DEAF_AFTER_S
+        ],  # what a worker takes that is not told which
+        "task_create_missing_queues": False,
+        "task_routes": _routes(),
         "task_soft_time_limit": 240,
         "task_time_limit": 300,
         "worker_prefetch_multiplier": 1,
@@ -67,16 +79,34 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-def _schedule() -> dict[str, dict[str, Any]]:
+def _declared() -> list[ModuleType]:
     if not apps.models_ready:  # the worker's command line asks for settings before Celery has set Django up
         django.setup()
-    every: dict[str, float] = {"config.heartbeat": HEARTBEAT_EVERY_S}
-    for app_name in APPS_WITH_TASKS:
-        if find_spec(f"{app_name}.tasks"):
-            every |= getattr(import_module(f"{app_name}.tasks"), "SCHEDULE", {})
-    return {
+    names = [f"{app_name}.tasks" for app_name in APPS_WITH_TASKS]
+    return [import_module(name) for name in names if find_spec(name)]
+
+
+def _schedule() -> dict[str, dict[str, Any]]:
+    every = {name: seconds for module in _declared() for name, seconds in getattr(module, "SCHEDULE", {}).items()}
+    ticks: dict[str, dict[str, Any]] = {
         name: {"task": name, "schedule": seconds, "options": {"expires": max(seconds, 5.0)}}
         for name, seconds in every.items()
+    }
+    for queue in DEAF_AFTER_S:
+        options = {"queue": queue, "expires": HEARTBEAT_EVERY_S}
+        ticks[f"config.heartbeat:{queue}"] = {
+            "task": "config.heartbeat", "schedule": HEARTBEAT_EVERY_S, "args": [queue], "options": options,
+        }  # fmt: skip
+    return ticks
+
+
+def _routes() -> dict[str, dict[str, str]]:
+    """Task name -> its queue, where that is not the ledger's."""
+    return {
+        name: {"queue": queue}
+        for module in _declared()
+        for word, queue in (("PROMPT", PROMPT), ("SLOW", SLOW))
+        for name in getattr(module, word, ())
     }
 
 
@@ -86,15 +116,15 @@ app.autodiscover_tasks(lambda: list(APPS_WITH_TASKS))
 
 
 @shared_task(name="config.heartbeat")
-def heartbeat() -> None:
+def heartbeat(*queues: str) -> None:
     """Prove that a worker still takes messages: a half-dead connection can leave one deaf, and the supervisor restarts it (STACK.md)."""
     with Redis.from_url(settings.BROKER_URL, socket_timeout=5) as client:
-        client.set(HEARTBEAT_KEY, f"{time.time():.3f}")
+        client.mset({heartbeat_key(queue): f"{time.time():.3f}" for queue in queues})
 
 
 @worker_ready.connect
 def _say_ready(**_: Any) -> None:
-    heartbeat()
+    heartbeat(*app.amqp.queues.consume_from)
 
 
 # The worker's own children must not outlive it, even when it is killed.

@@ -6,6 +6,7 @@ from gateway import crash
 from gateway.afterwards import RESPONSE_LEASE_MS
 from gateway.edge import Call
 from gateway.errors import BadRequest, NotAllowed, UnknownModel
+from gateway.follow import check_thread, without_thread
 from gateway.hop.rules import BreakerOpen
 from gateway.hop.trip import Trip
 from gateway.planning import Planned, plan, plan_next
@@ -21,6 +22,8 @@ async def admit_first(runtime: Runtime, call: Call, grant: Grant) -> tuple[Plann
     while True:
         try:
             planned = plan(call, grant, grant.policy.book, runtime.health)
+            if call.thread:
+                check_thread(call, planned.route)
         except (
             BreakerOpen,
             NotAllowed,
@@ -34,6 +37,8 @@ async def admit_first(runtime: Runtime, call: Call, grant: Grant) -> tuple[Plann
             return planned, await _admit(runtime, planned, grant)
         except PolicyChanged as changed:  # nothing was held: the credential or the allowed models may have changed
             grant = changed.grant
+        except Refusal as refused:
+            raise without_thread(call, refused) from refused
 
 
 async def admit_next(runtime: Runtime, call: Call, grant: Grant, trip: Trip) -> tuple[Planned, Admitted]:
@@ -41,6 +46,8 @@ async def admit_next(runtime: Runtime, call: Call, grant: Grant, trip: Trip) -> 
     while True:
         try:
             planned = plan_next(call, grant, grant.policy.book, trip.moved(grant), trip.number)
+            if call.thread:
+                check_thread(call, planned.route)
             return planned, await _admit(runtime, planned, grant)
         except PolicyChanged as changed:
             grant = changed.grant

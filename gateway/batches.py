@@ -108,6 +108,8 @@ def read_requests(fields: dict[str, Any]) -> Work:
             raise _bad(number, "it needs params, and a custom_id that no other has")
         if type(body.get("max_tokens")) is not int:
             raise _bad(number, "max_tokens is missing")
+        if body.get("thread"):
+            raise _bad(number, "a batch has no threads")
         seen.add(place)
         bodies.append((body, len(msgspec.json.encode(body)) + 64))
     return Work(MESSAGES_URL, _one_model(bodies), bodies)

@@ -24,32 +24,46 @@ MODERATION_MODEL = "omni-moderation-latest"
 """What OpenAI takes where the client names none."""
 BETAS = frozenset(
     {
+        # change no price, or what the bound and the answer's usage tell
         "advanced-tool-use-2025-11-20", "cache-diagnosis-2026-04-07", "claude-code-20250219", "computer-use-2024-10-22",
         "computer-use-2025-01-24", "computer-use-2025-11-24", "context-1m-2025-08-07", "context-management-2025-06-27",
         "dev-full-thinking-2025-05-14", "effort-2025-11-24", "extended-cache-ttl-2025-04-11", "fast-mode-2026-02-01",
         "fine-grained-tool-streaming-2025-05-14", "interleaved-thinking-2025-05-14", "mid-conversation-output-config-2026-07-01",
-        "mid-conversation-system-clear-at-2026-08-21", "message-batches-2024-09-24",
+        "mid-conversation-system-clear-at-2026-08-21", "message-batches-2024-09-24", "message-threads-2026-08-12",
         "mid-conversation-tool-changes-2026-07-01",
         "model-context-window-exceeded-2025-08-26", "output-128k-2025-02-19", "output-300k-2026-03-24", "pdfs-2024-09-25",
         "prompt-caching-2024-07-31", "structured-outputs-2025-11-13", "task-budgets-2026-03-13", "thinking-binding-controls-2026-08-01",
         "thinking-display-updates-2026-08-18", "thinking-token-count-2026-05-13", "token-counting-2024-11-01",
         "token-efficient-tools-2025-02-19", "web-fetch-2025-09-10",
+        # only let the body name something: what it then names is bounded, or is what a hard budget refuses
+        "advisor-tool-2026-03-01", "code-execution-2025-05-22", "code-execution-2025-08-25", "compact-2026-01-12", "compact-2026-09-04",
+        "fallback-credit-2026-06-01", "fallback-credit-2026-07-01", "files-api-2025-04-14", "inline-tools-2026-09-15",
+        "mcp-client-2025-04-04", "mcp-client-2025-11-20", "mcp-client-2026-09-15", "server-side-fallback-2026-06-01",
+        "server-side-fallback-2026-07-01", "skills-2025-10-02",
     }
 )  # fmt: skip
-"""Anthropic betas (`anthropic.types.AnthropicBetaParam`; `claude-code-20250219` and `effort-2025-11-24` are what Claude Code and the effort
-guide send, and older SDKs list) that change no price, or whose price the bound and the answer's usage tell. The others (files, skills, compaction,
-remote MCP, advisors, fallbacks, code execution) cost what nobody could bound before sending."""
+"""Anthropic betas that need no thought beside their call's body (`anthropic.types.AnthropicBetaParam`; `claude-code-20250219` and
+`effort-2025-11-24` are what Claude Code and the effort guide send, and older SDKs list). Another one may change what the same body costs."""
 
 
 def read_messages(request: Request, body: bytes, *, counting: bool = False) -> Call:
     """Anthropic messages; `counting`: the same body without an output, for count_tokens."""
     fields = read_object(body)
-    check_betas(request)
     model = check_model(fields.get("model"))
-    _check_list(fields.get("messages"), "messages")
+    thread = fields.get("thread")
+    if type(thread) not in (dict, type(None)):
+        raise BadRequest("'thread' must be an object.", param="thread", code="invalid_type")
+    if counting and thread:
+        raise BadRequest("Tokens are counted of a whole conversation.", param="thread", code="field_not_allowed")
+    # a thread goes on from messages that lie at the provider, also after an answer that wants nothing said
+    _check_list(fields.get("messages"), "messages", least=0 if thread and "previous_message_id" in thread else 1)
     if not counting and fields.get("max_tokens") is None:
         raise BadRequest("max_tokens: Field required", param="max_tokens", code="missing_max_tokens")
-    return Call(request, body, fields, model, not counting and read_streamed(fields))
+    call = Call(request, body, fields, model, not counting and read_streamed(fields), thread=thread)
+    beta = unknown_beta(request)
+    if beta:
+        call.doubt = f"the beta {beta!r}"
+    return call
 
 
 def read_gemini(request: Request, body: bytes, *, model: str, verb: str, streamed: bool = False) -> Call:
@@ -158,15 +172,23 @@ def _check_embeddings(fields: dict[str, Any], model: str) -> None:
             )
 
 
-def check_betas(request: Request) -> None:
+def unknown_beta(request: Request) -> str:
+    """The first beta in the headers that is not one of BETAS; empty where there is none."""
     for name, value in request.forwarded:
-        if name != b"anthropic-beta":
-            continue
-        for beta in value.decode("latin-1").split(","):
-            if beta.strip() and beta.strip() not in BETAS:
-                raise BadRequest(
-                    f"The beta '{beta.strip()[:80]}' is not offered: what it costs cannot be bounded before the call.",
-                    param="anthropic-beta",
-                    code="beta_not_allowed",
-                    hint="Leave it out of the anthropic-beta header, or ask the operator to have it priced.",
-                )
+        if name == b"anthropic-beta":
+            for beta in value.decode("latin-1").split(","):
+                if beta.strip() and beta.strip() not in BETAS:
+                    return beta.strip()[:80]
+    return ""
+
+
+def check_betas(request: Request) -> None:
+    """For what is held long before it is billed (batches): nothing that we do not know. Raises BadRequest."""
+    beta = unknown_beta(request)
+    if beta:
+        raise BadRequest(
+            f"The beta '{beta}' is not offered: what it costs cannot be bounded before the call.",
+            param="anthropic-beta",
+            code="beta_not_allowed",
+            hint="Leave it out of the anthropic-beta header, or ask the operator to have it priced.",
+        )

@@ -116,6 +116,10 @@ class Call(msgspec.Struct):
     """The provider answers before it has done the work (a background response): what it costs is known when somebody reads it."""
     credential: str = ""
     """The credential that keeps what this call goes on from; empty: any."""
+    thread: dict[str, Any] | None = None
+    """Of Anthropic's messages: the conversation is kept there, or goes on from one that is."""
+    doubt: str = ""
+    """What is asked for beside the body that nobody has taught us: it may cost money, so that there is no bound."""
 
     @property
     def id(self) -> str:

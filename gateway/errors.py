@@ -24,6 +24,8 @@ class GatewayError(Exception):
     hint = "Try again; if it keeps happening, tell your administrator the call id."
     retry: bool | None = None
     """True: repeating is safe. False: it is useless, or may be billed twice. None: left to the client."""
+    details: Any = None
+    """`error.details` of the surfaces that have it: an object (Anthropic's) or a list (Google's)."""
 
     def __init__(
         self,
@@ -81,6 +83,25 @@ class BadRequest(GatewayError):
     code = "invalid_request"
     hint = "Correct the request; sending it again unchanged gives the same answer."
     retry = False
+
+
+class ThreadUnsupported(BadRequest):
+    """In words that Anthropic's SDKs know: their tool runners go on without a thread, sending the whole conversation."""
+
+    code = "thread_unsupported_request"
+    hint = "Send the whole conversation, without `thread`."
+    details = {"error_code": code, "unsupported": ["thread"]}
+
+
+class ThreadNotFound(BadRequest):
+    """In words that Anthropic's SDKs know: they begin a new thread with the whole conversation."""
+
+    status = 404
+    code = "thread_not_found"
+    hint = (
+        "Begin a new thread with the whole conversation; a thread is known to the workspace that began it, for 30 days."
+    )
+    details = {"error_code": code}
 
 
 class ModelNotPriced(BadRequest):

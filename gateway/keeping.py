@@ -173,7 +173,7 @@ def _page(workspace_id: int, kind: KeptKind, after: str, limit: int, provider: s
     return [_thing(row) for row in rows.order_by("-made_at", "-id")[:limit]]
 
 
-_LIFE = {KeptKind.RESPONSE: RESPONSES_KEPT, KeptKind.FILE: FILES_KEPT}
+_LIFE = {KeptKind.RESPONSE: RESPONSES_KEPT, KeptKind.THREAD: RESPONSES_KEPT, KeptKind.FILE: FILES_KEPT}
 
 
 def _write(things: Sequence[KeptThing]) -> None:

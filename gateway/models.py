@@ -18,6 +18,8 @@ class KeptKind(models.TextChoices):
     FILE = "file"
     BATCH = "batch"
     MESSAGE_BATCH = "message_batch"
+    THREAD = "thread"
+    """Named by the last answer in it."""
 
 
 class KeptState(models.TextChoices):

@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable
 from functools import partial
 
-from gateway import crash, edge, endpoints, follow, free, uploads
+from gateway import crash, edge, follow, free, uploads
 from gateway.admitting import admit_first, admit_next
 from gateway.answers import facts, identity, send_whole, stream_headers
 from gateway.attempt import Attempt, Settlement
@@ -55,7 +55,7 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
-    if endpoint.name == endpoints.RESPONSES:
+    if endpoint.name in follow.GO_ON:
         call.credential = await follow.credential_of(runtime, grant, call)
     planned, admitted = await admit_first(runtime, call, grant)
     trip: Trip | None = None

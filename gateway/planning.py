@@ -62,7 +62,7 @@ class Planned(msgspec.Struct):
 
     def exact_quote(self) -> Quote:
         """The worst case with the input counted, for when the bound by bytes did not fit."""
-        return _quote(self.sent, self.grant, self.route, exact=True)
+        return _doubted(self.call, _quote(self.sent, self.grant, self.route, exact=True))
 
     def dimensions(self) -> dict[str, str]:
         return _dimensions(self.who, self.route, self.grant)
@@ -121,7 +121,17 @@ def plan_next(call: Call, grant: Grant, book: PriceBook, route: Route, number: i
 
 def _planned(call: Call, grant: Grant, who: Attribution, route: Route, book: PriceBook, number: int = 1) -> Planned:
     sent = prepared(call, route)
-    return Planned(call, grant, who, route, sent, _quote(sent, grant, route), book.version, number)
+    bound = _quote(sent, grant, route)
+    return Planned(call, grant, who, route, sent, _doubted(call, bound) if call.doubt else bound, book.version, number)
+
+
+def _doubted(call: Call, bound: Quote) -> Quote:
+    """The worst case, where nothing beside the body may add to it: else there is none, and a hard budget refuses."""
+    if not call.doubt or bound.refusal is not None:
+        return bound
+    return msgspec.structs.replace(
+        bound, amount_nano=None, refusal=f"unpriced: {call.doubt} is not known here and may cost money"
+    )
 
 
 @dataclass(frozen=True, slots=True)

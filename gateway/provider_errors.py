@@ -11,6 +11,7 @@ from gateway.errors import GatewayError, Headers, ProviderBadResponse
 from gateway.upstream import Answer, Declined
 
 MAX_ERROR_BYTES = 256 * 1024
+MAX_DETAIL_BYTES = 16 * 1024
 MAX_RETRY_AFTER_S = 3600
 _RETRY_SAFE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _LOOKS_LIKE_A_KEY = re.compile(
@@ -41,6 +42,7 @@ class ProviderRefused(GatewayError):
         self.status = status
         self.type = stated.get("type") or self.type
         self.retry = status in _RETRY_SAFE
+        self.details = _stated_details(body, secret)
 
 
 async def refusal(answer: Answer, provider: str, secret: str) -> GatewayError:
@@ -95,6 +97,22 @@ def _stated_error(body: bytes, secret: str) -> dict[str, str]:
     if "code" not in stated and "type" in stated:  # Anthropic has types only
         stated["code"] = stated["type"]
     return stated
+
+
+def _stated_details(body: bytes, secret: str) -> Any:
+    """`error.details`, an object (Anthropic's) or a list (Google's), keys masked; None where there are none, or too many."""
+    try:
+        plain = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if type(plain) is list and plain:
+        plain = plain[0]
+    error = plain.get("error") if type(plain) is dict else None
+    details = error.get("details") if type(error) is dict else None
+    if type(details) not in (dict, list) or not details:
+        return None
+    written = orjson.dumps(details)
+    return orjson.loads(masked(written.decode(), secret)) if len(written) <= MAX_DETAIL_BYTES else None
 
 
 def masked(text: str, secret: str) -> str:

@@ -33,6 +33,8 @@ from guardrails.policy import Grant
 KEEPERS = ("openai", "simulator", "openai_compatible", "groq", "azure")
 """Who offers OpenAI's files and batches, in the order of preference; a workspace's first that it has a credential for is asked."""
 MESSAGE_KEEPERS = ("anthropic", "simulator")
+BUCKET_BATCHES = ("bedrock", "vertex")
+"""Their batches are jobs over object storage (docs/adr/0021)."""
 PURPOSES = frozenset({"batch", "user_data", "vision"})
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
 MAX_PAGE = 100
@@ -94,6 +96,14 @@ class Asked:
             tiers = self.grant.policy.tiers(name, environment, self.grant.key.credentials.get(name))
             if tiers:
                 return Route(PROVIDERS[name], tiers[0][0], "", None)
+        clouds = [name for name in BUCKET_BATCHES if self.grant.policy.credentials.get(name)]
+        if clouds and self.request.path.endswith(("/batches", "/files")):
+            raise UnknownModel(
+                f"Batches at {' and '.join(clouds)} read and write storage buckets of yours, and do not pass through here.",
+                code="batches_not_offered",
+                hint=f"Batches are offered at {', '.join(providers)}: an administrator can add a credential for one under Providers. "
+                "Or send the calls one by one; a budget's throttle paces them (docs/adr/0021).",
+            )
         raise UnknownModel(
             f"The workspace has no credential for a provider that offers {self.request.path}.",
             code="provider_not_configured",

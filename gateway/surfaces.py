@@ -46,6 +46,8 @@ def _anthropic(error: GatewayError, call_id: str) -> bytes:
         kind = _ANTHROPIC_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
     facts = _facts(error, call_id)
     stated = {"type": kind, "message": error.message, "code": error.code, "param": error.param, "sluice": facts}
+    if type(error.details) is dict:
+        stated["details"] = error.details
     return orjson.dumps({"type": "error", "error": stated, "request_id": call_id})
 
 
@@ -55,7 +57,9 @@ def _gemini(error: GatewayError, call_id: str) -> bytes:
     details: list[dict[str, Any]] = [
         {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code.upper(), "domain": "sluice"}
     ]
-    if error.retry_after_s is not None:
+    if type(error.details) is list:
+        details += error.details
+    if error.retry_after_s is not None and not any(_is_retry_info(detail) for detail in details):
         details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{error.retry_after_s}s"})
     stated = {
         "code": error.status,
@@ -65,6 +69,10 @@ def _gemini(error: GatewayError, call_id: str) -> bytes:
         "sluice": _facts(error, call_id),
     }
     return orjson.dumps({"error": stated})
+
+
+def _is_retry_info(detail: Any) -> bool:
+    return type(detail) is dict and str(detail.get("@type")).endswith("google.rpc.RetryInfo")
 
 
 def _facts(error: GatewayError, call_id: str) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
+from django.forms.utils import flatatt
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from workspaces.actions.virtual_keys import PINNABLE
 from workspaces.domain.currencies import DOLLARS, SIGNS
@@ -28,6 +31,21 @@ def zone_choices() -> list[tuple[str, str]]:
     return [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in named)]
 
 
+class ZoneSelect(forms.Select):
+    """Django renders each option by a template: with five hundred zones that is most of a page's time."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        given = "" if value is None else str(value)
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((zone, SafeString(" selected") if zone == given else "", title) for zone, title in self.choices),
+        )
+        return format_html(
+            "<select{}>{}</select>", flatatt({**self.build_attrs(self.attrs, attrs), "name": name}), options
+        )
+
+
 class ZoneField(forms.CharField):
     """A choice among the zones that keeps what it was given: the list of zones is the action's to check."""
 
@@ -35,7 +53,7 @@ class ZoneField(forms.CharField):
         super().__init__(
             label="Time zone",
             help_text="Days, months and budgets begin at its midnight.",
-            widget=forms.Select(choices=zone_choices()),
+            widget=ZoneSelect(choices=zone_choices()),
             **options,
         )
 

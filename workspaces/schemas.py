@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -28,6 +28,11 @@ from workspaces.models import SchemaScript, Workspace, WorkspaceState
 
 _NOT_REPLAYED = re.compile(r"\s*(SELECT|SET|SAVEPOINT|RELEASE|ROLLBACK|BEGIN|COMMIT)\b", re.IGNORECASE)
 _MIGRATION_LOCK = 7_357_001
+
+Applied = tuple[tuple[str, str], ...]
+"""The migrations that a schema has seen."""
+Scripts = dict[Applied, str]
+"""The statements that bring such a schema up to date"""
 
 
 @lru_cache(maxsize=1)
@@ -94,17 +99,17 @@ def behind() -> list[Workspace]:
 
 
 def bring_up_to_date(
-    progress: Callable[[Workspace], None] = lambda workspace: None, *, part: tuple[int, int] = (0, 1)
+    progress: Callable[[Workspace], None] = lambda workspace: None,
+    workspaces: Iterable[Workspace] | None = None,
+    scripts: Scripts | None = None,
 ) -> int:
-    """Migrate the schemas that are behind, each in a transaction of its own. Returns how many.
+    """Migrate these workspaces' schemas (all that are behind), each in a transaction of its own. Returns how many had something left to do.
 
-    `part` (k, n): those whose id leaves k when divided by n; n processes share the work so. Two that are at one schema wait for each other.
+    `scripts`: what was learnt from those before these; more is added. Two that are at one schema wait for each other.
     """
     done = 0
-    scripts: dict[Applied, str] = {}
-    for workspace in behind():
-        if workspace.pk % part[1] != part[0]:
-            continue
+    scripts = {} if scripts is None else scripts
+    for workspace in behind() if workspaces is None else workspaces:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_MIGRATION_LOCK, workspace.pk % 2**31])
@@ -118,11 +123,7 @@ def bring_up_to_date(
     return done
 
 
-Applied = tuple[tuple[str, str], ...]
-"""The migrations that a schema has seen."""
-
-
-def _migrate_like_others(scripts: dict[Applied, str]) -> None:
+def _migrate_like_others(scripts: Scripts) -> None:
     """Migrate the entered schema: by the statements of another that had seen the same migrations, if there was one, else step by step.
 
     Statements tell all there is to do where no migration runs Python of its own, which might do something else in every schema.

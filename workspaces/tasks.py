@@ -7,6 +7,7 @@ from celery import shared_task
 from workspaces import actions, idempotency
 
 SCHEDULE = {"workspaces.purge": 3600.0, "workspaces.forget_answers": 900.0}
+SLOW = {"workspaces.purge", "workspaces.forget_answers"}
 
 
 @shared_task(name="workspaces.purge")

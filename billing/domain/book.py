@@ -19,6 +19,8 @@ from billing.domain.money import fraction_of_usd
 from billing.domain.rates import STANDARD, ModelMeta, Rates
 
 _BEDROCK_REGION = re.compile(r"^(?:(?:us|eu|apac|jp|au|ca|us-gov)\.)?(anthropic\..+)$")
+_BEDROCK_ARN = re.compile(r"^arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:inference-profile|foundation-model)/([^/]+)$")
+"""What names a model or a system-defined profile. An application's own profile (`application-inference-profile/<id>`) names none."""
 _SNAPSHOT = re.compile(r"^(.+?)[-@](?:(20\d\d)-(\d\d)-(\d\d)|(20\d\d)(\d\d)(\d\d))$")
 
 
@@ -419,6 +421,8 @@ def _meta_raw(record: _Model | None) -> dict[str, Any]:
 def _spellings(name: str) -> Iterable[str]:
     """The exact name, and the name without the path providers put before it ("models/gemini-2.5-flash", "us.anthropic.claude-...")."""
     yield name
+    if hit := _BEDROCK_ARN.match(name):
+        yield from _spellings(hit[1])
     if name.startswith(("models/", "publishers/google/models/", "google/", "x-ai/", "xai/")):
         yield name.rpartition("/")[2]
     if name.startswith(("projects/", "publishers/")) and "/models/" in name:

@@ -27,7 +27,7 @@ def evaluate(line: Mapping[str, Any], book: PriceBook, *, now: datetime) -> dict
     context = line.get("context")
     context = context if isinstance(context, Mapping) else {}
     request = request if isinstance(request, Mapping) else {}
-    payload = _parsed(line.get("response_or_usage"))
+    payload = _unwrapped(_parsed(line.get("response_or_usage")))
     if (
         isinstance(payload, list)
         and payload
@@ -79,6 +79,41 @@ def _parsed(payload: Any) -> Any:
         if values and all(isinstance(value, dict | list) for value in values):
             return values[0] if texts is not lines else values
     return payload
+
+
+STREAMED = frozenset(
+    {"message_start", "message_delta", "message_stop", "content_block_start", "content_block_stop", "ping"}
+)
+ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+def _unwrapped(payload: Any) -> Any:
+    """The events of a stream as their providers send them, where a recorder wrapped them: `{"event", "data"}` each, or an object by event name.
+
+    One event alone is a stream of one.
+    """
+    if isinstance(payload, Mapping):
+        if payload.get("type") in ENDINGS and isinstance(payload.get("response"), Mapping):
+            return [payload]
+        if payload and payload.keys() <= STREAMED and all(isinstance(said, Mapping) for said in payload.values()):
+            return [_message_event(kind, said) for kind, said in payload.items()]
+        return payload
+    if not isinstance(payload, list) or not any(isinstance(one, Mapping) and "data" in one for one in payload):
+        return payload
+    events: list[Any] = []
+    for one in payload:
+        wrapped = isinstance(one, Mapping) and one.keys() <= {"event", "data", "id", "retry"}
+        data = _parsed(one.get("data")) if wrapped else one
+        if isinstance(data, Mapping) or not wrapped:
+            events.append(data)
+    return events
+
+
+def _message_event(kind: str, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What stands under an event's name: the event, or of a start the message."""
+    if kind == "message_start" and "message" not in said:
+        return {"type": kind, "message": said}
+    return {"type": kind, **said}
 
 
 def _summed(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

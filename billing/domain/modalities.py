@@ -106,26 +106,33 @@ def survey(body: Mapping[str, Any], provider: str, model: str, image_cap: int = 
     for key in ("messages", "input", "contents"):
         if isinstance(body.get(key), list):
             found.messages += len(body[key])
-    if any(body.get(key) for key in STORED):
+    if any(body.get(key) and body[key] != BEGINS for key in STORED):
         found.stateful = True
     prompt = body.get("prompt")
     if isinstance(prompt, Mapping) and prompt.get("id"):
         found.stateful = True
     tools = body.get("tools")
     if isinstance(tools, list):
-        found.tools = [tool for tool in tools if isinstance(tool, Mapping)]
+        found.tools = [
+            tool for tool in tools if isinstance(tool, (dict, Mapping))
+        ]  # a dict is told without asking an ABC
     if "toolConfig" in body or "outputConfig" in body:
         found.overhead_tokens += CONVERSE_TOOLS_TOKENS
     _cache_control(body, found)
     for key, value in body.items():
-        if isinstance(value, str | Mapping | list):
-            _walk(value, str(key), found, rule, 0, texts and key in CONVERSATION, key in CONVERSATION)
+        if key in CONVERSATION:
+            if isinstance(value, str | Mapping | list):
+                _walk(value, str(key), found, rule, 0, texts, True)
+        elif isinstance(value, Mapping | list):
+            _markers(value, found)
     return found
 
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 STORED = ("previous_response_id", "conversation", "cachedContent", "cached_content", "thread")
 """Fields that name input which lies at the provider."""
+BEGINS = {"type": "create"}
+"""A thread whose whole input is in the body."""
 
 
 def only_texts(body: Mapping[str, Any]) -> bool:
@@ -193,6 +200,28 @@ def _walk(node: Any, key: str, found: Contents, rule: ImageRule, depth: int, tex
             _walk(item, "", found, rule, depth + 1, texts, media)
     elif texts and node is not None:
         found.texts.append(str(node))
+
+
+NESTED = frozenset({dict, list})
+
+
+def _markers(node: Any, found: Contents) -> None:
+    """The walk through what is not said (schemas of thousands of tools): nothing counts there but cache markers and depth."""
+    level = [node]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for one in level:
+            if type(one) is not list:
+                if "cache_control" in one:
+                    _cache_control(one, found)
+                one = one.values()
+            for value in one:
+                if type(value) in NESTED:
+                    below.append(value)  # noqa: PERF401 - a comprehension is a call for each of thousands of nodes
+        if not below:
+            return
+        level = below
+    found.refuse("nested too deeply")
 
 
 def _known_part(item: Any, found: Contents) -> None:

@@ -325,11 +325,7 @@ def _input(
             )
         }
         counted = sum(tokens.count_tokens(piece, family)[0] for piece in contents.texts)
-        counted += (
-            tokens.bound(json.dumps(rest, separators=(",", ":"), ensure_ascii=False, default=str), family)
-            if rest
-            else 0
-        )
+        counted += tokens.bound(_compact(rest), family) if rest else 0
         text = min(text, counted)
     text += tokens.per_message(family) * (contents.messages + 1) + HIDDEN_PROMPT_TOKENS.get(provider, 64)
     text += tools.overhead_tokens + contents.document_tokens
@@ -347,6 +343,14 @@ def _input(
         media = [min(tokens_of, window) for tokens_of in media]
     parts.text, (parts.image, parts.audio, parts.video) = text, media
     return parts
+
+
+def _compact(value: Any) -> str:
+    """As JSON without spaces. The slow way is for values that no JSON body has."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
 def _audio(path: str, body: Mapping[str, Any], parts: _Parts) -> None:

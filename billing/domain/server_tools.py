@@ -15,7 +15,7 @@ from billing.domain.modalities import CLIENT_TOOL_PREFIXES, CLIENT_TOOLS, TOOL_O
 
 MAX_USES = 1_000
 SMELLS_OF_MONEY = re.compile(
-    r"num_return|candidate|ensemble|draft|premium|turbo|boost|priorit|search|tool|plugin|agent|retriev|cache|tier|speed|fallback|advis|context_manag|mcp|container|image|audio|video|modalit|geo|region|ground|fetch|browse|skill|route"
+    r"num_return|candidate|ensemble|draft|premium|turbo|boost|priorit|search|tool|plugin|agent|retriev|cache|tier|speed|fallback|advis|context_manag|mcp|container|image|audio|video|modalit|geo|region|ground|fetch|browse|skill|route|compact"
 )
 KNOWN_FIELDS = frozenset(
     {
@@ -84,8 +84,10 @@ def _one(provider: str, model: str, tool: Mapping[str, Any], cap: int | None, bo
         _untyped(model, tool, bound)
         return
     name = kind if isinstance(kind, str) else "?"
+    if name in CLIENT_TOOLS:
+        return
     bound.overhead_tokens += sum(tokens for prefix, tokens in TOOL_OVERHEAD_TOKENS.items() if name.startswith(prefix))
-    if name in CLIENT_TOOLS or name.startswith(CLIENT_TOOL_PREFIXES):
+    if name.startswith(CLIENT_TOOL_PREFIXES):
         return
     if name.startswith(("web_search_20", "web_fetch_20")) and not name.startswith("web_search_2025_"):
         _anthropic_web(name, tool, bound)

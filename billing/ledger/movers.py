@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from django.core.cache import cache
 from django.db import connection
 
 from billing.ledger import ranking, sums
@@ -34,6 +35,11 @@ def movers(workspace: Workspace, days: Days, dimensions: Sequence[str], *, limit
     check_grouping((), dict.fromkeys(dimensions, ""))
     if narrowing.department() is not None:
         return _of_department(workspace, days, dimensions[:NARROWED_DIMENSIONS], limit)
+    # Yesterday and before change no more but for late corrections: of a large book, all who look see the same for a while.
+    name = f"sluice:movers:{workspace.pk}:{days.first}:{days.last}:{limit}:{','.join(dimensions)}"
+    remembered: list[list[Any]] | None = cache.get(name)
+    if remembered is not None:
+        return [Mover(*one) for one in remembered]
     before = days.before()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -44,8 +50,16 @@ def movers(workspace: Workspace, days: Days, dimensions: Sequence[str], *, limit
                 "days": ranking.days_between(before.first, days.last), "candidates": MOVER_CANDIDATES,
             },
         )  # fmt: skip
-        return [Mover(name, value, int(now or 0), int(was or 0)) for name, value, now, was in cursor.fetchall()]
+        rows = cursor.fetchall()
+    found = [(dimension, value, int(now), int(was)) for dimension, value, now, was, _ in rows]
+    if rows and rows[0][-1] >= MANY:
+        cache.set(name, found, REMEMBERED_S)
+    return [Mover(*one) for one in found]
 
+
+MANY: Final = 100
+"""From so many candidates on the answer is remembered: in smaller books it is asked for each time."""
+REMEMBERED_S: Final = 300
 
 NARROWED_DIMENSIONS: Final = 2
 """For a lead, of only so many: each is two reads of combinations."""
@@ -75,7 +89,7 @@ WITH candidates AS MATERIALIZED (
         GROUP BY value ORDER BY sum(cost_nano) DESC, value LIMIT %(candidates)s
     ) AS dear
 )
-SELECT c.dimension, c.value, r.now_nano, r.before_nano FROM candidates AS c CROSS JOIN LATERAL (
+SELECT c.dimension, c.value, r.now_nano, r.before_nano, (SELECT count(*) FROM candidates) FROM candidates AS c CROSS JOIN LATERAL (
     SELECT coalesce(sum(cost_nano) FILTER (WHERE day >= %(first)s), 0) AS now_nano,
         coalesce(sum(cost_nano) FILTER (WHERE day < %(first)s), 0) AS before_nano
     FROM billing_rollup_day

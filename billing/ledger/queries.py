@@ -33,6 +33,7 @@ from billing.ledger.movers import Mover, movers
 from billing.ledger.sums import (
     MOST_DAYS_BY_HOUR,
     RANKS,
+    answered,
     by_value,
     days_and_hours_so_far,
     grouped,
@@ -58,6 +59,7 @@ __all__ = [
     "Row",
     "Totals",
     "Trust",
+    "answered",
     "attempts_of",
     "by_value",
     "call_of",

@@ -32,6 +32,16 @@ Tables = Sequence[tuple[str, str, date, date]]
 """The rollups that a range is read from: (table, column of time, first, last) each."""
 
 
+def months_can_tell(tables: Tables, today: date) -> bool:
+    """Whether it is worth while to rank by months: a week of a month says too little about who spent most of it."""
+    if all(column == "month" for _, column, _, _ in tables):
+        return True
+    first, last = min(table[2] for table in tables), max(table[3] for table in tables)
+    after = (last.replace(day=1) + timedelta(days=32)).replace(day=1)
+    length = (last - first).days + 1
+    return length <= FEW_DAYS or 2 * length >= (min(after, today + timedelta(days=1)) - first.replace(day=1)).days
+
+
 def by_threshold(workspace_id: int, tables: Tables, dimension: str, *, limit: int, measure: str) -> list[str] | None:
     """The values whose `measure` (an SQL expression of ours) is largest; None where months cannot tell.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from django.db.models import DateField, DateTimeField, F, QuerySet, Sum, Value
+from django.utils import timezone
 
 from billing.domain.dimensions import Dimension
 from billing.ledger import ranking
@@ -24,6 +25,7 @@ from billing.ledger.asking import (
     inside,
     moments,
     narrowed,
+    today,
 )
 from billing.ledger.rollups import MEASURES, NO_HOURS, NO_MONTHS, zone
 from billing.models import RollupDay, RollupHour, RollupMonth
@@ -85,7 +87,7 @@ def grouped(
             workspace.pk, days, dimensions, filters, limit=limit, rank_by=RANKS[rank_by].split(" + "), only=only
         )
         return rows
-    segments = list(_calendar(days, monthly=single not in NO_MONTHS))
+    segments = _segments(workspace, days, single)
     values = None
     if dimensions:
         dearest = only is None
@@ -129,8 +131,43 @@ def ranked(
             workspace.pk, days, dimensions, filters, limit=limit, rank_by=RANKS[rank_by].split(" + ")
         )
         return groups
-    segments = list(_calendar(days, monthly=single not in NO_MONTHS))
+    segments = _segments(workspace, days, single)
     return [(value,) for value in _dearest(workspace, segments, single, filters, limit, rank_by)]
+
+
+def answered(
+    workspace: Workspace,
+    days: Days,
+    dimensions: Sequence[str],
+    granularity: Granularity,
+    *,
+    filters: Filters = NO_FILTERS,
+    limit: int = 100,
+    rank_by: str = "cost_nano",
+    measures: Sequence[str] = MEASURES,
+    charted: int = 0,
+    only: Sequence[tuple[str, ...]] | None = None,
+) -> tuple[list[Row], list[Point]]:
+    """(the rows of `grouped`; over time the whole, value "", and the first `charted` values of the first dimension). Combinations are read
+    once for both, and only `measures` of them: the others may be 0."""
+    inside(workspace)
+    narrow = narrowed(filters)
+    check_grouping(dimensions, narrow)
+    _check_rank(rank_by)
+    if _single(dimensions, narrow) is None and granularity is not Granularity.HOUR:
+        found = _combinations().answered(
+            workspace.pk, days, dimensions, narrow, limit=limit, rank_by=RANKS[rank_by].split(" + "), measures=measures, charted=charted,
+            only=only,
+        )  # fmt: skip
+        return found.rows, _bucketed(found.by_day, granularity)
+    rows = [] if only is not None and not only else grouped(
+        workspace, days, dimensions, filters=filters, limit=limit, rank_by=rank_by, only=only
+    )  # fmt: skip
+    points = series(workspace, days, granularity, filters=filters)
+    values = [value for value in dict.fromkeys(row.value for row in rows) if value][:charted]
+    if values:
+        points += series(workspace, days, granularity, dimension=dimensions[0], filters=filters, values=values)
+    return rows, points
 
 
 def days_and_hours_so_far(workspace: Workspace, days: Days, now: datetime) -> tuple[dict[date, Totals], Totals, Totals]:
@@ -197,7 +234,8 @@ def _dearest(
     if dimension in filters:
         return ranking.added(workspace.pk, tables, dimension, limit=limit, measure=measure, values=[filters[dimension]])
     found = None
-    if dimension != Dimension.USER:  # of whom there are too many, and they spend too much alike
+    # Of users there are too many, and they spend too much alike.
+    if dimension != Dimension.USER and ranking.months_can_tell(tables, today(workspace, timezone.now())):
         found = ranking.by_threshold(workspace.pk, tables, dimension, limit=limit, measure=measure)
     if found is None and not dimension.startswith(TAG) and limit <= MOST_RANKED_BY_COMBINATIONS:
         days = Days(min(first for *_, first, _ in segments), max(last for *_, last in segments))
@@ -262,8 +300,12 @@ def _detailed_series(
     filters: Filters,
     values: Sequence[str] | None,
 ) -> list[Point]:
+    return _bucketed(_combinations().by_day(workspace.pk, days, dimensions, filters, values), granularity)
+
+
+def _bucketed(by_day: Iterable[tuple[date, str, Totals]], granularity: Granularity) -> list[Point]:
     merged: dict[tuple[Any, str], Totals] = {}
-    for day, value, sums in _combinations().by_day(workspace.pk, days, dimensions, filters, values):
+    for day, value, sums in by_day:
         key = (_bucket(day, granularity), value)
         merged[key] = merged.get(key, Totals()) + sums
     return _points(merged)
@@ -287,16 +329,21 @@ def _single(dimensions: Sequence[str], filters: Filters) -> str | None:
     return next(iter(names), "")
 
 
-def _calendar(days: Days, *, monthly: bool) -> Iterator[Segment]:
-    """A range as whole months from monthly rows and the days at both ends."""
+def _segments(workspace: Workspace, days: Days, dimension: str) -> list[Segment]:
+    return list(_calendar(days, monthly=dimension not in NO_MONTHS, today=today(workspace, timezone.now())))
+
+
+def _calendar(days: Days, *, monthly: bool, today: date) -> Iterator[Segment]:
+    """A range as whole months from monthly rows and the days at both ends. Until today, this month is a whole one: nothing comes after it."""
     first_month = days.first if days.first.day == 1 else _next_month(days.first)
-    after = _next_month(days.last) if (days.last + timedelta(days=1)).day == 1 else days.last.replace(day=1)
+    is_over = (days.last + timedelta(days=1)).day == 1 or days.last >= today
+    after = _next_month(days.last) if is_over else days.last.replace(day=1)
     if first_month >= after or not monthly:
         yield RollupDay, "day", days.first, days.last
         return
     if days.first < first_month:
         yield RollupDay, "day", days.first, first_month - timedelta(days=1)
-    yield RollupMonth, "month", first_month, after - timedelta(days=1)
+    yield RollupMonth, "month", first_month, min(days.last, after - timedelta(days=1))
     if after <= days.last:
         yield RollupDay, "day", after, days.last
 

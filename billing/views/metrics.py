@@ -21,6 +21,8 @@ class Metric:
     shown: Callable[[float], str]
     axis: Callable[[float], str]
     rank_by: str
+    reads: tuple[str, ...]
+    """The measures that `of` reads."""
     adds_up: bool = True
     """Whether values of parts add up to the whole's: then they are stacked, else drawn as lines."""
     more_is_worse: bool = True
@@ -78,6 +80,9 @@ def _ratio(part: int, of: int) -> float | None:
     return part / of if of else None
 
 
+PROMPT: Final = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
 def _prompt(totals: Totals) -> int:
     return totals.input_tokens + totals.cache_read_tokens + totals.cache_write_tokens
 
@@ -85,22 +90,27 @@ def _prompt(totals: Totals) -> int:
 METRICS: Final = {
     metric.name: metric
     for metric in (
-        Metric("cost", "Cost", lambda t: t.cost_nano, dollars, short_dollars, "cost_nano"),
-        Metric("calls", "Calls", lambda t: t.calls, whole, short, "calls", more_is_worse=False),
-        Metric("tokens", "Tokens", lambda t: t.tokens, whole, short, "tokens", more_is_worse=False),
-        Metric("input", "Input tokens", lambda t: t.input_tokens, whole, short, "input_tokens", more_is_worse=False,
+        Metric("cost", "Cost", lambda t: t.cost_nano, dollars, short_dollars, "cost_nano", ("cost_nano",)),
+        Metric("calls", "Calls", lambda t: t.calls, whole, short, "calls", ("calls",), more_is_worse=False),
+        Metric("tokens", "Tokens", lambda t: t.tokens, whole, short, "tokens", (*PROMPT, "output_tokens"), more_is_worse=False),
+        Metric("input", "Input tokens", lambda t: t.input_tokens, whole, short, "input_tokens", ("input_tokens",), more_is_worse=False,
                help="Uncached input; the four kinds of tokens are disjoint."),
-        Metric("cache_read", "Cached input tokens", lambda t: t.cache_read_tokens, whole, short, "cache_read_tokens", more_is_worse=False),
-        Metric("cache_write", "Cache write tokens", lambda t: t.cache_write_tokens, whole, short, "cache_write_tokens", more_is_worse=False),
-        Metric("output", "Output tokens", lambda t: t.output_tokens, whole, short, "output_tokens", more_is_worse=False),
-        Metric("cost_per_call", "Cost per call", lambda t: _ratio(t.cost_nano, t.calls), dollars, short_dollars, "cost_nano", adds_up=False),
-        Metric("latency", "Latency", lambda t: _ratio(t.duration_ms, t.timed), milliseconds, short_milliseconds, "attempts", adds_up=False,
+        Metric("cache_read", "Cached input tokens", lambda t: t.cache_read_tokens, whole, short, "cache_read_tokens",
+               ("cache_read_tokens",), more_is_worse=False),
+        Metric("cache_write", "Cache write tokens", lambda t: t.cache_write_tokens, whole, short, "cache_write_tokens",
+               ("cache_write_tokens",), more_is_worse=False),
+        Metric("output", "Output tokens", lambda t: t.output_tokens, whole, short, "output_tokens", ("output_tokens",), more_is_worse=False),
+        Metric("cost_per_call", "Cost per call", lambda t: _ratio(t.cost_nano, t.calls), dollars, short_dollars, "cost_nano", ("cost_nano",
+               "calls"), adds_up=False),
+        Metric("latency", "Latency", lambda t: _ratio(t.duration_ms, t.timed), milliseconds, short_milliseconds, "attempts",
+               ("duration_ms", "timed"), adds_up=False,
                help="Mean time from sending a call to its last byte."),
         Metric("first_byte", "Time to first byte", lambda t: _ratio(t.first_byte_ms, t.first_bytes), milliseconds, short_milliseconds,
-               "attempts", adds_up=False, help="Mean time from sending a call to the answer's first byte."),
-        Metric("cache_hits", "Cache hits", lambda t: _ratio(t.cache_read_tokens, _prompt(t)), percent, percent, "attempts", adds_up=False,
+               "attempts", ("first_byte_ms", "first_bytes"), adds_up=False, help="Mean time from sending a call to the answer's first byte."),
+        Metric("cache_hits", "Cache hits", lambda t: _ratio(t.cache_read_tokens, _prompt(t)), percent, percent, "attempts", PROMPT, adds_up=False,
                more_is_worse=False, help="Share of the input tokens that the provider read from its cache."),
-        Metric("errors", "Failed calls", lambda t: t.errors, whole, short, "errors", help="Attempts that failed, charged or not."),
-        Metric("error_share", "Share that failed", lambda t: _ratio(t.errors, t.attempts), percent, percent, "attempts", adds_up=False),
+        Metric("errors", "Failed calls", lambda t: t.errors, whole, short, "errors", ("errors",), help="Attempts that failed, charged or not."),
+        Metric("error_share", "Share that failed", lambda t: _ratio(t.errors, t.attempts), percent, percent, "attempts", ("errors",
+               "attempts"), adds_up=False),
     )
 }  # fmt: skip

@@ -24,6 +24,8 @@ from workspaces.views.frame import membership_of, url, workspace_of
 CHARTED: Final = 8
 CHARTED_LINES: Final = 5
 ROWS: Final = 50
+SHOWN: Final = ("calls", "attempts", "cost_nano", "assumed_nano", "unpriced_calls")
+"""What is shown beside the metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +46,23 @@ class Answer:
 def answer(workspace: Workspace, asked: Question, names: Names, *, rows: int = ROWS) -> Answer:
     """Reads what a question needs; one more row than asked for tells whether there are more."""
     filters, metric = asked.filters, asked.metric
-    found = queries.grouped(
-        workspace, asked.days, asked.dimensions, filters=filters, limit=rows + 1, rank_by=metric.rank_by
-    )
-    over_time = queries.series(workspace, asked.days, asked.grain, filters=filters)
-    whole = sum((point.totals for point in over_time), Totals())
-    points = {(point.start, ""): point.totals for point in over_time}
+    measures = tuple(dict.fromkeys((*metric.reads, *SHOWN)))
+    found, over_time = queries.answered(
+        workspace, asked.days, asked.dimensions, asked.grain, filters=filters, limit=rows + 1, rank_by=metric.rank_by, measures=measures,
+        charted=_most_charted(asked),
+    )  # fmt: skip
+    points = {(point.start, point.value): point.totals for point in over_time}
+    whole = sum((point.totals for point in over_time if not point.value), Totals())
     shown = found[:rows]
-    charted = _charted(asked, shown)
-    if charted:
-        by = queries.series(
-            workspace, asked.days, asked.grain, dimension=asked.by, filters=filters, values=list(charted)
-        )
-        points |= {(point.start, point.value): point.totals for point in by if point.value}
     whole_before, before, points_before = Totals(), {}, []
     if asked.compares:
-        earlier = asked.before
-        before_series = queries.series(workspace, earlier, asked.grain, filters=filters)
+        same, before_series = queries.answered(
+            workspace, asked.before, asked.dimensions, asked.grain, filters=filters, rank_by=metric.rank_by, measures=measures,
+            only=[row.values for row in shown],
+        )  # fmt: skip
         whole_before = sum((point.totals for point in before_series), Totals())
         points_before = [(point.start, point.totals) for point in before_series]
-        if shown:
-            groups = [row.values for row in shown]
-            same = queries.grouped(workspace, earlier, asked.dimensions, filters=filters, only=groups)
-            before = {row.values: row.totals for row in same}
+        before = {row.values: row.totals for row in same}
     for place, name in enumerate(asked.dimensions):
         names.learn(name, {row.values[place] for row in found})
     rest = whole - sum((row.totals for row in shown), Totals())
@@ -96,8 +92,11 @@ def answer_by_day(
 
 def _charted(asked: Question, rows: list[Row]) -> list[str]:
     """The values of the first dimension that the chart names, dearest first."""
-    most = CHARTED if asked.metric.adds_up else CHARTED_LINES
-    return [value for value in dict.fromkeys(row.values[0] for row in rows) if value][:most]
+    return [value for value in dict.fromkeys(row.values[0] for row in rows) if value][: _most_charted(asked)]
+
+
+def _most_charted(asked: Question) -> int:
+    return CHARTED if asked.metric.adds_up else CHARTED_LINES
 
 
 # --- The chart --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """`python -m config.stack up` (what `make up` and, with `--demo`, `make demo` run) and `python -m config.stack heartbeat`.
 
-The latter says whether the worker is listening: exit 0 or 1.
+The latter says whether the worker is listening to all its queues: exit 0 or 1.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import signal
 import sys
 
 from config.env import Environment
+from config.queues import DEAF_AFTER_S
 from config.stack.process import die_with_parent
-from config.stack.redis import heartbeat_age_s
-from config.stack.supervisor import DEAF_AFTER_S, up
+from config.stack.redis import heartbeat_ages_s
+from config.stack.supervisor import up
 
 
 def main() -> int:
@@ -24,11 +25,11 @@ def main() -> int:
         "--end-with-parent", action="store_true", help="stop when the process that started this one ends"
     )
     start.add_argument("--demo", action="store_true", help="with the demo workspace, made when it is not there yet")
-    commands.add_parser("heartbeat", help="exit 0 when a worker took a message lately")
+    commands.add_parser("heartbeat", help="exit 0 when workers took messages of every queue lately")
     options = parser.parse_args()
     if options.command == "heartbeat":
-        age_s = heartbeat_age_s(Environment.read().redis("SLUICE_BROKER_URL", 1))
-        return 0 if age_s is not None and age_s < DEAF_AFTER_S else 1
+        ages = heartbeat_ages_s(Environment.read().redis("SLUICE_BROKER_URL", 1))
+        return 0 if ages is not None and all(age_s < DEAF_AFTER_S[queue] for queue, age_s in ages.items()) else 1
     if not options.end_with_parent:
         return up(demo=options.demo)
     parent = os.getppid()

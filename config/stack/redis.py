@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config.queues import DEAF_AFTER_S, heartbeat_key
 from config.stack.process import StackError, end, free_port, spawn, tail, wait_until
 
 # A money Redis forgets nothing: it never evicts, and writes to its append-only file before it answers (PROTOCOL.md, "Durability").
@@ -32,9 +33,6 @@ SETTINGS: Final = {
     "databases": "16",
     "daemonize": "no",
 }
-
-HEARTBEAT_KEY: Final = "sluice:worker:heartbeat"
-"""In the broker's Redis: when a worker last took a message"""
 
 
 @cache
@@ -135,13 +133,21 @@ def running(home: Path, *, settings: dict[str, str] | None = None) -> Iterator[R
         server.stop()
 
 
-def heartbeat_age_s(broker_url: str) -> float | None:
-    """Seconds since a worker last said it takes messages, infinite when it never did; None when Redis does not answer."""
+def heartbeat_ages_s(broker_url: str) -> dict[str, float] | None:
+    """Queue -> seconds since a worker last said that it takes its messages, infinite when it never did; None when Redis does not answer."""
+    queues = list(DEAF_AFTER_S)
     try:
         with redis.Redis.from_url(
             broker_url, decode_responses=True, socket_timeout=2, retry=Retry(NoBackoff(), 0)
         ) as client:
-            said = client.get(HEARTBEAT_KEY)
+            said: list[Any] = client.mget([heartbeat_key(queue) for queue in queues])
     except redis.RedisError:
         return None
-    return max(0.0, time.time() - float(str(said))) if said else float("inf")
+    now = time.time()
+    return {queue: max(0.0, now - float(one)) if one else float("inf") for queue, one in zip(queues, said, strict=True)}
+
+
+def deaf_to(broker_url: str) -> dict[str, float]:
+    """The queues whose messages nobody takes any more, and since how many seconds. Empty while Redis does not answer."""
+    ages = heartbeat_ages_s(broker_url) or {}
+    return {queue: age_s for queue, age_s in ages.items() if age_s > DEAF_AFTER_S[queue]}

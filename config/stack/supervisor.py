@@ -27,16 +27,14 @@ from config.stack.home import Home
 from config.stack.part import Part, answers_http, describe_exit, takes_connections
 from config.stack.postgres import PostgresServer, rootless
 from config.stack.process import StackError, end, end_together, is_interrupted, signal_group, spawn, tail
-from config.stack.redis import RedisServer, heartbeat_age_s
+from config.stack.redis import RedisServer, deaf_to, heartbeat_ages_s
 from config.stack.web import listen
 
 HOST: Final = "127.0.0.1"
 LOOK_EVERY_S: Final = 0.2
 CHECK_EVERY_S: Final = 5.0
-DEAF_AFTER_S: Final = 30.0
 WORKER_HAS_S: Final = 45.0  # to say its first word after a start
 WEB_HAS_S: Final = 120.0
-WORKER_PROCESSES: Final = 3  # the ledger writer keeps one busy; the sweeper and the rest share the others
 OPEN_FILES: Final = 65_536  # two sockets a call; not more, since forking code walks over all of them
 
 
@@ -169,19 +167,10 @@ class Supervisor:
             name = "web" if count == 1 else f"web-{number}"
             yield self._web_part(name)
         worker_log, schedule = self.home.logs / "worker.log", self.home.path / "beat-schedule"
-        worker = (
-            "-m",
-            "celery",
-            "--app=config.celery:app",
-            "worker",
-            "--beat",
-            f"--schedule={schedule}",
-            f"--concurrency={WORKER_PROCESSES}",
-        )
-        quiet = ("--loglevel=INFO", "--without-gossip", "--without-mingle", f"--hostname=sluice-{self.port}@%h")
+        worker = ("-m", "config.stack.workers", "--beat", f"--schedule={schedule}", f"--name=sluice-{self.port}")
         yield Part(
             "worker",
-            lambda: self._python(*worker, *quiet, log=worker_log),
+            lambda: self._python(*worker, log=worker_log),
             self._worker_spoke,
             worker_log,
             stop=((signal.SIGTERM, 15.0), (signal.SIGQUIT, 5.0)),
@@ -336,20 +325,19 @@ class Supervisor:
         for part in (*self.stores, *self.sides, *self.apps):
             part.keep_log_small()
             if part.name == "worker" and part.process is not None and part.seconds_since_launch > WORKER_HAS_S:
-                age_s = self._heartbeat_age_s()
-                if age_s is not None and age_s > DEAF_AFTER_S:  # None: it is Redis that does not answer
-                    say("worker", f"takes no messages (last one {age_s:.0f} s ago): restarting it")
+                for queue, age_s in deaf_to(self._broker()).items():
+                    say("worker", f"takes no messages of {queue} (last one {age_s:.0f} s ago): restarting it")
                     signal_group(part.process, signal.SIGKILL)
 
     def _worker_spoke(self) -> bool:
-        """Whether the present worker, not the one before it, has said that it takes messages."""
-        age_s = self._heartbeat_age_s()
-        return age_s is not None and any(
-            part.name == "worker" and age_s < part.seconds_since_launch for part in self.apps
+        """Whether the present worker, not the one before it, has said that it takes messages of every queue."""
+        ages = heartbeat_ages_s(self._broker())
+        return ages is not None and any(
+            part.name == "worker" and max(ages.values()) < part.seconds_since_launch for part in self.apps
         )
 
-    def _heartbeat_age_s(self) -> float | None:
-        return heartbeat_age_s(self._redis_url("SLUICE_BROKER_URL", 1))
+    def _broker(self) -> str:
+        return self._redis_url("SLUICE_BROKER_URL", 1)
 
     # --- Down ---------------------------------------------------------------------------------------------------------
     def _asked_to_stop(self, signum: int, _: FrameType | None) -> None:

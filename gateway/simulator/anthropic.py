@@ -31,7 +31,10 @@ class Anthropic:
 
     def error(self, refused: Refused) -> dict[str, Any]:
         kind = _TYPES.get(refused.status, "api_error" if refused.status >= 500 else "invalid_request_error")
-        return {"type": "error", "error": {"type": kind, "message": refused.message}, "request_id": "req_simulator"}
+        stated: dict[str, Any] = {"type": kind, "message": refused.message}
+        if str(refused.code).startswith("thread_"):
+            stated["details"] = {"error_code": refused.code}
+        return {"type": "error", "error": stated, "request_id": "req_simulator"}
 
     def whole(self, ask: Ask, reply: Reply, response_id: str, at_s: int) -> dict[str, Any]:
         choice = reply.choices[0]

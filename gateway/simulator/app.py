@@ -34,6 +34,7 @@ from gateway.simulator.page import page
 from gateway.simulator.play import Player
 from gateway.simulator.sockets import Peer, head_of
 from gateway.simulator.stored import Stored, background
+from gateway.simulator.threads import Threads
 
 OPENAI, ANTHROPIC, GEMINI = openai.OpenAI(), anthropic.Anthropic(), gemini.Gemini()
 RESPONSES, COMPLETIONS = responses.Responses(), completions.Completions()
@@ -56,6 +57,7 @@ class App:
         self._book = book
         self._cache = PrefixCache()
         self.stored = Stored(book)
+        self.threads = Threads()
         self._attempt_header = settings.attempt_header.lower()
         self.instant = InstantAnswers(book, settings.prefix + "/v1/chat/completions", settings.attempt_header)
         self._without_instant = settings.require_key or bool(settings.defaults)
@@ -164,7 +166,7 @@ class App:
         elif path == "/v1/embeddings":
             await self._embed(request, reading, exchange)
         elif path == "/v1/messages":
-            await self._complete(ANTHROPIC, anthropic.read(request.body, reading), request, exchange)
+            await self._message(request, reading, exchange)
         elif path == "/v1/messages/count_tokens":
             counted = anthropic.counted(anthropic.read(request.body, reading, needs_limit=False))
             exchange.respond(200, msgspec.json.encode(counted))
@@ -211,7 +213,18 @@ class App:
         headers = ((b"x-request-id", b"req_" + bill.invoice.encode()), (b"openai-version", b"2020-10-01"))
         if dialect is RESPONSES and ask.script.status < 300 and ask.extra.get("store") is not False:
             self.stored.keep_response(RESPONSES.whole(ask, reply, "chatcmpl-" + bill.invoice, int(time.time())))
+        thread = ask.extra.get("thread")
+        if thread is not None and ask.script.status < 300:
+            made = ANTHROPIC.whole(ask, reply, "chatcmpl-" + bill.invoice, int(time.time()))
+            self.threads.hold(_key(request), made, thread)
         await Player(exchange, dialect, ask, reply, bill, headers, int(time.time())).play()
+
+    async def _message(self, request: Request, reading: Reading, exchange: Exchange) -> None:
+        body, thread = self.threads.whole(request.body, _key(request))
+        ask = anthropic.read(body, reading)
+        if thread is not None:
+            ask.extra["thread"] = thread
+        await self._complete(ANTHROPIC, ask, request, exchange)
 
     async def _respond(self, ask: Ask, request: Request, exchange: Exchange) -> None:
         asked = msgspec.json.decode(request.body)

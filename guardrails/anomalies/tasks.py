@@ -18,6 +18,8 @@ from guardrails.signals import tasks as signals
 log = logging.getLogger(__name__)
 
 SCHEDULE: Final = {"anomalies.watch": 5.0, "anomalies.look": 60.0, "anomalies.lift_limits": 15.0}
+PROMPT: Final = {"anomalies.watch", "anomalies.lift_limits"}
+SLOW: Final = {"anomalies.look"}
 HELD_S: Final = 120
 """How long one run may keep others of its kind away, should its process die."""
 

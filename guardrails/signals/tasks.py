@@ -14,7 +14,7 @@ from django.core.cache import cache
 from django.db import InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerAway
 
-from guardrails.signals import digests, hooks, mail, outlooks, retention, stages, telling
+from guardrails.signals import digests, hooks, mail, outlooks, retention, stages, telling, unknown
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +27,14 @@ SCHEDULE: Final = {
     "signals.weekly": 300.0,
     "signals.retire": 3600.0,
 }
+PROMPT: Final = {"signals.tell", "signals.send_mail", "signals.post", "signals.look_at_stages"}
+SLOW: Final = set(SCHEDULE) - PROMPT
 HELD_S: Final = 90
 """How long one run may keep others of its kind away, should its process die."""
 
 
 def _alone(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """One run at a time: slow mail servers and receivers occupy one worker process, not all of them."""
+    """One run at a time: slow mail servers and receivers occupy one thread of the worker each, never all of them."""
 
     def decorate(run: Callable[[], None]) -> Callable[[], None]:
         @wraps(run)
@@ -72,8 +74,9 @@ def wake(task: Task[Any, Any]) -> None:
 @shared_task(name="signals.tell")
 @_alone("tell")
 def tell() -> None:
-    """Crossings that the ledger writer recorded become notices; then their senders are woken."""
-    if telling.tell(datetime.now(UTC)):
+    """Crossings and unknown usage that the ledger writer recorded become notices; then their senders are woken."""
+    now = datetime.now(UTC)
+    if telling.tell(now) + unknown.tell(now):
         wake(send_mail)
         wake(post)
 

@@ -19,9 +19,10 @@ from workspaces.models import Workspace
 log = logging.getLogger(__name__)
 
 SCHEDULE: Final = {"waste.look": 30.0, "waste.retire": 6 * 3600.0}
+SLOW: Final = set(SCHEDULE)
 AT_ONCE: Final = 20
 RUN_S: Final = 40.0
-"""One run; a workspace that needs longer goes on in the next. Mails wait for a free process of the worker, too."""
+"""One run; a workspace that needs longer goes on in the next, so that others have their turn and what is slow besides."""
 HELD_S: Final = 290
 """As long as a task may live: how long a dead run keeps the next away."""
 

@@ -208,4 +208,4 @@ def waste_look(request: HttpRequest) -> HttpResponse:
 def waste_fingerprints(request: HttpRequest) -> HttpResponse:
     on = actions.set_fingerprints(workspace=workspace_of(request), by=actor(request), on=request.POST.get("on") == "1")
     messages.success(request, f"Call fingerprints are {'on' if on else 'off'}, from the next call on.")
-    return redirect(url(request, "waste"))
+    return redirect(url(request, "settings" if request.POST.get("back") == "settings" else "waste"))

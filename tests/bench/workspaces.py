@@ -58,7 +58,7 @@ def measure(count: int) -> list[Row]:
                 )
             ]
             rows.append(_memory(stack, made["keys"]))
-            rows += [_migrated(stack.environment, count, jobs) for jobs in {1, os.cpu_count() or 1}]
+            rows += [_migrated(stack.environment, count, jobs) for jobs in sorted({1, os.cpu_count() or 1})]
             return rows
 
 

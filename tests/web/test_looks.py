@@ -11,6 +11,7 @@ from django.template.loader import get_template
 
 from billing.prices import default_book
 from billing.templatetags import sluice
+from billing.views import charts
 from config.env import ROOT
 from gateway.providers.registry import PROVIDERS as SPOKEN
 from workspaces.domain.providers import PROVIDERS
@@ -115,6 +116,30 @@ def test_a_time_is_shown_in_the_workspace_s_zone_and_exact_on_hover() -> None:
 
 
 def test_a_bar_never_leaves_its_frame() -> None:
-    assert sluice.bar(150, 100, held=50)["filled"] == "100.00"
-    assert sluice.bar(90, 100, held=50)["waiting"] == "10.00"
-    assert sluice.bar(1, 0)["filled"] == "0.00"
+    assert 'width="100.00%"' in sluice.bar(150, 100, held=50)
+    assert 'class="held"' not in sluice.bar(150, 100, held=50), "nothing is left to be held"
+    assert 'x="90.00%" y="0" width="10.00%"' in sluice.bar(90, 100, held=50)
+    assert 'width="0.00%"' in sluice.bar(1, 0)
+
+
+def test_a_drawn_chart_shows_names_and_addresses_inert() -> None:
+    evil = '"><script>alert(1)</script>'
+    chart = charts.stacked(
+        "x", [charts.Bucket("1", evil, f"/?a={evil}")], [charts.Series(evil, [1.0], 1)], shown=lambda value: evil
+    )
+    for drawn in (
+        sluice.plot_columns(chart),
+        sluice.plot_lines(chart),
+        sluice.twin_rows(chart),
+        sluice.bar(1, 2, label=evil),
+    ):
+        assert "<script" not in drawn
+    assert "&lt;script&gt;" in sluice.plot_columns(chart)
+
+
+def test_a_change_says_how_much_and_from_what() -> None:
+    shown = sluice.change({"percent": "12%", "tone": "bad", "arrow": "up", "text": "+$1.20", "before_nano": 10 * 10**9})
+    assert 'class="change bad" title="+$1.20, from $10.00"' in shown
+    assert '<span class="visually-hidden">up</span>12%' in shown
+    assert sluice.change({"percent": "", "tone": "", "arrow": "", "text": "", "before_nano": 0}) == ""
+    assert sluice.change(None) == ""

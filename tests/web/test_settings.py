@@ -114,3 +114,18 @@ def test_calls_that_are_kept_no_longer_are_deleted_and_the_books_still_agree(
         books = reconcile.books(workspace)
         assert (books.ledger_nano, books.entries, books.differences) == (2 * 10**9, 2, ())
     assert "1 line of calls before" in alice_client.get("/w/acme/audit/").content.decode()
+
+
+@pytest.mark.django_db
+def test_what_is_kept_of_a_call_is_said_and_fingerprints_are_switched_there(
+    cast: Cast, alice_client: Client, ann_client: Client
+) -> None:
+    page = alice_client.get("/w/acme/settings/").content.decode()
+    assert "they pass through and are written nowhere" in page
+    assert "<b>On.</b> A keyed hash" in page
+    answer = alice_client.post("/w/acme/waste/fingerprints/", {"on": "0", "back": "settings"})
+    assert answer["Location"] == "/w/acme/settings/"
+    assert "<b>Off.</b> No hash of a call" in alice_client.get("/w/acme/settings/").content.decode()
+    assert "fingerprints/" not in ann_client.get("/w/acme/settings/").content.decode(), (
+        "a viewer is told, and has no switch"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,6 +11,7 @@ from django.db import IntegrityError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.test import TestCase
 
+from config.env import ROOT
 from tests.cast import Cast, make_user, make_workspace
 from workspaces import actions, audit, policy_signal, schemas, tenancy
 from workspaces.audit import Actor
@@ -187,6 +190,24 @@ def test_schemas_that_are_behind_alike_are_migrated_by_the_statements_of_the_fir
     assert schemas.bring_up_to_date() == 2
     assert shape_of(cast.acme.schema_name) == shape_of(cast.globex.schema_name) == shape
     assert applied_in(cast.acme) == applied_in(cast.globex)
+
+
+def test_two_processes_share_the_migration_and_say_how_far_it_is(
+    committed_cast: Cast, sluice_environment: dict[str, str]
+) -> None:
+    three = [committed_cast.acme, committed_cast.globex, make_workspace("third", committed_cast.bob.user)]
+    for workspace in three:
+        with tenancy.entered(workspace):
+            MigrationExecutor(connection).migrate([("saved", None)])
+    Workspace.objects.update(schema_version="old")
+    command = [sys.executable, "manage.py", "migrate_workspaces", "--jobs", "2"]
+    done = subprocess.run(command, cwd=ROOT, env=sluice_environment, capture_output=True, text=True, check=True)
+    *lines, last = done.stdout.splitlines()
+    assert [line.partition(":")[0].strip() for line in lines] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert sorted(line.partition(": ")[2] for line in lines) == ["acme", "globex", "third"]
+    assert last == "3 workspace schema(s) migrated"
+    assert schemas.behind() == []
+    assert len({tuple(shape_of(workspace.schema_name)) for workspace in three}) == 1
 
 
 def test_an_operator_without_a_role_is_no_member(cast: Cast) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from billing.domain.extraction.common import Call, failed, unbilled, unreadable
+from billing.domain.extraction.common import Call, decimal, failed, unbilled, unreadable
 from billing.domain.extraction.record import Tally, Usage, UsageContext, text_of
 
 COUNTS = frozenset(
@@ -20,6 +20,8 @@ COUNTS = frozenset(
     }
 )
 USAGE_KEYS = COUNTS | {"server_tool_use", "service_tier", "inference_geo", "speed", "iterations", "fallback_credit"}
+OPENROUTER_KEYS = frozenset({"cost", "is_byok", "cost_details"})
+"""What OpenRouter adds where it speaks this dialect: its own charge."""
 ITERATION_KEYS = COUNTS | {"type", "model", "service_tier", "speed", "inference_geo"}
 ITERATION_TYPES = frozenset({"message", "compaction", "advisor_message", "fallback_message"})
 WRITE_KEYS = frozenset({"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"})
@@ -108,7 +110,7 @@ def _grown_split(usage: dict[str, Any], split: Mapping[str, Any], written: int) 
 
 
 def _usage(usage: Mapping[str, Any], body: Mapping[str, Any], call: Call, tally: Tally) -> Usage:
-    tally.expect(usage, USAGE_KEYS)
+    tally.expect(usage, USAGE_KEYS if call.provider != "openrouter" else USAGE_KEYS | OPENROUTER_KEYS)
     tally.count(tally.section(usage, "output_tokens_details"), "thinking_tokens")  # inside output_tokens
     context = UsageContext(
         tier=_tier(usage, call, tally),
@@ -117,6 +119,7 @@ def _usage(usage: Mapping[str, Any], body: Mapping[str, Any], call: Call, tally:
         # Bedrock answers with the bare name, but bills the regional or global id that was asked for
         model_served="" if call.provider == "bedrock" else text_of(body, "model"),
         response_id=text_of(body, "id"),
+        stated_cost_usd=decimal(usage.get("cost")) if call.provider == "openrouter" else None,
     )
     iterations = usage.get("iterations")
     if isinstance(iterations, list) and iterations:
@@ -137,6 +140,7 @@ def _sized(context: UsageContext, prompt: int, model: str = "") -> UsageContext:
         prompt_total=prompt,
         model_served=model or context.model_served,
         response_id=context.response_id,
+        stated_cost_usd=context.stated_cost_usd,
     )
 
 

@@ -44,9 +44,7 @@ def cohere(body: Mapping[str, Any], call: Call) -> Usage:
     tally.add("input_uncached", prompt)
     pictured = tally.count(counts, "image_tokens")
     tally.add("input_image", pictured)
-    if pictured:  # its rate is not the text's, and nobody we read prints it
-        tally.missing.append("unread:billed_units.image_tokens")
-    elif counts.get("images"):
+    if not pictured and counts.get("images"):
         tally.add("images", tally.count(counts, "images"))
     tally.add("output_text", tally.count(counts, "output_tokens"))
     tally.fee("request", tally.count(counts, "search_units"))

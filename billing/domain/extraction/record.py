@@ -21,6 +21,8 @@ OUTPUT_BUCKETS = frozenset({"output_text", "output_audio", "output_image", "outp
 OTHER_BUCKETS = frozenset({"audio_milliseconds", "characters", "pages", "images"})
 BUCKETS = INPUT_BUCKETS | OUTPUT_BUCKETS | OTHER_BUCKETS
 
+MOST_UNKNOWN = 8
+"""Keys of one object that are named when nobody has taught us them; the others are counted."""
 MAX_COUNT = 1_000_000_000
 """Above this a count is garbage, not usage: no call reads or writes a billion tokens."""
 
@@ -180,7 +182,11 @@ class Tally:
         """Flags every key that nobody has taught us: it may be billed (BILLING.md, checklist 9)."""
         if source.keys() <= known:
             return
-        for key in sorted(source.keys() - known, key=str):
+        unknown = sorted(source.keys() - known, key=str)
+        if len(unknown) > MOST_UNKNOWN:  # a provider's answer must not fill the ledger
+            self.flag(f"schema_drift:{where}(and {len(unknown) - MOST_UNKNOWN} more)")
+            self.missing.append(f"unread:{where}(and {len(unknown) - MOST_UNKNOWN} more)")
+        for key in unknown[:MOST_UNKNOWN]:
             self.flag(f"schema_drift:{where}{str(key)[:64]}")
             value = source[key]
             if isinstance(value, Mapping | list) or (isinstance(value, int | float) and value > 0):

@@ -34,21 +34,21 @@ class Texts:
     """Of each distinct text, 64 bits: two of a million are alike once in thirty million workspaces."""
     codes: Numbers
     _joined: bytes
-    _split: list[bytes] | None = None
+    _ends: Numbers | None = None
+    """Where each distinct text ends: of thousands of them, a few are asked for by name."""
 
     def value(self, code: int) -> str:
-        return self._values()[code].decode()
+        if self._ends is None:
+            nuls = np.flatnonzero(np.frombuffer(self._joined, np.uint8) == 0)
+            self._ends = np.append(nuls, len(self._joined))
+        start = int(self._ends[code - 1]) + 1 if code else 0
+        return self._joined[start : int(self._ends[code])].decode()
 
     def values(self) -> list[str]:
-        return [value.decode() for value in self._values()]
-
-    def _values(self) -> list[bytes]:
-        if self._split is None:
-            self._split = self._joined.split(b"\x00")
-        return self._split
+        return self._joined.decode().split("\x00")
 
     def with_codes(self, codes: Numbers) -> Texts:
-        return Texts(self.digests, codes, self._joined, self._split)
+        return Texts(self.digests, codes, self._joined, self._ends)
 
     def packed(self) -> bytes:
         head = _TEXTS.pack(len(self.digests), len(self._joined))
@@ -82,6 +82,12 @@ def unpack_numbers(packed: bytes) -> Numbers:
     return numbers + base if base else numbers
 
 
+def constant_of(packed: bytes) -> int | None:
+    """The number that all rows of a packed column have; None if they differ."""
+    width, _, base, _ = _HEAD.unpack_from(packed)
+    return None if width else int(base)
+
+
 def unpack_texts(packed: bytes) -> Texts:
     count, length = _TEXTS.unpack_from(packed)
     start = _TEXTS.size + 8 * count
@@ -98,8 +104,16 @@ def coded(texts: Iterable[str]) -> Texts:
     return Texts(digests, codes, "\x00".join(places).encode())
 
 
+_EXACT: Final = 2**53
+"""Whole numbers below this are exact as floats."""
+
+
 def sums_at(places: Numbers, numbers: Numbers, length: int) -> Numbers:
-    """Sums of `numbers` by their place below `length`, exact: `bincount` adds floats, so each number goes in as two halves that floats can add."""
+    """Sums of `numbers` by their place below `length`, exact: `bincount` adds floats, so large numbers go in as two halves that floats can add."""
+    if not len(numbers):
+        return np.zeros(length, np.int64)
+    if max(int(numbers.max()), -int(numbers.min())) * len(numbers) < _EXACT:
+        return np.bincount(places, weights=numbers, minlength=length).astype(np.int64)
     low = np.bincount(places, weights=numbers & 0xFFFFFF, minlength=length)
     high = np.bincount(places, weights=numbers >> 24, minlength=length)
     return (high.astype(np.int64) << 24) + low.astype(np.int64)

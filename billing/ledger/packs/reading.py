@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from psycopg import Cursor
 from psycopg.pq import Format
 
 from billing.ledger.asking import TAG, Days, Filters
-from billing.ledger.packs.columns import Numbers, Texts, coded, unpack_numbers, unpack_texts
+from billing.ledger.packs.columns import Numbers, Texts, coded, constant_of, unpack_numbers, unpack_texts
 
 _TAGS: Final = "tags"
 
@@ -30,10 +30,27 @@ class Block:
     """Of the dimensions grouped by, then of those filtered by."""
     measures: Mapping[str, Any]
     """Measure -> its packed column, or its numbers."""
+    _unpacked: dict[str, Numbers] = field(default_factory=dict)
+
+    @property
+    def on(self) -> date:
+        """The day of a block that was read apart."""
+        if self.day is None:
+            raise ValueError("rows of several days were read together")
+        return self.day
 
     def numbers(self, measure: str) -> Numbers:
-        kept = self.measures[measure]
-        return kept if isinstance(kept, np.ndarray) else unpack_numbers(kept)
+        kept = self._unpacked.get(measure)
+        if kept is None:
+            packed = self.measures[measure]
+            kept = packed if isinstance(packed, np.ndarray) else unpack_numbers(packed)
+            self._unpacked[measure] = kept
+        return kept
+
+    def constant(self, measure: str) -> int | None:
+        """The number that every row has, where a pack knows it: then nothing needs to be unpacked."""
+        packed = self.measures[measure]
+        return None if isinstance(packed, np.ndarray) else constant_of(packed)
 
 
 def blocks(

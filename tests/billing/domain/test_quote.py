@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from billing.domain.modalities import dimensions
+from billing.domain.modalities import dimensions, survey
 from billing.domain.pricing import price
 from billing.domain.quote import BadLimit, Quote, counted_usage, limit_field, quote
 from billing.prices import default_book
@@ -385,3 +386,28 @@ def test_a_maximum_that_is_the_whole_window_leaves_room_for_the_prompt() -> None
 
     assert bound.output_tokens_cap + bound.input_tokens_bound <= 500_000
     assert bound.output_limit_source == "model"
+
+
+def test_thousands_of_tools_are_walked_without_a_call_for_each_of_their_nodes() -> None:
+    properties = {"city": {"type": "string", "description": "x"}, "n": {"type": "integer"}}
+    schema = {"type": "object", "properties": properties, "required": ["city"]}
+    tools = [{"type": "function", "function": {"name": f"tool_{n}", "parameters": schema}} for n in range(5_000)]
+    marked = {
+        "type": "function",
+        "function": {"name": "last", "parameters": schema},
+        "cache_control": {"type": "ephemeral"},
+    }
+    calls = 0
+
+    def count(frame: object, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        found = survey({"messages": [{"role": "user", "content": "hi"}], "tools": [*tools, marked]}, "openai", "gpt-4o")
+    finally:
+        sys.setprofile(None)
+    assert len(found.tools) == 5_001
+    assert found.cache_write == "5m", "the marker of the last one is seen"
+    assert calls < 1_000, "35,000 nodes took four calls each"

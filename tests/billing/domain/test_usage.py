@@ -201,3 +201,16 @@ def test_zero_tokens_are_believed_of_nothing_but_what_never_answered(
     usage: Usage, answered: bool, believed: bool
 ) -> None:
     assert is_believed(usage, answered=answered) is believed
+
+
+def test_keys_without_end_are_named_by_a_few_and_counted() -> None:
+    odd = {f"new_tokens_{number}": 1 for number in range(1_000)}
+    usage = extract(
+        "openai",
+        "/v1/chat/completions",
+        {"model": "gpt-4o", "usage": {"prompt_tokens": 1, "completion_tokens": 1, **odd}},
+    )
+
+    drift = [flag for flag in usage.flags if flag.startswith("schema_drift:")]
+    assert len(drift) == len(usage.missing) == 9
+    assert drift[0] == "schema_drift:(and 992 more)"

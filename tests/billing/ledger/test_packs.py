@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.ledger import queries, reconcile
-from billing.ledger.packs import columns, packing
+from billing.ledger.packs import adding, columns, packing
+from billing.ledger.packs.columns import coded
+from billing.ledger.packs.reading import Block
 from billing.ledger.queries import Days, Granularity
 from tests.cast import Cast
 from workspaces import tenancy
@@ -45,6 +47,42 @@ def test_sums_are_exact_to_the_last_nano(rows: list[tuple[int, int]]) -> None:
     places, numbers = (np.array([row[place] for row in rows], np.int64) for place in (0, 1))
     expected = [sum(number for place, number in rows if place == one) for one in range(4)]
     assert columns.sums_at(places, numbers, 4).tolist() == expected
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(-(10**6), 10**12)),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(ROWS, st.integers(1, 9), st.sampled_from([0, adding.MOST_AGREED]), st.integers(1, 2))
+def test_the_largest_groups_are_found_whether_blocks_agree_on_numbers_or_not(
+    rows: list[tuple[int, str, str, int]], limit: int, most_agreed: int, width: int
+) -> None:
+    day = NOW.date()
+    chosen = []
+    for number in range(3):
+        own = [row for row in rows if row[0] == number]
+        texts = [coded([row[1 + place] for row in own]) for place in range(width)]
+        cost = columns.pack_numbers(np.array([row[3] for row in own], np.int64))
+        block = Block(day - timedelta(days=number), len(own), texts, {"cost_nano": cost})
+        chosen.append(adding.Chosen(block, None, texts, [one.codes for one in texts]))
+    sums: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        sums[row[1 : 1 + width]] = sums.get(row[1 : 1 + width], 0) + row[3]
+    expected = sorted(sums, key=lambda group: (-sums[group], group))[:limit]
+
+    found = adding.ranked(chosen, ["cost_nano"], limit, most_agreed=most_agreed)
+    assert found.groups == expected
+    assert [(row.values, row.totals.cost_nano) for row in adding.of_ranked(found, ["cost_nano"])] == [
+        (one, sums[one]) for one in expected
+    ]
+    assert [row.totals.cost_nano for row in adding.of(chosen, expected, ["cost_nano"])] == [
+        sums[one] for one in expected
+    ]
+    by_day = adding.of_days(chosen, ["a", "c"], ["cost_nano"])
+    assert sum(totals.cost_nano for _, _, totals in by_day) == sum(row[3] for row in rows if row[1] in "ac")
 
 
 def call(events: Any, workspace: Workspace, chance: random.Random) -> str:

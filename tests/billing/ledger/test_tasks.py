@@ -67,6 +67,18 @@ def test_a_call_is_in_the_books_within_two_seconds(events: Any, books: Any, caps
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_backlog_keeps_another_workspace_waiting_for_one_batch(events: Any, books: Any) -> None:
+    other = next(number for number in range(WS + 1, WS + 100) if partition_of(number) != partition_of(WS))
+    busy, quiet = sorted((WS, other), key=partition_of)
+    for _ in range(200):
+        events.call(busy)
+    events.call(quiet)
+    assert tasks.watch(MoneyStream(settings.MONEY_REDIS_URL), watch_s=0, batch=20).booked == 201
+    booked = "SELECT workspace_id, count(*) FROM billing_entry GROUP BY workspace_id, xmin::text::bigint ORDER BY xmin::text::bigint"
+    assert [row[0] for row in books.rows(booked)][:2] == [busy, quiet]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_several_writers_on_one_partition_take_turns(events: Any, books: Any) -> None:
     for cost in range(300):
         events.call(WS, cost=cost)

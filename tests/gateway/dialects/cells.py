@@ -129,6 +129,18 @@ Translation and live sessions, client secrets and WebRTC are refused.
 """
 
 
+REFUSED = """
+## What is refused, and why
+
+| asked for | answer | why |
+| --- | --- | --- |
+| files and batches, with Bedrock or Vertex only | 404 `batches_not_offered` | their batches are jobs over storage buckets (docs/adr/0021) |
+| `thread` of Anthropic's messages at Bedrock or Vertex | 400 `thread_unsupported_request` | they keep none; SDKs go on with the whole conversation |
+| the same, where a hard budget has no room for the window | 400 `thread_unsupported_request` | what lies in it is not seen (docs/adr/0011) |
+| under a hard budget: an unknown beta, a tool without a bound | 400 `model_not_priced` | it could cost anything; else billed as measured |
+"""
+
+
 def kept() -> Iterable[str]:
     talking = [name for name, provider in PROVIDERS.items() if endpoints.REALTIME in provider.sockets]
     yield TALKS.format(endpoint=endpoints.REALTIME, providers=", ".join(talking))
@@ -140,6 +152,7 @@ def kept() -> Iterable[str]:
         if "/responses/" in path:
             providers = tuple(name for name, provider in PROVIDERS.items() if endpoints.RESPONSES in provider.dialects)
         yield f"| `{path}` | {' '.join(handlers)} | {', '.join(providers)} |"
+    yield REFUSED.rstrip("\n")
 
 
 def table() -> str:
