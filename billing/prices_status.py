@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Final
+from uuid import UUID
 
-import msgspec
 from django.db import connection
 
 from billing import overrides
@@ -20,6 +20,7 @@ from billing.domain.pricing import PriceBook
 from billing.domain.rates import PER_MILLION
 from billing.ledger import queries
 from billing.ledger.queries import Days
+from billing.models import Entry
 from workspaces.models import Workspace
 
 MOST: Final = 100
@@ -63,11 +64,12 @@ def unsure(workspace: Workspace, days: Days, *, limit: int = MOST) -> list[Unsur
     if not rows:
         return []
     book, now = overrides.book_of(workspace), datetime.now(UTC)
-    return [_made(row, book, now) for row in rows]
+    flags = _flags(workspace, [row[6:9] for row in rows])
+    return [_made(row, flags.get(row[7], ()), book, now) for row in rows]
 
 
-def _made(row: tuple[Any, ...], book: PriceBook, now: datetime) -> Unsure:
-    provider, model, status, calls, charged, first_at, last_at, flags, *counts = row
+def _made(row: tuple[Any, ...], flags: tuple[str, ...], book: PriceBook, now: datetime) -> Unsure:
+    provider, model, status, calls, charged, first_at, last_at, _, _, *counts = row
     tokens = sum(int(count) for count in counts)
     bound = _bound(book, provider, [int(count) for count in counts], now) if tokens else None
     return Unsure(
@@ -80,7 +82,7 @@ def _made(row: tuple[Any, ...], book: PriceBook, now: datetime) -> Unsure:
         at_most_nano=None if bound is None else max(bound, int(charged)),
         first_at=first_at,
         last_at=last_at,
-        why=tuple(msgspec.json.decode(flags) if isinstance(flags, str) else flags or ()),
+        why=flags,
     )
 
 
@@ -93,13 +95,24 @@ def _bound(book: PriceBook, provider: str, counts: list[int], now: datetime) -> 
     return ceil_nano(usd)
 
 
-# The last line of an attempt says how sure its price is; the tokens stand in the lines that the answer made.
+def _flags(workspace: Workspace, newest: list[tuple[datetime, UUID, int]]) -> dict[UUID, tuple[str, ...]]:
+    """Of these lines (at, rid, leg): rid -> flags."""
+    lines = Entry.objects.filter(
+        workspace_id=workspace.pk, at__in=[at for at, _, _ in newest], rid__in=[rid for _, rid, _ in newest]
+    )
+    wanted = {(rid, leg) for _, rid, leg in newest}
+    return {line.rid: tuple(line.flags) for line in lines if (line.rid, line.leg) in wanted}
+
+
+# The last line of an attempt says how sure its price is; its answer's tokens stand in it once more where the price is not known.
 _UNSURE: Final = f"""
-SELECT e.provider, e.model, e.price_status, count(*), sum(whole.cost_nano)::bigint, min(e.at), max(e.at),
-    (array_agg(e.flags ORDER BY e.at DESC))[1], {", ".join(f"sum(whole.{column})::bigint" for column, _ in _KINDS)}
+SELECT c.provider, c.model, e.price_status, count(*), sum(whole.cost_nano)::bigint, min(e.at), max(e.at),
+    (array_agg(e.rid ORDER BY e.at DESC))[1], (array_agg(e.leg ORDER BY e.at DESC))[1],
+    {", ".join(f"coalesce(sum(nullif(split_part(e.unsure_tokens, ',', {place}), '')::bigint), 0)::bigint" for place in range(1, len(_KINDS) + 1))}
 FROM billing_entry e
+JOIN billing_caller c ON c.id = e.caller_id
 CROSS JOIN LATERAL (
-    SELECT sum(cost_nano) AS cost_nano, max(leg) AS leg, {", ".join(f"sum({column}) AS {column}" for column, _ in _KINDS)}
+    SELECT sum(cost_nano) AS cost_nano, max(leg) AS leg
     FROM billing_entry line WHERE line.rid = e.rid AND line.at = e.at AND line.workspace_id = e.workspace_id
 ) AS whole
 WHERE e.workspace_id = %s AND e.at >= %s AND e.at < %s AND e.price_status IN ('unpriced', 'partial')

@@ -3,7 +3,8 @@
 A day is forecast as *level x weekday factor x growth*. Each part is robust: weekday factors are medians drawn towards 1 while there are few
 weeks, the level is a recent weighted mean of days whose spikes are cut back, growth is Theil and Sen's median slope, shrunk and damped. A single
 spike therefore moves the forecast little; spikes that keep coming are a habit and count. The interval adds three doubts: days scatter, the level
-is only estimated, and levels drift. Its coverage is measured by a backtest (tests/billing/domain/test_forecast.py).
+is only estimated, and levels drift, as far as this one's weeks have shown (a local level model with a prior).
+Its coverage is measured by a backtest (tests/billing/domain/test_forecast.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from math import exp, log, sqrt
 from statistics import fmean, median
 from typing import Final
@@ -19,11 +21,20 @@ from typing import Final
 WINDOW_DAYS: Final = 56
 """History that is looked at: eight weeks. Callers need not hand in more."""
 HALF_LIFE_DAYS: Final = 9.0
+"""Of a day's weight in the level, where the level wanders no more than is usual."""
 Z80: Final = 1.2816
 """The normal's 90th percentile: between its two tails lies 80%."""
 DRIFT_A_DAY: Final = 0.035
-"""How far a level is taken to wander in a day, relative to itself."""
-CAUTION: Final = 1.15
+"""How far a level wanders in a day among workspaces, relative to itself, before its own weeks speak."""
+LEAST_DRIFT_A_DAY: Final = 0.02
+MOST_DRIFT_A_DAY: Final = 0.2
+USUAL_WEEKS: Final = 2.0
+"""So many weeks of its own weigh as much as what is usual."""
+OLDER_WEEKS_HALVE: Final = 2.0
+"""After so many weeks a step between two of them counts half."""
+SHORTEST: Final = 0.4
+"""Of the half-life, for a level that wanders much: its last days say more."""
+CAUTION: Final = 1.1
 """What the backtest showed the parts below to miss."""
 SCATTER_TOGETHER: Final = 1.3
 """Neighbouring days scatter a little together."""
@@ -137,6 +148,8 @@ class _Habit:
     """Standard deviation of a day of factor 1."""
     doubt: float
     """Standard deviation of the level, relative to it."""
+    drift: float = DRIFT_A_DAY
+    """How far the level wanders in a day, relative to itself."""
 
 
 def _whole_days(daily: Mapping[date, int], today: date) -> list[tuple[date, int]]:
@@ -170,8 +183,11 @@ def _habit(whole: Sequence[tuple[date, int]], today: date, spent_today: int, ela
     shape = [factors[day.weekday()] for day, _ in whole]
     ceiling = _ceiling([amount for _, amount in whole], shape)
     cut = [min(float(amount), ceiling * max(f, 0.25)) for (_, amount), f in zip(whole, shape, strict=True)]
-    weights = [0.5 ** ((today - day).days / HALF_LIFE_DAYS) for day, _ in whole]
-    growth, growth_doubt = _growth(cut, shape)
+    slope = _slope(cut, shape)
+    drift = _drift([c / f if f > 0.25 else None for c, f in zip(cut, shape, strict=True)], slope.a_day)
+    growth, growth_doubt = _growth(slope, drift)
+    half_life = HALF_LIFE_DAYS * min(1.0, max(SHORTEST, DRIFT_A_DAY / drift))
+    weights = [0.5 ** ((today - day).days / half_life) for day, _ in whole]
     # Older days are lifted by the growth since, so that the level is today's.
     lifted = [c * exp(growth * (len(cut) - n)) for n, c in enumerate(cut)]
     base = sum(w * f for w, f in zip(weights, shape, strict=True))
@@ -185,8 +201,11 @@ def _habit(whole: Sequence[tuple[date, int]], today: date, spent_today: int, ela
     variance += max(recurring, 0.5) * fmean([e * e for e in excess])
     effective = sum(weights) ** 2 / sum(w * w for w in weights)
     scatter = sqrt(variance * (1 + 1.5 / effective))
-    doubt = sqrt((scatter / level) ** 2 * 1.5 / effective + 0.5 / len(whole) ** 2) if level else 1.0
-    return _Habit(level, factors, growth, growth_doubt, scatter, doubt)
+    gain = 1 - 0.5 ** (1 / half_life)
+    # How far such a mean runs behind a level that wanders (the steady state of exponential smoothing).
+    behind = drift**2 * (1 - gain) ** 2 / (2 * gain - gain**2)
+    doubt = sqrt((scatter / level) ** 2 * 1.5 / effective + 0.5 / len(whole) ** 2 + behind) if level else 1.0
+    return _Habit(level, factors, growth, growth_doubt, scatter, doubt, drift)
 
 
 def _factors(whole: Sequence[tuple[date, int]]) -> tuple[float, ...]:
@@ -213,19 +232,56 @@ def _ceiling(amounts: Sequence[int], shape: Sequence[float]) -> float:
     return max(3 * middle, middle + 4 * spread)
 
 
-def _growth(cut: Sequence[float], shape: Sequence[float]) -> tuple[float, float]:
-    """Growth a day and its standard deviation: what the last four weeks say (Theil and Sen), weighed against none being usual."""
+@dataclass(frozen=True, slots=True)
+class _Slope:
+    """What the last four weeks say (Theil and Sen), as logarithms."""
+
+    a_day: float
+    noise: float
+    days: int
+
+
+def _slope(cut: Sequence[float], shape: Sequence[float]) -> _Slope:
     recent = [(n, log(c / f)) for n, (c, f) in enumerate(zip(cut, shape, strict=True)) if c > 0 and f > 0.25][-28:]
     slopes = [(b - a) / (j - i) for k, (i, a) in enumerate(recent) for j, b in recent[k + 1 :] if j - i >= 4]
     if len(recent) < 6 or not slopes:
-        return 0.0, USUAL_GROWTH_A_DAY
+        return _Slope(0.0, 0.0, 0)
     slope = median(slopes)
     rest = [value - slope * n for n, value in recent]
     middle = median(rest)
-    noise = 1.4826 * median(abs(value - middle) for value in rest)
-    error = max(0.001, noise * sqrt(12 / len(recent) ** 3) * 1.2)
+    return _Slope(slope, 1.4826 * median(abs(value - middle) for value in rest), len(recent))
+
+
+def _growth(slope: _Slope, drift: float) -> tuple[float, float]:
+    """Growth a day and its standard deviation: the slope, weighed against none being usual. A level that wanders looks like a slope, too: over n
+    days with a variance of 1.2 / n of a day's step."""
+    if not slope.days:
+        return 0.0, USUAL_GROWTH_A_DAY
+    by_chance = (slope.noise * 1.2) ** 2 * 12 / slope.days**3
+    error = max(0.001, sqrt(by_chance + 1.2 * drift**2 / slope.days))
     trust = USUAL_GROWTH_A_DAY**2 / (USUAL_GROWTH_A_DAY**2 + error**2)
-    return max(-MOST_GROWTH_A_DAY, min(MOST_GROWTH_A_DAY, slope * trust)), error * sqrt(trust)
+    return max(-MOST_GROWTH_A_DAY, min(MOST_GROWTH_A_DAY, slope.a_day * trust)), error * sqrt(trust)
+
+
+def _drift(plain: Sequence[float | None], growth: float) -> float:
+    """How far the level wanders in a day: what its weeks differ by beyond growth and chance, weighed against what is usual.
+
+    `plain`: days of factor 1. Of a level that takes a random step a day with variance q, the means of two neighbouring weeks differ with variance
+    (2 * 49 + 1) / 21 * q, to which the scatter of their days adds.
+    """
+    weeks = []
+    for end in range(len(plain), 6, -7):
+        days = [value for value in plain[end - 7 : end] if value is not None]
+        mean = fmean(days) if days else 0.0
+        if mean <= 0:
+            break
+        weeks.append((mean, fmean([(value / mean - 1) ** 2 for value in days]) / max(1, len(days) - 1)))
+    found, weight = USUAL_WEEKS * DRIFT_A_DAY**2, USUAL_WEEKS
+    for n, ((new, new_noise), (old, old_noise)) in enumerate(pairwise(weeks)):
+        step = (log(new / old) - 7 * growth) ** 2 - new_noise - old_noise
+        found += 0.5 ** (n / OLDER_WEEKS_HALVE) * max(-(DRIFT_A_DAY**2), step * 21 / 99)
+        weight += 0.5 ** (n / OLDER_WEEKS_HALVE)
+    return min(MOST_DRIFT_A_DAY, max(LEAST_DRIFT_A_DAY, sqrt(max(0.0, found / weight))))
 
 
 # --- From here to the end ---------------------------------------------------------------------------------------------
@@ -236,7 +292,7 @@ def _path(habit: _Habit, coming: Sequence[date], spent: int, elapsed: float) -> 
         factor = habit.factors[day.weekday()] * exp(habit.growth * _damped(n))
         ahead += habit.level * factor * share
         scatter += (habit.scatter * max(factor, 0.25)) ** 2 * share
-        doubt = habit.doubt**2 + DRIFT_A_DAY**2 * (n + 1) / 3 + (habit.growth_doubt * (n + 1) / 2) ** 2
+        doubt = habit.doubt**2 + habit.drift**2 * (n + 1) / 3 + (habit.growth_doubt * (n + 1) / 2) ** 2
         spread = CAUTION * sqrt(SCATTER_TOGETHER * scatter + ahead * ahead * doubt)
         low, high = _interval(ahead, spread)
         path.append(Ahead(day, spent + round(ahead), spent + int(low), spent + round(high)))

@@ -7,7 +7,8 @@ order of events ends in the same books (FAULTS F25, F26).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -15,16 +16,15 @@ from uuid import UUID
 import msgspec
 
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
-from billing.ledger import crossings, doubts, minutes, partitions, rollups, sequence
-from billing.ledger.copying import Staging, clean, clean_once, optional
+from billing.ledger import common, crossings, doubts, folding, minutes, partitions, rollups, sequence, unknown_usage
+from billing.ledger.copying import Staging, array, clean_once, optional
 from billing.ledger.lines import (
-    MAX_INT,
     NAMED,
     Line,
     admission_of,
+    caller_of,
     charges_json,
-    detail_of,
-    fingerprint_of,
+    fold,
     json_text,
     line_of,
     uuid_or_none,
@@ -84,6 +84,7 @@ def book(cursor: Any, batch: Batch) -> Booked:
         rollups.write(cursor, sums)
         minutes.write(cursor, new)
         _mark_keys_used(cursor, new)
+        unknown_usage.record(cursor, new)
     _keep_open_attempts(cursor, batch.holds, lines)
     return Booked(len(new), crossed)
 
@@ -151,12 +152,12 @@ def _months(lines: Sequence[Line], zones: Mapping[int, str]) -> set[tuple[str, s
 # --- Lines ------------------------------------------------------------------------------------------------------------
 def _insert_lines(cursor: Any, lines: Sequence[Line]) -> list[Line]:
     """Insert what is not there yet; answers exactly the lines that were new."""
-    first: dict[tuple[UUID, int], Line] = {}
+    first: dict[tuple[int, UUID, int], Line] = {}
     for line in lines:
-        first.setdefault((line.rid, line.leg), line)
+        first.setdefault((line.workspace_id, line.rid, line.leg), line)
     if not first:
         return []
-    _LINES.fill(cursor, [_row(line) for line in first.values()])
+    _LINES.fill(cursor, _rows(cursor, list(first.values())))
     cursor.execute(_INSERT_LINES)
     if cursor.rowcount == len(first):
         return list(first.values())
@@ -164,51 +165,59 @@ def _insert_lines(cursor: Any, lines: Sequence[Line]) -> list[Line]:
     return [line for key, line in first.items() if key in new]
 
 
-def _row(line: Line) -> list[str]:
-    context, outcome = line.context, line.outcome
-    if outcome and outcome.flags:
-        doubts.tell(context.provider, outcome.flags)
-    return [
-        str(line.workspace_id), str(line.rid), str(line.leg), str(line.at_ms), str(line.ended_ms), str(line.seq),
-        line.state, line.basis, line.price_status, str(line.cost_nano), str(line.hold_nano),
-        optional(uuid_or_none(context.call)), str(min(context.attempt, 32_767)), optional(uuid_or_none(context.credential)),
-        *line.dims, json_text(line.tags) if line.tags else "{}",
-        clean(context.model_requested, 200), clean(outcome.model_served, 200) if outcome else "",
-        clean(context.endpoint, 200), "t" if context.streamed else "f", *map(str, line.tokens),
-        str(min(max(outcome.http_status, 0), MAX_INT)) if outcome else "0", clean(outcome.error, 64) if outcome else "",
-        _known(outcome.first_byte_ms if outcome else -1), _known(outcome.duration_ms if outcome else -1),
-        _known(outcome.overhead_us if outcome else -1), charges_json(line.charges),
-        json_text([clean(flag, 64) for flag in outcome.flags]) if outcome and outcome.flags else "[]",
-        clean(context.price_version, 64), optional(fingerprint_of(context.fingerprint)), detail_of(outcome).hex(),
-    ]  # fmt: skip
+def _rows(cursor: Any, lines: Sequence[Line]) -> Iterator[list[str]]:
+    folded = [fold(line) for line in lines]
+    callers = common.callers(cursor, {(line.workspace_id, caller_of(line)) for line in lines})
+    patterns = common.patterns(
+        cursor,
+        {
+            (line.workspace_id, pattern)
+            for line, parts in zip(lines, folded, strict=True)
+            for pattern in (parts.shape, parts.plan)
+            if pattern
+        },
+    )
+    for line, parts in zip(lines, folded, strict=True):
+        workspace, context, outcome = line.workspace_id, line.context, line.outcome
+        if outcome and outcome.flags:
+            doubts.tell(context.provider, outcome.flags)
+        shape, plan = patterns.get((workspace, parts.shape)), patterns.get((workspace, parts.plan))
+        if shape is None or (plan is None and parts.plan):
+            shape = plan = None
+            detail = folding.detail_with_patterns(parts.shape, parts.plan, parts.charged, parts.tail)
+        else:
+            detail = folding.detail(parts.charged, parts.tail)
+        dims = line.dims
+        yield [
+            str(workspace), str(line.at_ms), str(line.cost_nano), str(line.hold_nano), f"{line.rid.int:032x}", _id(context.call),
+            str(callers[workspace, caller_of(line)]), optional(shape), optional(plan), line.state, line.basis, line.price_status,
+            str(line.leg), "t" if line.failed else "f", dims[_CUSTOMER], dims[_USER], dims[_SESSION], parts.unsure_tokens, detail.hex(),
+        ]  # fmt: skip
 
 
-def _known(value: int) -> str:
-    return optional(min(value, MAX_INT) if value >= 0 else None)
+def _id(text: str) -> str:
+    """A UUID as a column takes it."""
+    return text if _CANONICAL.fullmatch(text) else optional(uuid_or_none(text))
 
 
-_DIMENSION_COLUMNS: Final = tuple("end_user" if name == "user" else name for name in NAMED)
+_CANONICAL: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_CUSTOMER, _USER, _SESSION = (NAMED.index(name) for name in ("customer", "user", "session"))
 _LINE_COLUMNS: Final = (
-    ("workspace_id", "bigint"), ("rid", "uuid"), ("leg", "smallint"), ("at_ms", "bigint"), ("ended_ms", "bigint"), ("seq", "bigint"),
-    ("state", "text"), ("basis", "text"), ("price_status", "text"), ("cost_nano", "bigint"), ("hold_nano", "bigint"),
-    ("call_id", "uuid"), ("attempt", "smallint"), ("credential_id", "uuid"), *((name, "text") for name in _DIMENSION_COLUMNS),
-    ("tags", "jsonb"), ("model_requested", "text"), ("model_served", "text"), ("endpoint", "text"), ("streamed", "boolean"),
-    ("input_tokens", "bigint"), ("cache_read_tokens", "bigint"), ("cache_write_tokens", "bigint"), ("output_tokens", "bigint"),
-    ("http_status", "integer"), ("error", "text"), ("first_byte_ms", "integer"), ("duration_ms", "integer"), ("overhead_us", "integer"),
-    ("counters", "jsonb"), ("flags", "jsonb"), ("price_version", "text"), ("fingerprint", "bigint"),
-    ("detail", "text"),
+    ("workspace_id", "bigint"), ("at_ms", "bigint"), ("cost_nano", "bigint"), ("hold_nano", "bigint"), ("rid", "uuid"), ("call_id", "uuid"),
+    ("caller_id", "integer"), ("shape_id", "integer"), ("plan_id", "integer"), ("state", "public.billing_entry_state"),
+    ("basis", "public.billing_entry_basis"), ("price_status", "public.billing_entry_price_status"), ("leg", "smallint"), ("failed", "boolean"),
+    ("customer", "text"), ("end_user", "text"), ("session", "text"), ("unsure_tokens", "text"), ("detail", "text"),
 )  # fmt: skip
 _LINES: Final = Staging("ledger_lines", _LINE_COLUMNS)
 _MADE_FROM: Final = {
     "at_ms": ("at", "to_timestamp(at_ms::double precision / 1000)"),
-    "ended_ms": ("ended_at", "to_timestamp(ended_ms::double precision / 1000)"),
     "detail": ("detail", "decode(detail, 'hex')"),
 }
 _INTO: Final = ", ".join(_MADE_FROM.get(name, (name, name))[0] for name, _ in _LINE_COLUMNS)
 _FROM: Final = ", ".join(_MADE_FROM.get(name, (name, name))[1] for name, _ in _LINE_COLUMNS)
 _INSERT_LINES: Final = (
     f"INSERT INTO billing_entry ({_INTO}) SELECT {_FROM} FROM pg_temp.ledger_lines "  # noqa: S608 - made of literals
-    "ON CONFLICT DO NOTHING RETURNING rid, leg"
+    "ON CONFLICT DO NOTHING RETURNING workspace_id, rid, leg"
 )
 
 
@@ -217,7 +226,9 @@ def _keep_open_attempts(cursor: Any, holds: Sequence[Hold], lines: Sequence[Line
     """Holds whose end is not in the books yet are kept; ended ones go. A hold that arrives after its end is not kept."""
     ended = {line.rid for line in lines if line.leg == 0}
     if ended:
-        cursor.execute("DELETE FROM billing_open_attempt WHERE rid = ANY(%s::uuid[])", [sorted(map(str, ended))])
+        cursor.execute(
+            "DELETE FROM billing_open_attempt WHERE rid = ANY(%s::uuid[])", [array(f"{rid.int:032x}" for rid in ended)]
+        )
     still = {hold.rid: hold for hold in holds if hold.rid not in ended}
     if not still:
         return
@@ -246,7 +257,9 @@ INSERT INTO billing_open_attempt (rid, workspace_id, at, held_at, deadline, seq,
 SELECT rid, workspace_id, at, to_timestamp(held_ms::double precision / 1000), to_timestamp(deadline_ms::double precision / 1000),
     seq, hold_nano, counters, context
 FROM (SELECT *, to_timestamp(at_ms::double precision / 1000) AS at FROM pg_temp.ledger_holds) AS held
-WHERE NOT EXISTS (SELECT 1 FROM billing_entry WHERE billing_entry.rid = held.rid AND leg = 0 AND billing_entry.at = held.at)
+WHERE NOT EXISTS (
+    SELECT 1 FROM billing_entry AS e WHERE e.workspace_id = held.workspace_id AND e.at = held.at AND e.rid = held.rid AND e.leg = 0
+)
 ON CONFLICT (rid) DO NOTHING
 """
 

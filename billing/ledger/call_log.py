@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import JSONField, Q, QuerySet
+from django.db.models import JSONField, Model, Q, QuerySet
 
 from billing.domain.dimensions import Dimension
 from billing.ledger import sums
@@ -24,9 +24,10 @@ from billing.ledger.asking import (
     moments,
     narrowed,
 )
+from billing.ledger.kept import lookup
 from billing.ledger.ranking import LISTED_DAYS, days_between
 from billing.ledger.rollups import NO_MONTHS
-from billing.models import Entry, OpenAttempt, RollupDay, RollupMonth
+from billing.models import Caller, Entry, OpenAttempt, Pattern, RollupDay, RollupMonth
 from workspaces import narrowing
 from workspaces.ids import made_at_ms
 from workspaces.models import Workspace
@@ -88,10 +89,9 @@ def recent_calls(
         rows = rows.filter(at__gte=first, at__lt=end)
     for name, value in narrowed(filters).items():
         check_dimension(name)
-        rows = rows.filter(**{f"tags__{name.removeprefix(TAG)}" if name.startswith(TAG) else name: value})
+        rows = rows.filter(**{lookup(f"tags__{name.removeprefix(TAG)}" if name.startswith(TAG) else name): value})
     if failed is not None:
-        broken = Q(http_status__gte=400) | ~Q(error="")
-        rows = rows.filter(broken if failed else ~broken)
+        rows = rows.filter(failed=failed)
     if after is not None:
         try:
             at = datetime.fromtimestamp(made_at_ms(after) / 1000, UTC)
@@ -99,7 +99,8 @@ def recent_calls(
             raise CannotAnswer("not a cursor of the call log") from None
         rows = rows.filter(Q(at__lt=at) | Q(at=at, rid__lt=after))
         rows = rows.filter(at__lte=at)  # says the same to the planner, which then reads the index from there
-    return _with_corrections(workspace, rows.order_by("-at", "-rid")[:limit])
+    found = _with_corrections(workspace, rows.order_by("-at", "-rid")[:limit])
+    return sorted(found, key=lambda call: (call.charge.at, call.charge.rid), reverse=True)
 
 
 def attempts_of(workspace: Workspace, call_id: UUID) -> list[LoggedCall]:
@@ -111,10 +112,9 @@ def attempts_of(workspace: Workspace, call_id: UUID) -> list[LoggedCall]:
         return []
     # A call's attempts are admitted soon after its id is made: the index finds them without one on call_id.
     window = (made - timedelta(seconds=10), made + timedelta(hours=1))
-    rows = Entry.objects.filter(
-        workspace_id=workspace.pk, at__range=window, call_id=call_id, leg=0, **narrowed(NO_FILTERS)
-    )
-    return _with_corrections(workspace, _in_sight(workspace, rows).order_by("attempt", "at"))
+    rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, call_id=call_id, leg=0, **_narrow())
+    found = _with_corrections(workspace, _in_sight(workspace, rows))
+    return sorted(found, key=lambda call: (call.charge.attempt, call.charge.at))
 
 
 def shown_since(workspace: Workspace) -> datetime | None:
@@ -128,47 +128,65 @@ def _in_sight(workspace: Workspace, rows: QuerySet[Entry]) -> QuerySet[Entry]:
     return rows if since is None else rows.filter(at__gte=since)
 
 
-_FIELDS: Final = Entry._meta.concrete_fields
+def _narrow() -> dict[str, str]:
+    return {lookup(name): value for name, value in narrowed(NO_FILTERS).items()}
 
 
+def _with_corrections(workspace: Workspace, charges: QuerySet[Entry]) -> list[LoggedCall]:
+    """The charges, in any order, with their corrections: one statement. (`raw()` knows no composite keys.)"""
+    query, params = charges.select_related(None).query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH charges AS MATERIALIZED ({query}), lines AS (SELECT {_of('charges', Entry)} FROM charges UNION ALL "  # noqa: S608 - names of ours
+            f"SELECT {_of('e', Entry)} FROM charges AS c "
+            "JOIN billing_entry AS e ON e.workspace_id = %s AND e.at = c.at AND e.rid = c.rid AND e.leg > 0) "
+            f"SELECT {_of('lines', Entry)}, {_of('caller', Caller)}, {_of('shape', Pattern)}, {_of('plan', Pattern)}, {_KEY_NAME} "
+            "FROM lines JOIN billing_caller AS caller ON caller.id = lines.caller_id "
+            "LEFT JOIN billing_pattern AS shape ON shape.id = lines.shape_id LEFT JOIN billing_pattern AS plan ON plan.id = lines.plan_id",
+            [*params, workspace.pk],
+        )
+        rows = cursor.fetchall()
+    found: list[tuple[Entry, str | None]] = [(_entry(row), row[-1]) for row in rows]
+    corrections: dict[UUID, list[Entry]] = {}
+    for line in sorted((line for line, _ in found if line.leg > 0), key=lambda line: line.leg):
+        corrections.setdefault(line.rid, []).append(line)
+    return [
+        LoggedCall(line, tuple(corrections.get(line.rid, ())), key_name) for line, key_name in found if line.leg == 0
+    ]
+
+
+def _of(source: str, table: type[Model]) -> str:
+    return ", ".join(f'{source}."{field.column}"' for field in table._meta.concrete_fields)
+
+
+_KEY_NAME: Final = """(
+    SELECT k.name FROM public.workspaces_virtualkey AS k WHERE k.workspace_id = lines.workspace_id
+    AND k.id = CASE WHEN caller.virtual_key ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN caller.virtual_key::uuid END
+)"""
 _NO_EXPRESSION: Any = None
 """A field read as it stands."""
 
 
-def _with_corrections(workspace: Workspace, charges: QuerySet[Entry]) -> list[LoggedCall]:
-    """The charges, in their order, with their corrections: one statement. (`raw()` knows no composite keys.)"""
-    query, params = charges.query.sql_with_params()
-    names = [f'"{field.column}"' for field in _FIELDS]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH charges AS MATERIALIZED ({query}) SELECT {', '.join(names)}, {_KEY_NAME} FROM charges UNION ALL "  # noqa: S608 - names of ours
-            f"SELECT {', '.join(f'e.{name}' for name in names)}, NULL FROM charges AS c "
-            "JOIN billing_entry AS e ON e.workspace_id = %s AND e.at = c.at AND e.rid = c.rid AND e.leg > 0",
-            [*params, workspace.pk],
-        )
-        rows = cursor.fetchall()
-    lines = [_entry(row[:-1]) for row in rows]
-    key_names = {line.rid: row[-1] for line, row in zip(lines, rows, strict=True) if line.leg == 0}
-    corrections: dict[UUID, list[Entry]] = {}
-    for line in sorted((line for line in lines if line.leg > 0), key=lambda line: line.leg):
-        corrections.setdefault(line.rid, []).append(line)
-    return [
-        LoggedCall(line, tuple(corrections.get(line.rid, ())), key_names[line.rid]) for line in lines if line.leg == 0
-    ]
-
-
-_KEY_NAME: Final = """(
-    SELECT k.name FROM public.workspaces_virtualkey AS k WHERE k.workspace_id = charges.workspace_id
-    AND k.id = CASE WHEN charges.virtual_key ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN charges.virtual_key::uuid END
-)"""
-
-
 def _entry(row: Sequence[Any]) -> Entry:
+    entry, place = _made(Entry, row, 0)
+    entry.caller, place = _made(Caller, row, place)
+    shape, place = _made(Pattern, row, place)
+    plan, place = _made(Pattern, row, place)
+    entry.shape = shape if entry.shape_id else None
+    entry.plan = plan if entry.plan_id else None
+    return entry
+
+
+Kept = TypeVar("Kept", Entry, Caller, Pattern)
+
+
+def _made(table: type[Kept], row: Sequence[Any], place: int) -> tuple[Kept, int]:
+    fields = table._meta.concrete_fields
     values = [
         field.from_db_value(value, _NO_EXPRESSION, connection) if isinstance(field, JSONField) else value
-        for field, value in zip(_FIELDS, row, strict=True)
+        for field, value in zip(fields, row[place : place + len(fields)], strict=True)
     ]
-    return Entry.from_db(connection.alias, [field.attname for field in _FIELDS], values)
+    return table.from_db(connection.alias, [field.attname for field in fields], values), place + len(fields)
 
 
 def call_of(workspace: Workspace, given: UUID) -> UUID | None:
@@ -179,7 +197,7 @@ def call_of(workspace: Workspace, given: UUID) -> UUID | None:
     except ValueError:
         return None
     window = (made - timedelta(seconds=10), made + timedelta(hours=1))
-    rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, leg=0, **narrowed(NO_FILTERS))
+    rows = Entry.objects.filter(workspace_id=workspace.pk, at__range=window, leg=0, **_narrow())
     return _in_sight(workspace, rows).filter(Q(call_id=given) | Q(rid=given)).values_list("call_id", flat=True).first()
 
 

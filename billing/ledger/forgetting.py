@@ -1,12 +1,13 @@
 """Retention: single lines of the ledger leave when a workspace keeps its calls for so many days only. Their sums stay, and the books still add up.
 
-What leaves is added to `billing_forgotten` in the same statement, so that reconciliation compares the ledger as it was with every total. The
+What leaves is added to `billing_forgotten` in the same transaction, so that reconciliation compares the ledger as it was with every total. The
 database itself refuses to delete any other line (trigger `insert_only`). Only workspaces that have set a retention are looked at.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
@@ -15,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import BooleanField, F
 from django.db.models.expressions import RawSQL
 
+from billing.ledger.kept import Charged
 from billing.ledger.rollups import zone
 from workspaces import audit, tenancy
 from workspaces.models import Workspace, WorkspaceState
@@ -79,8 +81,7 @@ def forget(workspace: Workspace, now: datetime, *, most_days: int = MOST_DAYS) -
                 return Forgotten(lines, until)
             following = oldest.astimezone(clock).date() + timedelta(days=1)
             stop = min(end, datetime.combine(following, time(), clock).astimezone(UTC))
-            cursor.execute(_FORGET, {"workspace": workspace.pk, "oldest": oldest, "stop": stop})
-            lines += cursor.fetchone()[0]
+            lines += _forget(cursor, workspace.pk, oldest, stop)
     with transaction.atomic(), tenancy.entered(workspace):
         _noted(workspace, lines, until)
     return Forgotten(lines)
@@ -106,22 +107,37 @@ def _noted(workspace: Workspace, lines: int, until: date) -> None:
     )  # fmt: skip
 
 
-_FORGET: Final = """
-WITH gone AS (
-    DELETE FROM billing_entry WHERE workspace_id = %(workspace)s AND at >= %(oldest)s AND at < %(stop)s
-    RETURNING cost_nano, hold_nano, leg, state, basis, counters
-), sums AS (
-    SELECT 'cost_nano' AS what, sum(cost_nano) AS amount FROM gone
-    UNION ALL SELECT 'assumed_nano', sum(CASE WHEN leg = 1 THEN -hold_nano WHEN basis = 'assumed' THEN cost_nano ELSE 0 END) FROM gone
-    UNION ALL SELECT 'entries', count(*) FROM gone WHERE leg = 0 AND state <> 'void'
-    UNION ALL SELECT 'voids', count(*) FROM gone WHERE state = 'void'
-    UNION ALL SELECT 'corrections', count(*) FROM gone WHERE leg > 0
-    UNION ALL SELECT charge ->> 0, sum((charge ->> 2)::bigint) FROM gone CROSS JOIN LATERAL jsonb_array_elements(counters) AS charge GROUP BY 1
-), kept AS (
-    INSERT INTO billing_forgotten AS known (workspace_id, what, amount)
-    SELECT %(workspace)s, what, amount FROM sums WHERE amount <> 0
-    ON CONFLICT (workspace_id, what) DO UPDATE SET amount = known.amount + excluded.amount
+def _forget(cursor: Any, workspace_id: int, oldest: datetime, stop: datetime) -> int:
+    """Delete the lines of a time, and keep what they added up to: "cost_nano", "assumed_nano", counts of lines, and each counter's charges."""
+    sums: Counter[str] = Counter()
+    charged = Charged(cursor, workspace_id)
+    gone = 0
+    while True:
+        cursor.execute(_FORGET, {"workspace": workspace_id, "oldest": oldest, "stop": stop, "most": LINES_AT_ONCE})
+        rows = cursor.fetchall()
+        gone += len(rows)
+        for leg, state, basis, hold_nano, cost_nano, *_ in rows:
+            sums["cost_nano"] += cost_nano
+            sums["assumed_nano"] += -hold_nano if leg == 1 else cost_nano if basis == "assumed" else 0
+            sums["corrections" if leg else "voids" if state == "void" else "entries"] += 1
+        charged.add([row[4:] for row in rows])
+        if len(rows) < LINES_AT_ONCE:
+            break
+    sums.update(charged.sums)
+    kept = [(what, amount) for what, amount in sorted(sums.items()) if amount]
+    cursor.execute(
+        "INSERT INTO billing_forgotten AS known (workspace_id, what, amount) SELECT %s, * FROM unnest(%s::text[], %s::numeric[]) "
+        "ON CONFLICT (workspace_id, what) DO UPDATE SET amount = known.amount + excluded.amount",
+        [workspace_id, [what for what, _ in kept], [amount for _, amount in kept]],
+    )
+    return gone
+
+
+LINES_AT_ONCE: Final = 20_000
+_FORGET: Final = f"""
+DELETE FROM billing_entry WHERE workspace_id = %(workspace)s AND at >= %(oldest)s AND at < %(stop)s AND (at, rid, leg) IN (
+    SELECT at, rid, leg FROM billing_entry WHERE workspace_id = %(workspace)s AND at >= %(oldest)s AND at < %(stop)s
+    ORDER BY at, rid, leg LIMIT %(most)s
 )
-SELECT count(*) FROM gone
-"""
-"""A day's lines leave, and what they added up to is kept: "cost_nano", "assumed_nano", counts of lines, and each counter's charges."""
+RETURNING leg, state, basis, hold_nano, {Charged.COLUMNS}
+"""  # noqa: S608 - names of ours

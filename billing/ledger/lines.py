@@ -7,17 +7,17 @@ arrives, and (rid, leg) stays unique although the table is partitioned by `at`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
+import msgspec.structs
 
 from billing.domain.dimensions import Dimension
 from billing.domain.events import Basis, CallContext, Charge, Kind, Outcome, PriceStatus, StreamEvent
-from billing.ledger.copying import clean
-from billing.ledger.packing import pack
+from billing.ledger import folding
+from billing.ledger.copying import clean, clean_once
 from workspaces.ids import made_at_ms
 
 MAX_INT: Final = 2**31 - 1
@@ -37,8 +37,7 @@ class NotBookable(ValueError):
     """An event that is well-formed and still cannot become a line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One row of `billing_entry`, and what rollups and totals take from it."""
 
     workspace_id: int
@@ -71,7 +70,7 @@ class Line:
 
     def in_context(self, context: CallContext) -> Line:
         """The same line, attributed by a context found elsewhere."""
-        return replace(self, context=context, dims=dims_of(context), tags=tags_of(context))
+        return msgspec.structs.replace(self, context=context, dims=dims_of(context), tags=tags_of(context))
 
 
 def line_of(event: StreamEvent) -> Line:
@@ -208,19 +207,85 @@ def tokens_of(buckets: Mapping[str, int]) -> tuple[int, int, int, int]:
     return min(fresh, MAX_TOKENS), min(read, MAX_TOKENS), min(written, MAX_TOKENS), min(output, MAX_TOKENS)
 
 
-def detail_of(outcome: Outcome | None) -> bytes:
-    """The packed cold part of a line."""
+class Folded(NamedTuple):
+    """A line's cold part: what it has in common with others, and what is its own (`ledger.folding`)."""
+
+    shape: folding.Pattern
+    plan: folding.Pattern
+    charged: bytes
+    tail: bytes
+    unsure_tokens: str
+
+
+def fold(line: Line) -> Folded:
+    context, outcome = line.context, line.outcome
+    common = (min(context.attempt, 32_767), _uuid_text(context.credential), clean(context.model_requested, 200))
+    endpoint, version = clean(context.endpoint, 200), clean(context.price_version, 64)
+    fingerprint = fingerprint_of(context.fingerprint) if context.fingerprint else None
+    later = line.ended_ms - line.at_ms
     if outcome is None:
-        return b""
-    detail: dict[str, Any] = {
-        "provider_request_id": clean(outcome.provider_request_id, 200),
-        "usage": outcome.buckets,
-        "fees": outcome.fees,
-        "breakdown": outcome.breakdown,
-        "context": outcome.context,
-        "raw_usage": bytes(outcome.raw_usage).decode("utf-8", "replace"),
-    }
-    return pack({name: value for name, value in detail.items() if value})
+        usage: dict[str, int] = {}
+        fields: tuple[Any, ...] = (*common, "", endpoint, context.streamed, 0, "", version, ())
+        shape, tail = folding.fold(fields, {}, times=(later, line.seq, None, None, None), fingerprint=fingerprint)
+    else:
+        usage = outcome.buckets
+        status = min(max(outcome.http_status, 0), MAX_INT)
+        flags = tuple([clean(flag, 64) for flag in outcome.flags]) if outcome.flags else ()
+        fields = (
+            *common, clean(outcome.model_served, 200), endpoint, context.streamed, status, clean(outcome.error, 64), version, flags,
+        )  # fmt: skip
+        told = {
+            "provider_request_id": clean_once(outcome.provider_request_id, 200),
+            "usage": usage,
+            "fees": outcome.fees,
+            "breakdown": outcome.breakdown,
+            "context": outcome.context,
+            "raw_usage": bytes(outcome.raw_usage).decode("utf-8", "replace"),
+        }
+        times = (
+            later,
+            line.seq,
+            _known(outcome.first_byte_ms),
+            _known(outcome.duration_ms),
+            _known(outcome.overhead_us),
+        )
+        shape, tail = folding.fold(fields, told, times=times, fingerprint=fingerprint)
+    unsure = ""
+    if line.price_status in UNSURE and usage:
+        unsure = ",".join(map(str, tokens_of(usage)))
+    if not line.charges:
+        return Folded(shape, (), b"", tail, unsure)
+    charges = [(clean(charge.counter, 200), charge.unit, charge.amount) for charge in line.charges]
+    plan, charged = folding.fold_charges(charges, cost_nano=line.cost_nano, usage=usage, dims=line.dims, tags=line.tags)
+    return Folded(shape, plan, charged, tail, unsure)
+
+
+UNSURE: Final = (PriceStatus.UNPRICED.value, PriceStatus.PARTIAL.value)
+
+
+@lru_cache(maxsize=4096)
+def _uuid_text(text: str) -> str:
+    return str(uuid_or_none(text) or "")
+
+
+def _known(value: int) -> int | None:
+    return min(value, MAX_INT) if value >= 0 else None
+
+
+def caller_of(line: Line) -> tuple[str, ...]:
+    """The dimensions that stand in a line's caller, in their order, and its tags as JSON."""
+    member, agent, department, key, _, feature, _, _, model, provider, environment = line.dims
+    return (
+        member,
+        agent,
+        department,
+        key,
+        feature,
+        model,
+        provider,
+        environment,
+        json_text(line.tags) if line.tags else "{}",
+    )
 
 
 def json_text(value: Any) -> str:

@@ -14,9 +14,12 @@ from typing import Any, Final
 import msgspec
 from django.db import connection, transaction
 
+from billing.ledger.kept import Charged
 from billing.ledger.retention import is_kept
 from workspaces import tenancy
 from workspaces.models import Workspace
+
+PAGE: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def books(workspace: Workspace) -> Books:
             ):
                 if booked != found:
                     differences.append(Difference(f"{table}.{what}", booked, found))
-        charged = dict(_rows(cursor, _CHARGED, workspace.pk))
+        charged = _charged(cursor, workspace.pk)
         for counter, amount in gone.items():
             charged[counter] = charged.get(counter, 0) + amount
         settled = dict(
@@ -143,6 +146,19 @@ def _snapshot(workspace: Workspace) -> Iterator[None]:
             yield
 
 
+def _charged(cursor: Any, workspace_id: int) -> dict[str, int]:
+    """Counter -> what all lines charged it. They are read a page at a time, as the snapshot has them."""
+    charged = Charged(cursor, workspace_id)
+    with connection.chunked_cursor() as lines:
+        lines.execute(
+            f"SELECT {Charged.COLUMNS} FROM billing_entry WHERE workspace_id = %s AND {Charged.WHERE}",  # noqa: S608 - names of ours
+            [workspace_id],
+        )
+        while rows := lines.fetchmany(PAGE):
+            charged.add(rows)
+    return charged.sums
+
+
 def _row(cursor: Any, query: str, *params: Any) -> tuple[Any, ...]:
     return _rows(cursor, query, *params)[0]
 
@@ -167,14 +183,9 @@ FROM billing_entry WHERE workspace_id = %s
 _LINES: Final = ("cost_nano", "assumed_nano", "entries", "voids", "corrections")
 _FORGOTTEN: Final = "SELECT what, amount FROM billing_forgotten WHERE workspace_id = %s"
 """What lines added up to that retention deleted: the books are compared as if they were still there."""
-_CHARGED: Final = """
-SELECT charge ->> 0, sum((charge ->> 2)::bigint)::bigint
-FROM billing_entry CROSS JOIN LATERAL jsonb_array_elements(counters) AS charge
-WHERE workspace_id = %s AND (charge ->> 2)::bigint <> 0 GROUP BY 1
-"""
 _ENDED_AND_OPEN: Final = """
 SELECT count(*) FROM billing_open_attempt o
-JOIN billing_entry e ON e.rid = o.rid AND e.leg = 0 AND e.at = o.at WHERE o.workspace_id = %s
+JOIN billing_entry e ON e.workspace_id = o.workspace_id AND e.at = o.at AND e.rid = o.rid AND e.leg = 0 WHERE o.workspace_id = %s
 """
 _ROLLUPS: Final = ("billing_rollup_day", "billing_rollup_month", "billing_rollup_detail")
 _PACKED: Final = (

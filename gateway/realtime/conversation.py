@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from billing.domain.realtime import AUDIO_TOKENS_PER_S, HIDDEN_TOKENS, Ahead
+from gateway.realtime.bursts import SHORTEST_SILENCE_MS, SILENCE_MS
 
 ROOM_TOKENS = 4_096
 """Held ahead where the provider answers by itself: more than five minutes of speech before more must be held."""
@@ -19,6 +20,7 @@ SETTINGS_TOKENS = 4_096
 """Of a session's settings until the provider has said them."""
 LATE_MS = 5_000
 """Sound that may belong to the turn before the one that it was counted for, because events of both sides cross."""
+SEMANTIC_SILENCE_MS = 300
 SLOWEST_BYTES_PER_S = 8_000
 PCM_BYTES_PER_S = 48_000
 UNLIMITED = 1 << 40
@@ -63,6 +65,7 @@ class Conversation:
         self._updates = 0
         self._limit: int | None = None
         self._turns = True
+        self._silence_ms = SILENCE_MS
         self.transcriber = hears
         self.untranscribed = 0
         """Committed pieces of sound whose transcript is not there yet"""
@@ -80,6 +83,16 @@ class Conversation:
     def answers_alone(self) -> bool:
         """The provider may create a response without being asked once more."""
         return not self.hears_only and (self._turns or bool(self._asked.get("turns")))
+
+    @property
+    def silence_ms(self) -> int:
+        """The shortest silence that ends a turn: under the settings that hold, or those that are on their way."""
+        asked: int = self._asked.get("silence", self._silence_ms)
+        return max(SHORTEST_SILENCE_MS, min(self._silence_ms, asked))
+
+    def length_ms(self, sound: str) -> int:
+        """Of sound in base64, in the session's format."""
+        return -(-_base64_bytes(sound) * 1000 // self._bytes_per_s)
 
     @property
     def automatic(self) -> bool:
@@ -193,6 +206,7 @@ class Conversation:
         found, turns = _turn_detection(session)
         if found and turns:
             self._asked["turns"] = True
+            self._asked["silence"] = min(_silence_of(session), self._asked.get("silence", SILENCE_MS))
         named = transcriber_of(session)
         if named:
             self.transcriber = named
@@ -258,6 +272,7 @@ class Conversation:
         found, turns = _turn_detection(session)
         if found:
             self._turns = turns
+            self._silence_ms = _silence_of(session)
         self._bytes_per_s = _bytes_per_s(session)
         if self._updates == 0:
             self._asked.clear()
@@ -338,6 +353,18 @@ def _turn_detection(session: _Event) -> tuple[bool, bool]:
                 return True, False
             return True, how.get("create_response") is not False or how.get("idle_timeout_ms") is not None
     return False, False
+
+
+def _silence_of(session: _Event) -> int:
+    """After how much silence a turn ends, at the soonest. Semantic detection does not say."""
+    for place in (_audio_input(session), session):
+        how = place.get("turn_detection")
+        if isinstance(how, Mapping):
+            said = how.get("silence_duration_ms")
+            if how.get("type") == "semantic_vad":
+                return SEMANTIC_SILENCE_MS
+            return said if type(said) is int and said > 0 else SILENCE_MS
+    return SILENCE_MS
 
 
 def transcriber_of(session: _Event) -> str | None:

@@ -75,6 +75,9 @@ class Downward:
             name = _item_of(event)
             self._sound[name] = self._talk.buffer_ms
             await self._turns.began(name)
+        elif kind == "input_audio_buffer.committed":
+            if self._talk.answers_alone:
+                self._turns.bursts.heard(asyncio.get_running_loop().time())
         elif kind == "error" and (mine := events.refused_event(event)):
             self._declined(mine)
         elif kind == talk.TRANSCRIBED and not self._talk.hears_only:

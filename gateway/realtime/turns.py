@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import GatewayError
+from gateway.realtime.bursts import MOST_AHEAD, Bursts
 from gateway.realtime.closing import Ended, closing_of
 from gateway.realtime.conversation import Conversation
 from gateway.realtime.holds import Held, Holds, Party
@@ -48,6 +49,7 @@ class Turns:
         self.over: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.waiting = False
         """An event of the client's waits for its hold"""
+        self.bursts = Bursts()
         self._bookings = 0
         self._booked = asyncio.Event()
 
@@ -104,6 +106,30 @@ class Turns:
             finally:
                 self.waiting = False
 
+    async def hold_for(self, turns: int) -> bool:
+        """Whether so many holds wait, where the budget has room for them whole. Raises nothing: who has no room waits until fewer are needed."""
+        async with self.lock:
+            ready = self.holds.ready
+            if turns > MOST_AHEAD:
+                return False
+            try:
+                while len(ready) < turns:
+                    taken = await self.holds.ensure(len(ready) + 1, self.talk.ahead(room=True))
+                    if taken is not None and taken.admitted.clamped:
+                        await self.holds.give_back(taken)
+                        return False
+            except (Refusal, GatewayError):
+                return False
+            return True
+
+    async def hold_no_more_than(self, turns: int) -> None:
+        """Gives back what was held for turns that have not come."""
+        if self.claims or len(self.holds.ready) <= turns:
+            return
+        async with self.lock:
+            while not self.claims and len(self.holds.ready) > turns:
+                await self.holds.give_back(self.holds.ready[-1])
+
     async def _next_booking(self) -> None:
         self._booked.clear()
         await self._booked.wait()
@@ -112,6 +138,7 @@ class Turns:
 
     async def began(self, name: str) -> None:
         """A response, or in a transcription session a transcript, is on its way: it takes the hold that stands, and the next is taken."""
+        self.bursts.answered()
         async with self.lock:
             self.begun += 1
             if not self.holds.take(name):

@@ -12,11 +12,14 @@ import asyncio
 from collections import deque
 from typing import Any
 
+import orjson
+
 from gateway import jsonbody
 from gateway.errors import BadRequest, GatewayError, ModelNotPriced
 from gateway.realtime import conversation as talk
 from gateway.realtime import events
 from gateway.realtime.bounds import MOST_EVENTS_PER_S, MOST_WAITING_BYTES, RESTART
+from gateway.realtime.bursts import pieces
 from gateway.realtime.client import Client
 from gateway.realtime.closing import Ended, closing_of
 from gateway.realtime.turns import Turns
@@ -135,7 +138,10 @@ class Upward:
         event: dict[str, Any] = {}
         try:
             event = events.read(raw)
-            await self._socket.send(await self._admit(event["type"], event, raw))
+            if event["type"] == "input_audio_buffer.append" and self._talk.answers_alone and self._turns.party.bounded:
+                await self._pass_sound(event, raw)
+            else:
+                await self._socket.send(await self._admit(event["type"], event, raw))
         except GatewayError as error:
             await self._client.tell_error(error, event.get("event_id"))
         except (RateLimited, Throttled) as refused:
@@ -147,6 +153,27 @@ class Upward:
         except UpstreamFailure as failure:
             return closing_of(failure)
         return None
+
+    async def _pass_sound(self, event: dict[str, Any], raw: bytes) -> None:
+        """Sound that the provider may answer by itself, in pieces in which one turn can end, each when every turn that may have ended is held for."""
+        sound, silence_ms = event.get("audio"), self._talk.silence_ms
+        if not isinstance(sound, str):
+            await self._socket.send(await self._admit(event["type"], event, raw))
+            return
+        clock, whole_ms = asyncio.get_running_loop().time, self._talk.length_ms(sound)
+        for piece, ms in pieces(sound, whole_ms, silence_ms):
+            while (turns := self._turns.bursts.turns(ms, silence_ms, clock())) > 1:
+                if self._turns.over.done() or await self._turns.hold_for(turns):
+                    break
+                self._turns.waiting = True
+                await asyncio.sleep(self._turns.bursts.wait_s(silence_ms, clock()))
+                self._turns.waiting = False
+            else:
+                await self._turns.hold_no_more_than(1)
+            part = event if piece is sound else {**event, "audio": piece}
+            sent = await self._admit(event["type"], part, raw if piece is sound else orjson.dumps(part))
+            await self._socket.send(sent)
+            self._turns.bursts.passed(ms, clock())
 
     async def _admit(self, kind: str, event: dict[str, Any], raw: bytes) -> bytes:
         """Holds what the event may cost; returns the bytes to send. Raises Refusal, GatewayError, UpstreamFailure."""

@@ -143,13 +143,12 @@ def mix_of_lines(lines: Iterable[Line], series: Series) -> Mix:
 
 _LINES: Final = """
 WITH seen AS (
-    SELECT session, end_user, agent, customer, virtual_key, feature, member, model, department, provider, environment, leg, cost_nano,
-        (error <> '' OR http_status >= 400) AS failed
+    SELECT session, end_user, customer, caller_id, leg, cost_nano, failed
     FROM billing_entry WHERE workspace_id = %(workspace)s AND at >= %(start)s AND at < %(end)s ORDER BY at DESC LIMIT %(most)s
 )
 SELECT session, end_user, agent, customer, virtual_key, feature, member, model, department, provider, environment,
     count(*) FILTER (WHERE leg = 0), count(*) FILTER (WHERE leg = 0 AND failed), sum(cost_nano)::bigint, sum(count(*)) OVER ()
-FROM seen GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ORDER BY count(*) DESC LIMIT %(combinations)s
+FROM seen JOIN billing_caller AS c ON c.id = seen.caller_id GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ORDER BY count(*) DESC LIMIT %(combinations)s
 """
 
 

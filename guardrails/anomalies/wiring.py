@@ -31,13 +31,13 @@ def connect() -> None:
     signals.LABELS[telling.NOTICE] = "Anomaly"
 
 
-def _in_digest(workspace: Workspace, week: Days) -> dict[str, Any] | None:
-    """The dearest incidents of the week."""
+def _in_digest(workspace: Workspace, week: Days) -> dict[str, Any]:
+    """The dearest incidents of the week; that there were none is said, too."""
     since, until = books.moments(workspace, week)
     rows = queries.incidents(workspace).filter(started_at__gte=since, started_at__lt=until)
     found = list(rows.exclude(feedback=Feedback.EXPECTED).order_by("-cost_nano")[:MOST_IN_DIGEST])
     if not found:
-        return None
+        return {"title": "Anomalies", "rows": [["Of the week", "none", "", address("anomalies", workspace.slug)]]}
     return {
         "title": "Anomalies, the dearest first",
         "rows": [

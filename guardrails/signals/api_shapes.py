@@ -26,7 +26,7 @@ from workspaces.rest import Strict
 class AlertShown(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     kind = serializers.CharField(
-        help_text="threshold, throttled, stopped, normal, spend_alert, digest, test, or a detector's own."
+        help_text="threshold, throttled, stopped, normal, spend_alert, digest, unknown_usage, test, or a detector's own."
     )
     severity = serializers.ChoiceField(Severity.choices)
     title = serializers.CharField()

@@ -72,6 +72,8 @@ def wants(hearer: Hearer, notice: Notice, scope: Scope | None, value: str) -> bo
         return preference.weekly
     if preference.mail == Pace.OFF:
         return False
+    if notice.kind == Kind.UNKNOWN_USAGE:
+        return hearer.role == Role.OWNER
     if preference.budgets is not None and notice.budget_id is not None and notice.budget_id not in preference.budgets:
         return False
     if hearer.role in TOLD_BY_DEFAULT or preference.chosen_at is not None:

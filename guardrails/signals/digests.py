@@ -174,5 +174,6 @@ _SAID: Final[dict[str, str]] = {
     Kind.STOPPED: "Calls refused",
     Kind.NORMAL: "Back to normal",
     Kind.SPEND_ALERT: "Spend alerts",
+    Kind.UNKNOWN_USAGE: "Answers with unknown usage",
     Kind.TEST: "Tests",
 }

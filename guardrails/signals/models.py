@@ -23,6 +23,8 @@ class Kind(models.TextChoices):
     """The Monthly Spend Alert: the month is on its way past a line."""
     DIGEST = "digest"
     """The week in numbers."""
+    UNKNOWN_USAGE = "unknown_usage"
+    """A provider's answer states usage that nobody has taught us."""
     TEST = "test"
 
 

@@ -15,7 +15,7 @@ MOST: Final = 10_000
 _OLD: Final = "SELECT id FROM signals_notice WHERE made_at < %(before)s ORDER BY made_at LIMIT %(most)s"
 _BY_WORKSPACE: Final = (
     "signals_delivery", "signals_notice", "signals_endpoint", "signals_preference", "signals_stagemark", "signals_fullcounter",
-    "signals_lookahead", "anomalies_incident", "anomalies_expectation", "anomalies_wishes", "anomalies_look",
+    "billing_unknown_usage", "signals_lookahead", "anomalies_incident", "anomalies_expectation", "anomalies_wishes", "anomalies_look",
 )  # fmt: skip
 """In an order that foreign keys allow."""
 
@@ -30,6 +30,7 @@ def retire(now: datetime) -> int:
             cursor.execute("DELETE FROM signals_delivery WHERE notice_id = ANY(%s)", [old])
             cursor.execute("DELETE FROM signals_notice WHERE id = ANY(%s)", [old])
         cursor.execute("DELETE FROM anomalies_incident WHERE ended_at < %(before)s", given)
+        cursor.execute("DELETE FROM billing_unknown_usage WHERE day < %(before)s::date", given)
         cursor.execute("DELETE FROM signals_delivery WHERE notice_id IS NULL AND made_at < %(before)s", given)
         for table in _BY_WORKSPACE:
             cursor.execute(

@@ -14,7 +14,7 @@ from django.core.cache import cache
 from django.db import InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerAway
 
-from guardrails.signals import digests, hooks, mail, outlooks, retention, stages, telling
+from guardrails.signals import digests, hooks, mail, outlooks, retention, stages, telling, unknown
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,9 @@ def wake(task: Task[Any, Any]) -> None:
 @shared_task(name="signals.tell")
 @_alone("tell")
 def tell() -> None:
-    """Crossings that the ledger writer recorded become notices; then their senders are woken."""
-    if telling.tell(datetime.now(UTC)):
+    """Crossings and unknown usage that the ledger writer recorded become notices; then their senders are woken."""
+    now = datetime.now(UTC)
+    if telling.tell(now) + unknown.tell(now):
         wake(send_mail)
         wake(post)
 

@@ -32,6 +32,7 @@ A_PAGE = 50
 LABELS: dict[str, str] = {
     Kind.THRESHOLD: "Threshold", Kind.THROTTLED: "Slowed", Kind.STOPPED: "Stopped", Kind.NORMAL: "Normal again",
     Kind.SPEND_ALERT: "Spend alert", Kind.DIGEST: "Week", Kind.TEST: "Test",
+    Kind.UNKNOWN_USAGE: "Unknown usage",
 }  # fmt: skip
 TONES: dict[str, str] = {Severity.INFO: "info", Severity.WARNING: "warn", Severity.CRITICAL: "bad"}
 

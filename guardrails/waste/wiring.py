@@ -1,4 +1,4 @@
-"""What waste adds to pages and mails, at start-up: a line on the overview, a section of the week's digest."""
+"""What waste adds to pages and mails, at start-up: a line on the overview, two sections of the week's digest."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ MOST_ROWS: Final = 3
 
 def connect() -> None:
     panels.register(Panel("waste", Place.STATUS, Action.SEE_SPEND, "waste/status.html", status, order=50))
-    if section not in digests.SECTIONS:
-        digests.SECTIONS.append(section)
+    digests.SECTIONS.extend(section for section in (savings, waste) if section not in digests.SECTIONS)
 
 
 def status(request: HttpRequest) -> Mapping[str, Any] | None:
@@ -41,16 +40,31 @@ def status(request: HttpRequest) -> Mapping[str, Any] | None:
     }
 
 
-def section(workspace: Workspace, week: Days) -> dict[str, Any] | None:
-    """Of the week's digest: what levers saved in the week, and the dearest findings that are open."""
-    found = queries.summary(workspace)
-    saved = queries.saved_nano(workspace, week.first, week.last)
+def savings(workspace: Workspace, week: Days) -> dict[str, Any]:
+    """Of the week's digest: what levers saved, said also where that is nothing."""
     here = address("waste", workspace.slug)
-    rows = [["Saved this week by what you changed", show(saved), "", here]] if saved > 0 else []
+    if not queries.findings(workspace, state=State.PULLED).exists():
+        return {"title": "Savings", "rows": [["No lever was pulled yet", show(0), "", here]]}
+    in_week, in_all = queries.saved_nano(workspace, week.first, week.last), queries.saved_nano(workspace)
+    rows = [["Saved this week by what you changed", show(max(0, in_week)), "", here]]
+    if in_all > max(0, in_week):
+        rows.append(["Since the levers were pulled", show(in_all), "", here])
+    return {"title": "Savings", "rows": rows}
+
+
+def waste(workspace: Workspace, week: Days) -> dict[str, Any]:
+    """Of the week's digest: the dearest findings that are open; or that there are none, or that nobody looked yet."""
+    here = address("waste", workspace.slug)
+    rows = []
     open_rows = queries.findings(workspace, state=State.OPEN).filter(waste_nano__gt=0).order_by("-waste_nano", "-id")
     for row in open_rows[:MOST_ROWS]:
         beside = f"of {show(row.cost_nano)} in 30 days"
         rows.append([saying.title(row), show(row.waste_nano), beside, address("waste_finding", workspace.slug, row.pk)])
-    if found.waste_nano:
+    if rows:
+        found = queries.summary(workspace)
         rows.append(["All waste that is open, last 30 days", show(found.waste_nano), "", here])
-    return {"title": "Savings and waste", "rows": rows} if rows else None
+    elif queries.look(workspace).looked_at is None:
+        rows.append(["Looked for", "not yet", "", here])
+    else:
+        rows.append(["No waste found, last 30 days", show(0), "", here])
+    return {"title": "Waste", "rows": rows}

@@ -204,7 +204,7 @@ def write_book(workspace_id: int, entries: int, customers: int, keys: list[str])
     """Entries over the sixty days until now, most customers small; then every rollup, grouped from them."""
     from django.db import connection
 
-    from billing.ledger import partitions
+    from billing.ledger import common, folding, partitions
     from billing.ledger.packs import packing
     from workspaces import tenancy
 
@@ -214,7 +214,20 @@ def write_book(workspace_id: int, entries: int, customers: int, keys: list[str])
         )
         months = [row[0] for row in cursor.fetchall()]
         partitions.ensure(cursor, [(parent, month) for parent in partitions.PARENTS for month in months])
-        cursor.execute(ENTRIES, {"workspace": workspace_id, "entries": entries, "customers": customers, "keys": keys})
+        cursor.execute(LINES, {"workspace": workspace_id, "entries": entries, "customers": customers, "keys": keys})
+        shape, tail = folding.fold(
+            (1, "", "", "", "/v1/chat/completions", False, 200, "", "bench", ()),
+            {"usage": {"input_uncached": 1500, "cache_read": 450, "output_text": 200}},
+            times=(1000, 1, 120, 1250, 500),
+            fingerprint=None,
+        )
+        shapes = common.patterns(cursor, {(workspace_id, shape)})
+        cursor.execute(CALLERS, {"workspace": workspace_id})
+        # All lines tell the same: what pages add up stands in rollups, made of the numbers that were drawn.
+        cursor.execute(
+            ENTRIES,
+            {"workspace": workspace_id, "shape": shapes[workspace_id, shape], "detail": folding.detail(b"", tail)},
+        )
         for statement in rollup_statements():
             cursor.execute(statement, {"workspace": workspace_id})
         cursor.execute(
@@ -226,20 +239,19 @@ def write_book(workspace_id: int, entries: int, customers: int, keys: list[str])
         cursor.execute("ANALYZE")
 
 
-ENTRIES = """
-INSERT INTO billing_entry (workspace_id, rid, leg, at, ended_at, seq, state, basis, price_status, cost_nano, hold_nano, call_id, attempt,
-    credential_id, member, agent, department, virtual_key, customer, feature, end_user, session, model, provider, environment, tags,
-    model_requested, model_served, endpoint, streamed, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, http_status, error,
-    first_byte_ms, duration_ms, overhead_us, counters, flags, price_version, detail)
-SELECT %(workspace)s, (stem || '7' || substr(md5('r' || n), 1, 3) || '8' || substr(md5('r' || n), 4, 15))::uuid, 0, to_timestamp(ms / 1000.0),
-    to_timestamp(ms / 1000.0 + 1), n, 'settled', 'measured', 'exact', (1000000 * r1 * r1 + 200)::bigint, 2000000,
-    (stem || '7' || substr(md5('c' || n), 1, 3) || '8' || substr(md5('c' || n), 4, 15))::uuid, 1, NULL,
-    CASE WHEN n %% 9 = 0 THEN 'member-' || (n %% 45) ELSE '' END, CASE WHEN n %% 7 = 0 THEN 'agent-' || (n %% 21) ELSE '' END,
-    'department-' || (n %% 5), (%(keys)s::text[])[1 + n %% 20], 'customer-' || lpad(customer::text, 5, '0'), 'feature-' || (n %% 12),
-    'user-' || ((r2 * 40000)::int), 'session-' || (n / 4), 'model-' || (n %% 11), (ARRAY['openai', 'anthropic', 'gemini'])[1 + n %% 3],
-    'production', jsonb_build_object('plan', (ARRAY['pro', 'team', 'free'])[1 + customer %% 3]), '', '', '/v1/chat/completions', false,
-    (3000 * r1)::int, (900 * r2)::int, 0, (400 * r2)::int, CASE WHEN n %% 97 = 0 THEN 500 ELSE 200 END,
-    CASE WHEN n %% 97 = 0 THEN 'provider_error' ELSE '' END, 120, 900 + (n %% 700), 500, '[]', '[]', 'bench', ''
+LINES = """
+CREATE TEMPORARY TABLE bench_lines AS
+SELECT (stem || '7' || substr(md5('r' || n), 1, 3) || '8' || substr(md5('r' || n), 4, 15))::uuid AS rid, to_timestamp(ms / 1000.0) AS at,
+    (1000000 * r1 * r1 + 200)::bigint AS cost_nano,
+    (stem || '7' || substr(md5('c' || n), 1, 3) || '8' || substr(md5('c' || n), 4, 15))::uuid AS call_id,
+    CASE WHEN n %% 9 = 0 THEN 'member-' || (n %% 45) ELSE '' END AS member, CASE WHEN n %% 7 = 0 THEN 'agent-' || (n %% 21) ELSE '' END AS agent,
+    'department-' || (n %% 5) AS department, (%(keys)s::text[])[1 + n %% 20] AS virtual_key,
+    'customer-' || lpad(customer::text, 5, '0') AS customer, 'feature-' || (n %% 12) AS feature,
+    'user-' || ((r2 * 40000)::int) AS end_user, 'session-' || (n / 4) AS session, 'model-' || (n %% 11) AS model,
+    (ARRAY['openai', 'anthropic', 'gemini'])[1 + n %% 3] AS provider, 'production' AS environment,
+    jsonb_build_object('plan', (ARRAY['pro', 'team', 'free'])[1 + customer %% 3]) AS tags,
+    (3000 * r1)::int AS input_tokens, (900 * r2)::int AS cache_read_tokens, (400 * r2)::int AS output_tokens,
+    CASE WHEN n %% 97 = 0 THEN 'provider_error' ELSE '' END AS error, 120 AS first_byte_ms, 900 + (n %% 700) AS duration_ms, 500 AS overhead_us
 FROM (
     SELECT n, r1, r2, (%(customers)s * power(r3, 2.2))::int AS customer, ms, lpad(to_hex(ms), 12, '0') AS stem FROM (
         SELECT n, random() AS r1, random() AS r2, random() AS r3,
@@ -247,6 +259,20 @@ FROM (
         FROM generate_series(1, %(entries)s) AS n
     ) AS dice
 ) AS drawn
+"""
+_OF_CALLER = ("member", "agent", "department", "virtual_key", "feature", "model", "provider", "environment", "tags")
+_DIGEST = f"md5(concat_ws('|', {', '.join(_OF_CALLER)}))::uuid"
+CALLERS = (
+    f"INSERT INTO billing_caller (workspace_id, digest, {', '.join(_OF_CALLER)}) "
+    f"SELECT DISTINCT %(workspace)s, {_DIGEST}, {', '.join(_OF_CALLER)} FROM bench_lines"
+)
+ENTRIES = f"""
+INSERT INTO billing_entry (workspace_id, at, cost_nano, hold_nano, rid, call_id, caller_id, shape_id, state, basis, price_status, leg, failed,
+    customer, end_user, session, unsure_tokens, detail)
+SELECT %(workspace)s, at, cost_nano, 2000000, rid, call_id, caller.id, %(shape)s, 'settled', 'measured', 'exact', 0, error <> '', customer, end_user,
+    session, '', %(detail)s
+FROM (SELECT *, {_DIGEST} AS digest FROM bench_lines) AS line
+JOIN billing_caller AS caller ON caller.workspace_id = %(workspace)s AND caller.digest = line.digest
 """
 
 
@@ -263,18 +289,18 @@ def rollup_statements() -> list[str]:
     names = ", ".join(MEASURES)
     day = "(at AT TIME ZONE 'UTC')::date"
     columns = [("end_user" if name == "user" else str(name), str(name)) for name in Dimension]
-    source = "FROM billing_entry WHERE workspace_id = %(workspace)s"
+    source = "FROM bench_lines WHERE true"
     statements = []
     for column, name in [("''", ""), *columns, ("tags ->> 'plan'", "tag:plan")]:
         kept = f"{source} AND {column} <> ''" if name else source
         statements.append(
             f"INSERT INTO billing_rollup_day (workspace_id, dimension, day, value, {names}) "
-            f"SELECT workspace_id, '{name}', {day}, {column}, {sums} {kept} GROUP BY 1, 3, 4"
+            f"SELECT %(workspace)s, '{name}', {day}, {column}, {sums} {kept} GROUP BY 1, 3, 4"
         )
         if name not in ("user", "session"):
             statements.append(
                 f"INSERT INTO billing_rollup_hour (workspace_id, dimension, hour, value, {names}) "
-                f"SELECT workspace_id, '{name}', date_trunc('hour', at), {column}, {sums} {kept} GROUP BY 1, 3, 4"
+                f"SELECT %(workspace)s, '{name}', date_trunc('hour', at), {column}, {sums} {kept} GROUP BY 1, 3, 4"
             )
     statements.append(
         f"INSERT INTO billing_rollup_month (workspace_id, dimension, month, value, {names}) "
@@ -284,7 +310,7 @@ def rollup_statements() -> list[str]:
     every = ", ".join(column for column, _ in columns)
     statements.append(
         f"INSERT INTO billing_rollup_detail (workspace_id, day, digest, {every}, tags, {names}) "
-        f"SELECT workspace_id, {day}, md5(concat_ws('|', {every}, tags::text))::uuid, {every}, tags, {sums} {source} "
+        f"SELECT %(workspace)s, {day}, md5(concat_ws('|', {every}, tags::text))::uuid, {every}, tags, {sums} {source} "
         f"GROUP BY 1, 2, 3, {every}, tags"
     )
     return statements

@@ -1,4 +1,7 @@
-"""The three books, read without the application's code: the provider's invoice, the money Redis, PostgreSQL."""
+"""The three books, read without the application's code: the provider's invoice, the money Redis, PostgreSQL.
+
+Only what is folded into a ledger line (its counters, flags, status) is read by the ledger's own pure code; its money stands in columns.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import redis
+from psycopg.rows import dict_row
 from redis.exceptions import RedisError
 
+from billing.ledger.kept import OF_CALLER, unfold_entry
 from gateway.simulator.invoice import InvoiceLine
 
 
@@ -59,21 +65,31 @@ class Counters:
     states: dict[int, str]
 
 
+def _row(line: Any) -> Row:
+    line.shape, line.plan = (body and SimpleNamespace(body=body) for body in (line.shape_body, line.plan_body))
+    found = unfold_entry(line)
+    return Row(
+        str(line.rid), line.leg, line.workspace_id, line.state, line.basis, line.price_status, line.cost_nano, line.hold_nano,
+        tuple((c, u, int(a)) for c, u, a in found["counters"]), tuple(found["flags"]), str(line.call_id or ""), found["http_status"],
+        found["error"], found["seq"],
+    )  # fmt: skip
+
+
 def read_ledger(url: str) -> Ledger:
     """As the writer sees it: all workspaces, at one moment. `url` is the application's role: its row-level security applies."""
     with psycopg.connect(url) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SELECT set_config('sluice.every_workspace', 'on', true)")
+        names = ", ".join(f"c.{name}" for name in OF_CALLER)
         rows = [
-            Row(
-                str(rid), leg, workspace, state, basis, price_status, cost, hold,
-                tuple((c, u, int(a)) for c, u, a in counters), tuple(flags), str(call or ""), http_status, error, seq,
+            _row(SimpleNamespace(**line))
+            for line in connection.cursor(row_factory=dict_row).execute(
+                "SELECT e.rid, e.leg, e.workspace_id, e.at, e.state::text, e.basis::text, e.price_status::text, e.cost_nano, e.hold_nano, e.call_id, "
+                f"e.customer, e.end_user AS user, e.session, e.detail, c.tags, {names}, s.body AS shape_body, p.body AS plan_body "
+                "FROM billing_entry e JOIN billing_caller c ON c.id = e.caller_id LEFT JOIN billing_pattern s ON s.id = e.shape_id "
+                "LEFT JOIN billing_pattern p ON p.id = e.plan_id ORDER BY e.at, e.rid, e.leg"
             )
-            for rid, leg, workspace, state, basis, price_status, cost, hold, counters, flags, call, http_status, error, seq in connection.execute(
-                "SELECT rid, leg, workspace_id, state, basis, price_status, cost_nano, hold_nano, counters, flags, call_id, http_status, error, seq "
-                "FROM billing_entry ORDER BY at, rid, leg"
-            )
-        ]  # fmt: skip
+        ]
         totals = {
             (workspace, counter): settled
             for workspace, counter, settled in connection.execute(

@@ -99,6 +99,11 @@ def test_the_week_in_numbers_goes_to_the_owner_on_monday_morning(
     assert "against the week before" in said
     assert "What moved, by customer" in said
     assert "weekly" in got["List-Id"]
+    # Each of these is said also where there is nothing to say.
+    for title, nothing in (
+        ("Anomalies", "Of the week: none"), ("Savings", "No lever was pulled yet: $0.00"), ("Waste", "Looked for: not yet"),
+    ):  # fmt: skip
+        assert f"\n{title}\n  {nothing}" in said.replace("\r\n", "\n")
 
 
 def test_another_signal_can_add_to_the_week(steady: Spending, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:

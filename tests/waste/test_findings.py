@@ -21,6 +21,7 @@ from tests.cast import Cast
 from tests.waste.conftest import HAIKU, OPUS, Asking
 from workspaces import actions as workspace_actions
 from workspaces import tenancy
+from workspaces.audit import SYSTEM
 from workspaces.errors import WrongState
 from workspaces.models import AuditRecord, VirtualKey, Workspace
 from workspaces.routes.models import Alias
@@ -284,5 +285,15 @@ def test_the_week_s_digest_names_the_dearest_waste(overkill: Finding, asking: As
     today = asking.now.date()
     with tenancy.entered(cast.acme):
         facts = digests.week_of(cast.acme, Days(today - timedelta(days=6), today), asking.now)
-    (section,) = [extra for extra in facts["extra"] if extra["title"] == "Savings and waste"]
+    (section,) = [extra for extra in facts["extra"] if extra["title"] == "Waste"]
     assert section["rows"][0][0] == "Model overkill: summary on claude-opus-4-5"
+    (saved,) = [extra for extra in facts["extra"] if extra["title"] == "Savings"]
+    assert saved["rows"][0][:2] == ["No lever was pulled yet", "$0.00"]
+    actions.pull(workspace=cast.acme, by=SYSTEM, finding_id=overkill.pk)
+    with tenancy.entered(cast.acme):
+        Saving.objects.create(
+            workspace_id=cast.acme.pk, finding=overkill, day=today, calls=3, cost_nano=10**9, would_have_nano=4 * 10**9
+        )
+        facts = digests.week_of(cast.acme, Days(today - timedelta(days=6), today), asking.now)
+    (saved,) = [extra for extra in facts["extra"] if extra["title"] == "Savings"]
+    assert saved["rows"][0][:2] == ["Saved this week by what you changed", "$3.00"]

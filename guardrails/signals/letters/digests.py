@@ -26,14 +26,15 @@ def digest(notice: Notice, reader: Reader) -> Letter:
         lead.append(
             f"The month is on track for {about(ahead['expected_nano'])} ({about(ahead['low_nano'])} to {about(ahead['high_nano'])})."
         )
-    if facts.get("cache_saved_nano"):
-        lead.append(f"Prompt caches saved {show_usd(facts['cache_saved_nano'])}.")
     blocks = []
     for mover in facts["movers"]:
         lines = tuple(
             Line(row["name"], show_usd(row["now"]), signed(row["now"] - row["before"])) for row in mover["rows"]
         )
         blocks.append(Block(f"What moved, by {mover['dimension']}", lines))
+    if not facts["movers"]:
+        why = "Nothing moved" if before else "Nothing to compare with: the week before spent nothing"
+        blocks.append(Block("What moved", (Line(why, signed(facts["spent_nano"] - before)),)))
     moved = {mover["dimension"] for mover in facts["movers"]}
     blocks += drivers({"drivers": [driver for driver in facts["drivers"] if driver["dimension"] not in moved]})
     if facts["budgets"]:

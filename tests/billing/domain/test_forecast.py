@@ -197,17 +197,66 @@ OTHER_SHAPES: dict[str, Shape] = {
 }  # fmt: skip
 
 
+# Held out: written after the model was settled, and never used to settle it.
+def _regimes(draw: random.Random) -> Callable[[int, date], float]:
+    busy = [draw.random() < 0.5]
+
+    def amount(n: int, day: date) -> float:
+        if draw.random() < 0.08:
+            busy[0] = not busy[0]
+        return (55 if busy[0] else 20) * (1 if day.weekday() < 5 else 0.5) * draw.lognormvariate(0, 0.2)
+
+    return amount
+
+
+def _fitful_growth(draw: random.Random) -> Callable[[int, date], float]:
+    level, rate = [20.0], [0.0]
+
+    def amount(n: int, day: date) -> float:
+        if n % 14 == 0:
+            rate[0] = draw.uniform(-0.015, 0.03)
+        level[0] *= exp(rate[0])
+        return level[0] * draw.lognormvariate(0, 0.25)
+
+    return amount
+
+
+def _payday(draw: random.Random) -> Callable[[int, date], float]:
+    return lambda n, day: 25 * (2.5 if day.day in (1, 15) else 1) * draw.lognormvariate(0, 0.3)
+
+
+def _adoption(draw: random.Random) -> Callable[[int, date], float]:
+    joins = [draw.randint(0, 60) for _ in range(draw.randint(3, 12))]
+
+    def amount(n: int, day: date) -> float:
+        teams = sum(n >= join for join in joins)
+        return 1 + 5 * teams * (1 if day.weekday() < 5 else 0.3) * draw.lognormvariate(0, 0.3)
+
+    return amount
+
+
+HELD_OUT: dict[str, Shape] = {
+    "regimes": _regimes, "fitful growth": _fitful_growth, "payday": _payday, "adoption": _adoption,
+}  # fmt: skip
+
+
 def test_the_interval_holds_four_times_in_five() -> None:
     overall, worst = coverage_of(SHAPES, random.Random(20260601))
-    assert 0.74 <= overall <= 0.9
+    assert 0.76 <= overall <= 0.88
     assert worst > 0.6
 
 
-def test_on_histories_whose_level_changes_for_good_it_holds_less_often() -> None:
-    """Measured, not wished for: a level that moved within the last days, or moves after the look, is known to no history."""
+def test_on_histories_whose_level_changes_for_good_it_holds_as_often_but_where_nobody_could_know() -> None:
+    """A level that moves after the look is known to no history: the middle of a ramp is the worst."""
     overall, worst = coverage_of(OTHER_SHAPES, random.Random("of another hand"))
-    assert overall >= 0.68
-    assert worst >= 0.45
+    assert 0.74 <= overall <= 0.88
+    assert worst >= 0.5
+
+
+def test_on_histories_that_were_held_out_it_holds_as_often() -> None:
+    overall, worst = coverage_of(HELD_OUT, random.Random("held out"))
+    assert 0.7 <= overall <= 0.92
+    assert worst >= 0.55
 
 
 def coverage_of(shapes: dict[str, Shape], draw: random.Random) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from django.db import connection
 from billing.domain.keys import partition_of, stream_key
 from billing.ledger import writer
 from billing.ledger.stream import MoneyStream
+from billing.models import Entry
 from workspaces import tenancy
 from workspaces.ids import uuid7
 
@@ -66,6 +67,7 @@ class Events:
                     "price_status": values.get("price_status", "exact"),
                     "http_status": values.get("http_status", 200),
                     "error": values.get("error", ""),
+                    "flags": values.get("flags", []),
                     "buckets": values.get("buckets", {"input_uncached": 10, "cache_read": 4, "output_text": 3}),
                     "raw_usage": {"prompt_tokens": 14, "completion_tokens": 3},
                     "breakdown": [
@@ -118,7 +120,6 @@ class Books:
         """All that is derived from events, comparable between two ways of arriving at it."""
         measured = "calls, attempts, errors, voids, cost_nano, assumed_nano, unpriced_calls, input_tokens, output_tokens, duration_ms"
         queries = {
-            "entries": "SELECT workspace_id, rid, leg, at, state, cost_nano, counters FROM billing_entry",
             "totals": "SELECT workspace_id, counter, settled FROM billing_budget_total",
             "crossings": "SELECT workspace_id, counter, threshold FROM billing_crossing",
             "open": "SELECT workspace_id, rid, counters FROM billing_open_attempt",
@@ -128,7 +129,18 @@ class Books:
             "details": f"SELECT workspace_id, day, digest, {measured} FROM billing_rollup_detail",
             "marks": "SELECT workspace_id, seq, gaps FROM billing_sequence_mark",
         }
-        return {name: sorted(self.rows(query), key=repr) for name, query in queries.items()}
+        found = {name: sorted(self.rows(query), key=repr) for name, query in queries.items()}
+        return found | {
+            "entries": sorted(
+                self.entries("workspace_id", "rid", "leg", "at", "state", "cost_nano", "counters"), key=repr
+            )
+        }
+
+    def entries(self, *names: str) -> list[tuple[Any, ...]]:
+        """These attributes of all lines, in the order of the ledger."""
+        with tenancy.every_workspace("tests compare whole books"):
+            lines = Entry.objects.order_by("at", "rid", "leg")
+            return [tuple(getattr(line, name) for name in names) for line in lines]
 
 
 @pytest.fixture

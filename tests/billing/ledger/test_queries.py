@@ -40,7 +40,8 @@ def traffic(events: Any, books: Any, cast: Cast) -> Workspace:
 
 def ledger(books: Any, workspace: Workspace, columns: str, where: str = "true") -> dict[tuple[str, ...], int]:
     rows = books.rows(
-        f"SELECT {columns}, sum(cost_nano)::bigint FROM billing_entry WHERE workspace_id = %s AND {where} GROUP BY {columns}",
+        f"SELECT {columns}, sum(cost_nano)::bigint FROM billing_entry AS e JOIN billing_caller AS c ON c.id = caller_id "
+        f"WHERE e.workspace_id = %s AND {where} GROUP BY {columns}",
         workspace.id,
     )
     return {tuple(row[:-1]): row[-1] for row in rows}

@@ -88,7 +88,7 @@ def test_a_void_attempt_shows_in_the_call_log_and_costs_nothing(events: Any, boo
         "void", WS, rid, held=9, error="provider_unreachable", http_status=0, buckets={}, charges=[[counter, "nano", 0]]
     )
     books.drain(WS)
-    assert books.rows("SELECT state, cost_nano, error FROM billing_entry") == [("void", 0, "provider_unreachable")]
+    assert books.entries("state", "cost_nano", "error") == [("void", 0, "provider_unreachable")]
     assert books.rows("SELECT cost_nano, attempts, voids, errors FROM billing_rollup_day WHERE dimension = ''") == [
         (0, 1, 1, 1)
     ]

@@ -79,7 +79,9 @@ def test_the_asynchronous_tool_runner(gateway: GatewayProcess, shop: Shop, strea
     asked_for.clear()
 
     async def run() -> list[str]:
-        async with AsyncAnthropic(base_url=f"{gateway.url}/anthropic", api_key=shop.key, max_retries=0) as client:
+        async with AsyncAnthropic(
+            base_url=f"{gateway.url}/anthropic", api_key=shop.key, max_retries=0, timeout=20
+        ) as client:
             runner: Any = client.beta.messages.tool_runner(**asked(tools=[weather_later], stream=stream))
             return [(await turn.get_final_message() if stream else turn).stop_reason async for turn in runner]
 

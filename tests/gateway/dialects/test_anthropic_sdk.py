@@ -94,7 +94,9 @@ def test_pictures_by_value(client: Anthropic) -> None:
 
 
 async def test_the_asynchronous_client(gateway: GatewayProcess, shop: Shop) -> None:
-    async with AsyncAnthropic(base_url=f"{gateway.url}/anthropic", auth_token=shop.key, max_retries=0) as client:
+    async with AsyncAnthropic(
+        base_url=f"{gateway.url}/anthropic", auth_token=shop.key, max_retries=0, timeout=20
+    ) as client:
         async with client.messages.stream(model="sim-small", max_tokens=99, messages=HELLO) as stream:
             assert (await stream.get_final_message()).content
 

@@ -72,7 +72,7 @@ def test_pictures_are_edited_from_files(bought: tuple[OpenAI, Shop]) -> None:
 
 def test_a_variation_is_asked_for_by_the_async_client(gateway: GatewayProcess, shop: Shop) -> None:
     async def ask() -> Any:
-        async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0) as client:
+        async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20) as client:
             with pytest.warns(DeprecationWarning, match="deprecated"):
                 return await client.images.create_variation(model="sim-image", image=png(1), n=1)
 

@@ -105,7 +105,7 @@ def test_a_schema_is_kept_and_parsed(client: OpenAI) -> None:
 
 
 async def test_the_asynchronous_client(gateway: GatewayProcess, shop: Shop) -> None:
-    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0) as client:
+    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=shop.key, max_retries=0, timeout=20) as client:
         async with client.responses.stream(model="sim-small", input="Hello") as stream:
             assert (await stream.get_final_response()).output_text
 

@@ -117,7 +117,7 @@ def test_a_schema_is_kept_and_parsed(bought: Bought) -> None:
 
 
 async def test_the_asynchronous_client(bought: Bought, gateway: GatewayProcess) -> None:
-    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=bought.shop.key, max_retries=0) as client:
+    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=bought.shop.key, max_retries=0, timeout=20) as client:
         async with client.chat.completions.stream(model=bought.model, messages=HELLO) as stream:
             assert (await stream.get_final_completion()).choices[0].message.content
 

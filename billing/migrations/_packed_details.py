@@ -1,10 +1,4 @@
-"""The cold part of an entry (usage buckets, price lines, the provider's raw usage), packed small.
-
-These parts are read for one call at a time (its page, a re-rating, an export) and never filtered on, and as jsonb they would be most
-of an entry's size. Their JSON repeats the same names in every row, which per-row compression cannot see, so it is deflated against a
-preset dictionary of those names: about 100 bytes where jsonb takes 700. The first byte names the dictionary, because a
-dictionary must never change once rows were written with it: add another one instead.
-"""
+"""The cold part of an entry as it was kept until migration 0012: JSON, deflated against a preset dictionary. Read once more, by that migration."""
 
 from __future__ import annotations
 
@@ -31,21 +25,10 @@ _DICTIONARY_1: Final = (
     b'"breakdown":[{"unit":"input_uncached","quantity":1,"rate_per_m_usd":"0.15","cost_usd":"0.00000"},{"unit":"output_text","quantity":1,"rate_per_m_usd":"0.6","cost_usd":"0.0000"}]'
 )
 _DICTIONARIES: Final = {1: _DICTIONARY_1}
-_CURRENT: Final = 1
-_PREPARED: Final = zlib.compressobj(6, zlib.DEFLATED, -15, 6, zlib.Z_DEFAULT_STRATEGY, _DICTIONARIES[_CURRENT])
-_encoder = msgspec.json.Encoder()
-
-
-def pack(detail: dict[str, Any]) -> bytes:
-    """Plain JSON values -> bytes; an empty dictionary is no bytes at all."""
-    if not detail:
-        return b""
-    squeezer = _PREPARED.copy()
-    return bytes((_CURRENT,)) + squeezer.compress(_encoder.encode(detail)) + squeezer.flush()
 
 
 def unpack(packed: bytes | memoryview) -> dict[str, Any]:
-    """What `pack` was given. Raises ValueError on bytes it did not make."""
+    """Raises ValueError on bytes that are not such a detail."""
     raw = bytes(packed)
     if not raw:
         return {}
