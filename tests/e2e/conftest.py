@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
 from config.env import ROOT
 from config.stack.process import free_port
 from guardrails.demo import story
 
+expect.set_options(timeout=20_000)  # as for every other step: what takes long on a busy machine is not wrong
 PICTURES = ROOT / "docs" / "pictures"
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
