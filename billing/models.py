@@ -158,7 +158,7 @@ class Entry(models.Model):
     A charge may be corrected once by the truth about it (leg 1) and any number of times by a price (legs 2, 3, ...); the attempt's
     cost is the sum of its legs, what is known of it stands in the highest.
 
-    What SQL filters or sums is a column here or in `caller`, all else is folded into `detail` (`ledger.folding`, ADR 0021).
+    What SQL filters or sums is a column here or in `caller`, all else is folded into `detail` (`ledger.folding`, ADR 0024).
     """
 
     pk = models.CompositePrimaryKey("workspace_id", "at", "rid", "leg")

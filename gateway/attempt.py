@@ -16,7 +16,7 @@ import msgspec
 
 from billing.domain import quote as quoting
 from billing.domain import sound
-from billing.domain.events import Basis, Outcome, PriceStatus
+from billing.domain.events import NO_USAGE, Basis, Outcome, PriceStatus
 from billing.domain.pricing import Priced, Rates, price
 from billing.domain.quote import Quote
 from billing.domain.tokens import count_tokens
@@ -108,7 +108,7 @@ class Attempt:
             State.VOIDED,
             0,
             0,
-            Outcome(**self._facts(http_status, error), basis=Basis.MEASURED, price_status=PriceStatus.EXACT),
+            self._outcome(http_status, error, None, Basis.MEASURED, PriceStatus.EXACT, {}),
         )
 
     def assume(self, error: str, http_status: int = 0, reading: Reading | None = None) -> None:
@@ -123,12 +123,8 @@ class Attempt:
             "input_uncached": terms.quote.input_tokens_bound,
             "output_text": terms.quote.output_tokens_cap * terms.quote.outputs,
         }
-        outcome = Outcome(
-            **self._facts(http_status, error, reading),
-            basis=Basis.ASSUMED,
-            price_status=status,
-            buckets={name: count for name, count in buckets.items() if count},
-        )
+        known = {name: count for name, count in buckets.items() if count}
+        outcome = self._outcome(http_status, error, reading, Basis.ASSUMED, status, known)
         self._end(State.SETTLED, terms.held_nano, terms.quote.input_tokens_bound + terms.most_output, outcome)
 
     def settle(self, reading: Reading, http_status: int = 200, error: str = "") -> int | None:
@@ -149,14 +145,16 @@ class Attempt:
         self.flags.extend(flag for flag in priced.flags if flag not in self.flags)
         if cost > self.terms.held_nano and self.terms.quote.amount_nano is not None:
             self.flags.append("over")
-        outcome = Outcome(
-            **self._facts(http_status, error, reading),
-            basis=basis,
-            price_status=priced.status,
-            buckets=usage.all_buckets,
-            fees=usage.all_fees,
-            breakdown=priced.breakdown,
-            context=usage.context.as_plain(),
+        outcome = self._outcome(
+            http_status,
+            error,
+            reading,
+            basis,
+            priced.status,
+            usage.all_buckets,
+            usage.all_fees,
+            priced.breakdown,
+            usage.context.as_plain(),
         )
         self._end(State.SETTLED, cost, usage.total_tokens, outcome)
         return cost if priced.cost_nano is not None else None
@@ -249,25 +247,37 @@ class Attempt:
             return min(priced.cost_nano, held)
         return priced.cost_nano
 
-    def _facts(self, http_status: int, error: str, reading: Reading | None = None) -> dict[str, Any]:
-        """The fields that every outcome has."""
-        now = time.perf_counter()
-        facts: dict[str, Any] = {
-            "http_status": http_status,
-            "error": error,
-            "provider_request_id": self.request_id,
-            "first_byte_ms": round((self.first_byte_at - self.sent_at) * 1000) if self.first_byte_at else -1,
-            "duration_ms": round((now - self.sent_at) * 1000) if self.sent_at else -1,
-            "overhead_us": round((self.sent_at - self.started) * 1e6) if self.sent_at else -1,
-            "flags": self.flags,
-        }
-        if reading is not None:
-            facts["error"] = error or reading.error
-            facts["model_served"] = str(reading.said.get("model", ""))
-            facts["flags"] = [*self.flags, *reading.flags]
-            if reading.raw_usage:
-                facts["raw_usage"] = msgspec.Raw(reading.raw_usage)
-        return facts
+    def _outcome(
+        self,
+        http_status: int,
+        error: str,
+        reading: Reading | None,
+        basis: Basis,
+        price_status: PriceStatus,
+        buckets: dict[str, int],
+        fees: dict[str, int] | None = None,
+        breakdown: list[dict[str, str | int]] | None = None,
+        context: dict[str, str] | None = None,
+    ) -> Outcome:
+        """The end of the attempt as it is now, with its times and flags."""
+        now, sent_at, first_byte_at = time.perf_counter(), self.sent_at, self.first_byte_at
+        return Outcome(
+            basis=basis,
+            price_status=price_status,
+            http_status=http_status,
+            error=error or (reading.error if reading is not None else ""),
+            model_served=str(reading.said.get("model", "")) if reading is not None else "",
+            provider_request_id=self.request_id,
+            buckets=buckets,
+            fees=fees or {},
+            breakdown=breakdown or [],
+            context=context or {},
+            raw_usage=msgspec.Raw(reading.raw_usage) if reading is not None and reading.raw_usage else NO_USAGE,
+            first_byte_ms=round((first_byte_at - sent_at) * 1000) if first_byte_at else -1,
+            duration_ms=round((now - sent_at) * 1000) if sent_at else -1,
+            overhead_us=round((sent_at - self.started) * 1e6) if sent_at else -1,
+            flags=self.flags if reading is None else [*self.flags, *reading.flags],
+        )
 
     def _end(self, state: State, cost_nano: int, tokens: int, outcome: Outcome) -> None:
         if not NEXT[self.state]:

@@ -29,10 +29,16 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Flow(Protocol):
-    """Of the server's connection to the client."""
+    """The server's side of an answer to a client."""
 
-    write_paused: bool
-    """Sending would wait, because the client does not read."""
+    @property
+    def write_paused(self) -> bool:
+        """Sending would wait, because the client does not read."""
+        ...
+
+    def pass_on(self, body: bytes) -> None:
+        """Sends a piece of a streamed answer that has begun, without waiting. Of a client that has left, nothing."""
+        ...
 
 
 MAX_HEADER_BYTES = 16 * 1024

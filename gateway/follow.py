@@ -23,6 +23,8 @@ from guardrails.policy import Grant
 from guardrails.threads import DATABASE_AWAY
 
 MAX_ID_CHARS = 128
+GO_ON = frozenset({endpoints.RESPONSES, endpoints.MESSAGES})
+"""Endpoints whose calls may go on from what a provider keeps."""
 KEEP_THREADS = frozenset({"anthropic", "simulator"})
 TIGHT = frozenset({"budget_exceeded", "daily_hard_stop", "model_not_priced"})
 
@@ -81,6 +83,8 @@ def note(runtime: Runtime, planned: Planned, reading: Reading) -> None:
     """An answer that the provider stores can be asked for again, or gone on from, by this workspace."""
     call = planned.call
     endpoint = call.request.endpoint
+    if endpoint not in GO_ON:
+        return
     if endpoint == endpoints.MESSAGES:
         kind = KeptKind.THREAD if call.thread else None
     else:
@@ -98,9 +102,9 @@ def note(runtime: Runtime, planned: Planned, reading: Reading) -> None:
 
 
 async def begins(runtime: Runtime, planned: Planned, admitted: Admitted, attempt: Attempt, reading: Reading) -> bool:
-    """Whether the provider goes on working on a response in the background. Its hold then waits for whoever reads the answer."""
+    """Whether the provider goes on working on a response that was asked for `later`. Its hold then waits for whoever reads the answer."""
     made = reading.said.get("id")
-    if not planned.call.later or reading.said.get("status") not in PENDING or type(made) is not str:
+    if reading.said.get("status") not in PENDING or type(made) is not str:
         return False
     thing = response_thing(admitted, attempt, made[:MAX_ID_CHARS])
     await runtime.keeper.keep(admitted.grant.policy, thing)

@@ -57,7 +57,9 @@ class Forwarder:
         body = _body(planned, admitted)
         try:
             origin, constant, target = self._head(route, sent, call.streamed, admitted.grant.policy.ver, secret)
-            signed = await self._signed(route, secret, origin, target, body)
+            signed = b""
+            if route.provider.access.auth is not Auth.HEADER:
+                signed = await self._signed(route, secret, origin, target, body)
         except ProviderUnreachable as refused:
             attempt.void(refused.code)
             raise
@@ -161,17 +163,11 @@ class Forwarder:
         return self._heads[name]
 
 
-_REQUEST_IDS = (b"x-request-id", b"request-id", b"x-amzn-requestid", b"apim-request-id")
-
-
 def _request_id(answer: Answer) -> str:
     """The provider's own name for the call, to ask its support with."""
     get = answer.get
-    for name in _REQUEST_IDS:
-        value = get(name)
-        if value:
-            return value.decode("latin-1")[:128]
-    return ""
+    value = get(b"x-request-id") or get(b"request-id") or get(b"x-amzn-requestid") or get(b"apim-request-id")
+    return value.decode("latin-1")[:128] if value else ""
 
 
 def bad_credential(provider: str) -> ProviderUnreachable:

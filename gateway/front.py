@@ -132,7 +132,6 @@ class FrontProtocol(HttpToolsProtocol):
         scope["http_version"] = version
         scope["path"], scope["raw_path"] = raw_path.decode("ascii"), raw_path
         scope["query_string"] = query
-        scope[FLOW] = self.flow
         before = cast("RequestResponseCycle | None", self.cycle)
         self.cycle = _Call(
             scope=scope,
@@ -142,11 +141,12 @@ class FrontProtocol(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=cast("asyncio.Event", _Bell()),
             expect_100_continue=self.expect_100_continue,
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
+        scope[FLOW] = self.cycle
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
@@ -190,8 +190,45 @@ class FrontProtocol(HttpToolsProtocol):
             self._head_timer = None
 
 
+class _Bell:
+    """What uvicorn uses of an asyncio.Event, cheap to make and to ring: nearly no call waits for it."""
+
+    __slots__ = ("_rung", "_waiters")
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiters: list[asyncio.Future[None]] | None = None
+
+    def set(self) -> None:
+        self._rung = True
+        for waiter in self._waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._rung = False
+
+    async def wait(self) -> None:
+        if self._rung:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters = [*(self._waiters or ()), waiter]
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+
+
 class _Call(RequestResponseCycle):
     """The cycle of a call. A whole answer (`gateway.edge.BODY` in its start) is one write, a whole body one read without waiting."""
+
+    @property
+    def write_paused(self) -> bool:
+        return self.flow.write_paused
+
+    def pass_on(self, body: bytes) -> None:
+        if not self.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
     async def receive(self) -> Any:
         if (

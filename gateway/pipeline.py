@@ -55,7 +55,8 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     if endpoint.free:
         await free.answer(runtime, call, grant, send)
         return
-    call.credential = await follow.credential_of(runtime, grant, call)
+    if endpoint.name in follow.GO_ON:
+        call.credential = await follow.credential_of(runtime, grant, call)
     planned, admitted = await admit_first(runtime, call, grant)
     trip: Trip | None = None
     while True:
@@ -157,7 +158,7 @@ async def _whole(
         raise _no_answer(planned, attempt)
     follow.note(runtime, planned, reading)
     cost = None
-    if not await follow.begins(runtime, planned, admitted, attempt, reading):
+    if not planned.call.later or not await follow.begins(runtime, planned, admitted, attempt, reading):
         cost = attempt.settle(reading)
     if runtime.health.troubled or planned.route.credential.rejected:
         runtime.health.answered(admitted.grant.policy, planned.route)

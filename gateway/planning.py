@@ -58,7 +58,7 @@ class Planned(msgspec.Struct):
 
     @property
     def environment(self) -> str:
-        return self.who.dims.get(Dimension.ENVIRONMENT.value, "")
+        return self.who.dims.get(_ENVIRONMENT, "")
 
     def exact_quote(self) -> Quote:
         """The worst case with the input counted, for when the bound by bytes did not fit."""
@@ -105,7 +105,7 @@ class Planned(msgspec.Struct):
 def plan(call: Call, grant: Grant, book: PriceBook, health: Health) -> Planned:
     """The first attempt of a call. Raises BadRequest, UnknownModel, NotAllowed, BreakerOpen."""
     who = _attributed(call, grant)
-    environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
+    environment = who.dims.get(_ENVIRONMENT, "")
     route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint)
     if call.credential:
         route = routing.keeping([route], grant, call.credential)[0]
@@ -147,7 +147,7 @@ class PlannedFree:
 def plan_free(call: Call, grant: Grant, book: PriceBook) -> PlannedFree:
     """Where a call goes that costs nothing. Raises BadRequest, UnknownModel, NotAllowed."""
     who = _attributed(call, grant)
-    environment = who.dims.get(Dimension.ENVIRONMENT.value, "")
+    environment = who.dims.get(_ENVIRONMENT, "")
     route = routing.plan(grant, call.model, environment, book, int(time.time()), call.request.endpoint, free=True)
     return PlannedFree(route, prepared(call, route), _dimensions(who, route, grant), who.tags)
 
@@ -166,8 +166,8 @@ def _dimensions(who: Attribution, route: Route, grant: Grant) -> dict[str, str]:
     return {**who.dims, _MODEL: route.model, _PROVIDER: route.provider.name, _VIRTUAL_KEY: grant.key.id}
 
 
-_MODEL, _PROVIDER, _VIRTUAL_KEY = (
-    dimension.value for dimension in (Dimension.MODEL, Dimension.PROVIDER, Dimension.VIRTUAL_KEY)
+_MODEL, _PROVIDER, _VIRTUAL_KEY, _ENVIRONMENT = (
+    dimension.value for dimension in (Dimension.MODEL, Dimension.PROVIDER, Dimension.VIRTUAL_KEY, Dimension.ENVIRONMENT)
 )
 
 

@@ -60,6 +60,7 @@ class Relay:
         self._aligned = True
         """The client has whole events only: an event of ours can follow."""
         self._drained = 0
+        self._kept_back = b""
         self._settled = False
 
     async def first(self) -> bytes:
@@ -87,20 +88,32 @@ class Relay:
                 await watcher
 
     async def _relay(self) -> None:
-        while chunk := await self._answer.chunk():
-            passed = self._meter.feed(chunk)
-            if self._gone:
-                self._drained += len(chunk)
-                if self._drained > DRAIN_BYTES:
-                    raise Silent("the client left and the rest of the answer is too long to read")
-            elif passed:
-                await self._pass(passed)
+        while not await self._answer.pour(self._take):
+            passed, self._kept_back = self._kept_back, b""
+            await self._pass(passed)
         rest = self._finish()
         if not (self._meter.reading.ended or self._meter.reading.error):
             raise Broken("the stream closed before its answer had ended")
         if rest:
             await self._pass(rest)
         await self._tell({"type": "http.response.body", "body": b""})
+
+    def _take(self, chunk: bytes) -> bool:
+        """A piece from the provider, on to the client where that need not wait: nearly always. Else it is kept back, and the provider waits."""
+        passed = self._meter.feed(chunk)
+        if self._gone:
+            self._drained += len(chunk)
+            if self._drained > DRAIN_BYTES:
+                raise Silent("the client left and the rest of the answer is too long to read")
+        elif passed:
+            flow = self._flow
+            if flow is None or flow.write_paused:
+                self._kept_back = passed
+                return False
+            self._aligned = passed[-1:] in (b"\n", b"\r")
+            flow.pass_on(passed)
+            crash.point("after_chunk")
+        return True
 
     def _finish(self) -> bytes:
         """The provider's side is complete: settle now, whatever the client still does."""

@@ -27,6 +27,7 @@ from billing.domain.events import Basis, CallContext, Outcome, PriceStatus
 from billing.domain.events import encode as encode_event
 from billing.domain.pricing import PriceBook
 from billing.domain.rerating import Charged, Corrected, Left
+from billing.ledger.kept import together
 from billing.ledger.lines import MOST_LEGS, NAMED
 from billing.ledger.stream import money_stream
 from billing.ledger.writer import drain_now
@@ -164,7 +165,7 @@ def _page(workspace: Workspace, at: datetime, rid: UUID | None) -> list[_Attempt
         own = Entry.objects.filter(workspace_id=workspace.pk, at__gte=at)
         if rid is not None:
             own = own.filter(Q(at__gt=at) | Q(rid__gt=rid))
-        charges = list(
+        charges = together(
             own.filter(leg=Leg.CHARGE, call_id__isnull=False)
             .exclude(state=EntryState.VOID)
             .order_by("at", "rid")[:PAGE]

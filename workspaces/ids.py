@@ -14,10 +14,11 @@ def uuid7(at_ms: int | None = None) -> UUID:
 
 def uuid7_text() -> str:
     """The canonical text of a new UUIDv7, where nobody needs the object."""
-    digits = f"{_value():032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    time_is, chance = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+    return f"{time_is[:8]}-{time_is[8:]}-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-{chance[7:19]}"
 
 
+_VARIANT = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
 _RANDOM = (1 << 76) - 1 & ~(0b11 << 62)
 _FIXED = 0x7 << 76 | 0b10 << 62
 

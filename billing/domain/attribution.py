@@ -90,6 +90,9 @@ def attribute(
         _from_headers(headers, dims, tags)
     if len(tags) > MAX_TAGS:
         raise BadAttribution("tags", f"at most {MAX_TAGS} tags can be set on a call")
+    if dims.keys().isdisjoint(defaults) and all(defaults.values()):
+        dims.update(defaults)
+        return Attribution(dims, tags)
     for name, pinned in defaults.items():
         if pinned and not (name in dims and name in may_override):
             dims[name] = pinned

@@ -71,6 +71,10 @@ class CallContext(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     """How long the hold stands although nobody renews it (a batch runs for a day); 0: it is renewed while the call runs."""
 
 
+NO_USAGE = msgspec.Raw(b"")
+"""Left out of what is written, which asks whether it is this very object."""
+
+
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What became of an attempt. Written with its settle, void or adjust."""
 
@@ -89,7 +93,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Price lines: [{"unit","quantity","rate_per_m_usd" or "rate_usd","cost_usd"}]."""
     context: dict[str, str] = {}
     """Served tier, speed, geo, ... where known."""
-    raw_usage: msgspec.Raw = msgspec.Raw(b"")
+    raw_usage: msgspec.Raw = NO_USAGE
     """The provider's own usage JSON, for re-rating."""
     first_byte_ms: int = -1
     duration_ms: int = -1

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import convert
 
 from billing.domain.limits import MAX_CHOICES, MAX_LIMIT
 from billing.domain.modalities import SCALARS
@@ -72,18 +75,19 @@ class PlainTerms:
         return text, most, "model", outputs, None
 
 
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    role: str
+    content: str
+
+
 def _texts_only(body: Mapping[str, Any], messages: list[Any]) -> bool:
     kinds = list(map(type, body.values()))
     if kinds.count(list) != 1 or (dict in kinds and not _flat(body)):
         return False
-    for message in messages:
-        if (
-            type(message) is not dict
-            or len(message) != 2
-            or type(message.get("content")) is not str
-            or type(message.get("role")) is not str
-        ):
-            return False
+    try:
+        convert(messages, list[_Message])
+    except msgspec.ValidationError:
+        return False
     return True
 
 
@@ -105,41 +109,46 @@ def _flat(body: Mapping[str, Any]) -> bool:
     return all(type(value) is not dict or SCALARS.issuperset(map(type, value.values())) for value in body.values())
 
 
-_COUNTS = frozenset(
-    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
-)
-_INPUT = frozenset({"cached_tokens", "audio_tokens"})
-_OUTPUT = frozenset({"reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"})
 _MOST = 1_000_000_000
+_Count = Annotated[int, msgspec.Meta(gt=0, le=_MOST)]
+_Part = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+
+
+class _Inside(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    cached_tokens: _Part = 0
+    audio_tokens: Literal[0] = 0
+
+
+class _Outside(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    reasoning_tokens: _Part = 0
+    audio_tokens: Literal[0] = 0
+    accepted_prediction_tokens: Any = 0
+    rejected_prediction_tokens: Any = 0
+
+
+class _Usage(msgspec.Struct, forbid_unknown_fields=True):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: int
+    prompt_tokens_details: _Inside | None = None
+    completion_tokens_details: _Outside | None = None
+
+
+_COUNTS = frozenset(_Usage.__struct_fields__)
 
 
 def plain_buckets(usage: dict[str, Any]) -> dict[str, int] | None:
     """The buckets of a chat completion's usage that has text only and contradicts itself nowhere; None for any other."""
-    prompt, output, total = usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens")
-    if (
-        type(prompt) is not int
-        or type(output) is not int
-        or type(total) is not int
-        or not 0 < prompt <= _MOST
-        or not 0 < output <= _MOST
-        or total != prompt + output
-        or not usage.keys() <= _COUNTS
-    ):
+    if not usage.keys() <= _COUNTS:
         return None
-    cached = 0
-    inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    if inside is not None:
-        if type(inside) is not dict or not inside.keys() <= _INPUT:
-            return None
-        cached, audio = inside.get("cached_tokens", 0), inside.get("audio_tokens", 0)
-        if type(cached) is not int or type(audio) is not int or audio or not 0 <= cached <= prompt:
-            return None
-    if outside is not None:
-        if type(outside) is not dict or not outside.keys() <= _OUTPUT:
-            return None
-        reasoning, audio = outside.get("reasoning_tokens", 0), outside.get("audio_tokens", 0)
-        if type(reasoning) is not int or type(audio) is not int or audio or not 0 <= reasoning <= _MOST:
-            return None
+    try:
+        counts = convert(usage, _Usage)
+    except msgspec.ValidationError:
+        return None
+    prompt, output, inside = counts.prompt_tokens, counts.completion_tokens, counts.prompt_tokens_details
+    cached = 0 if inside is None else inside.cached_tokens
+    if counts.total_tokens != prompt + output or cached > prompt:
+        return None
     buckets = {}
     if cached < prompt:
         buckets["input_uncached"] = prompt - cached

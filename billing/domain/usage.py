@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from billing.domain.extraction import dialects
-from billing.domain.extraction.common import Call, failed, unbilled, unreadable, unwrap
+from billing.domain.extraction.common import TIERS, Call, failed, unbilled, unreadable, unwrap
+from billing.domain.extraction.openai import QUIRKS, STANDARD
 from billing.domain.extraction.record import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCKETS, Usage, UsageContext
+from billing.domain.plain import plain_buckets
 
 __all__ = ["BUCKETS", "INPUT_BUCKETS", "OUTPUT_BUCKETS", "Usage", "UsageContext", "extract", "is_believed"]
 
@@ -52,6 +55,62 @@ def extract(
     stream's events, a line of batch results, or None for a binary answer. `base_url` decides regional uplifts; `account` is state that
     decides some fees (`grounded_prompts_today_before_this`, ...). Numbers may be int, Decimal or float; counts must be int.
     """
+    if type(payload) is dict and not account:
+        usage = _plainly(provider, endpoint, payload, request, base_url)
+        if usage is not None:
+            return usage
+    return carefully(provider, endpoint, payload, request, streamed, base_url, account)
+
+
+_PLAIN = frozenset({"id", "model", "service_tier", "usage"})
+
+
+def _plainly(
+    provider: str, endpoint: str, payload: dict[str, Any], request: Mapping[str, Any] | None, base_url: str
+) -> Usage | None:
+    """`carefully`, for what the gateway keeps of a plain chat's answer; None for any other (`billing.domain.plain` says why it is right)."""
+    stated = payload.get("usage")
+    if type(stated) is not dict or not payload.keys() <= _PLAIN:
+        return None
+    region = _plain_region(provider, endpoint, base_url)
+    if region is None:
+        return None
+    model, name, tier = payload.get("model", ""), payload.get("id", ""), payload.get("service_tier", "")
+    asked = request.get("model", "") if request else ""
+    if {type(model), type(name), type(tier), type(asked)} != {str} or "search" in model or "search" in asked:
+        return None
+    buckets = plain_buckets(stated)
+    if buckets is None:
+        return None
+    context = UsageContext(
+        tier=TIERS.get(tier, tier),
+        regional=region,
+        prompt_total=stated["prompt_tokens"],
+        model_served=model[:256],
+        response_id=name[:256],
+    )
+    return Usage(buckets, context=context, raw=stated)
+
+
+@lru_cache(maxsize=1024)
+def _plain_region(provider: str, endpoint: str, base_url: str) -> str | None:
+    """The region of a chat that is counted as OpenAI counts; None of anything else."""
+    name = PROVIDER_ALIASES.get(provider, provider)
+    if endpoint not in ("/v1/chat/completions", "/chat/completions") or not QUIRKS.get(name, STANDARD).plain:
+        return None
+    return Call(name, endpoint, {}, base_url=base_url).region
+
+
+def carefully(
+    provider: str,
+    endpoint: str,
+    payload: Any,
+    request: Mapping[str, Any] | None = None,
+    streamed: bool = False,
+    base_url: str = "",
+    account: Mapping[str, Any] | None = None,
+) -> Usage:
+    """`extract`, for whatever an answer may be."""
     body, batched, line_failed = unwrap(payload)
     if line_failed:
         return unbilled("batch_line_failed")

@@ -7,6 +7,7 @@ order of events ends in the same books (FAULTS F25, F26).
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +17,7 @@ import msgspec
 
 from billing.domain.events import Kind, StreamEvent, context_from_json, encode
 from billing.ledger import common, crossings, doubts, folding, minutes, partitions, rollups, sequence, unknown_usage
-from billing.ledger.copying import Staging, clean_once, optional
+from billing.ledger.copying import Staging, array, clean_once, optional
 from billing.ledger.lines import (
     NAMED,
     Line,
@@ -188,12 +189,18 @@ def _rows(cursor: Any, lines: Sequence[Line]) -> Iterator[list[str]]:
             detail = folding.detail(parts.charged, parts.tail)
         dims = line.dims
         yield [
-            str(workspace), str(line.at_ms), str(line.cost_nano), str(line.hold_nano), str(line.rid), optional(uuid_or_none(context.call)),
+            str(workspace), str(line.at_ms), str(line.cost_nano), str(line.hold_nano), f"{line.rid.int:032x}", _id(context.call),
             str(callers[workspace, caller_of(line)]), optional(shape), optional(plan), line.state, line.basis, line.price_status,
             str(line.leg), "t" if line.failed else "f", dims[_CUSTOMER], dims[_USER], dims[_SESSION], parts.unsure_tokens, detail.hex(),
         ]  # fmt: skip
 
 
+def _id(text: str) -> str:
+    """A UUID as a column takes it."""
+    return text if _CANONICAL.fullmatch(text) else optional(uuid_or_none(text))
+
+
+_CANONICAL: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CUSTOMER, _USER, _SESSION = (NAMED.index(name) for name in ("customer", "user", "session"))
 _LINE_COLUMNS: Final = (
     ("workspace_id", "bigint"), ("at_ms", "bigint"), ("cost_nano", "bigint"), ("hold_nano", "bigint"), ("rid", "uuid"), ("call_id", "uuid"),
@@ -219,7 +226,9 @@ def _keep_open_attempts(cursor: Any, holds: Sequence[Hold], lines: Sequence[Line
     """Holds whose end is not in the books yet are kept; ended ones go. A hold that arrives after its end is not kept."""
     ended = {line.rid for line in lines if line.leg == 0}
     if ended:
-        cursor.execute("DELETE FROM billing_open_attempt WHERE rid = ANY(%s::uuid[])", [sorted(map(str, ended))])
+        cursor.execute(
+            "DELETE FROM billing_open_attempt WHERE rid = ANY(%s::uuid[])", [array(f"{rid.int:032x}" for rid in ended)]
+        )
     still = {hold.rid: hold for hold in holds if hold.rid not in ended}
     if not still:
         return

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from billing.ledger import folding
+from billing.ledger.copying import array
 from billing.ledger.kept import OF_CALLER
 
 Caller = tuple[str, ...]
@@ -57,7 +58,7 @@ def _known(cursor: Any, table: str, digests: dict[Any, str]) -> tuple[dict[Any, 
     cursor.execute(
         f"SELECT asked.place, known.id FROM unnest(%s::bigint[], %s::uuid[]) WITH ORDINALITY AS asked(workspace_id, digest, place) "  # noqa: S608 - a name of ours
         f"JOIN {table} AS known ON known.workspace_id = asked.workspace_id AND known.digest = asked.digest",
-        [[one[0] for one, _ in asked], [digest for _, digest in asked]],
+        [array(str(one[0]) for one, _ in asked), array(digest for _, digest in asked)],
     )
     found = {asked[place - 1][0]: number for place, number in cursor.fetchall()}
     return found, [pair for pair in asked if pair[0] not in found] if len(found) < len(asked) else []

@@ -27,6 +27,11 @@ clean: Final = lru_cache(maxsize=32_768)(clean_once)
 """The same for texts that come again and again, as dimensions and counters do: remembering them is three times as fast as looking at them."""
 
 
+def array(values: Iterable[str]) -> str:
+    """Numbers or ids as the text of an array: to have them written one by one by the driver takes ten times as long."""
+    return f"{{{','.join(values)}}}"
+
+
 def optional(value: object | None) -> str:
     """A number or id that may be absent."""
     return NULL if value is None else str(value)

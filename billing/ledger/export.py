@@ -12,6 +12,7 @@ from billing.domain import focus
 from billing.domain.dimensions import Dimension
 from billing.domain.money import usd_text
 from billing.ledger import queries
+from billing.ledger.kept import together
 from billing.ledger.queries import Days
 from billing.ledger.rollups import zone
 from billing.models import Entry
@@ -40,7 +41,7 @@ def page(workspace: Workspace, days: Days, after: Place | None, size: int = PAGE
         if after is not None:
             at, rid, leg = after
             rows = rows.filter(Q(at__gt=at) | Q(at=at, rid__gt=rid) | Q(at=at, rid=rid, leg__gt=leg), at__gte=at)
-        return list(rows.order_by("at", "rid", "leg")[:size])
+        return together(rows.order_by("at", "rid", "leg")[:size])
 
 
 def place(entry: Entry) -> Place:

@@ -1,4 +1,4 @@
-"""The cold part of a ledger line in few bytes, and back. Pure; the format of ADR 0021.
+"""The cold part of a ledger line in few bytes, and back. Pure; the format of ADR 0024.
 
 What lines have in common (endpoint, names of usage buckets, rates, the words of the provider's usage JSON, which budgets they moved) is a *pattern*:
 kept once a workspace, named by a number. What is a line's own (counts, milliseconds, the provider's id) follows in `detail`, in the order that the

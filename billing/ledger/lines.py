@@ -7,12 +7,12 @@ arrives, and (rid, leg) stays unique although the table is partitioned by `at`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
+import msgspec.structs
 
 from billing.domain.dimensions import Dimension
 from billing.domain.events import Basis, CallContext, Charge, Kind, Outcome, PriceStatus, StreamEvent
@@ -37,8 +37,7 @@ class NotBookable(ValueError):
     """An event that is well-formed and still cannot become a line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One row of `billing_entry`, and what rollups and totals take from it."""
 
     workspace_id: int
@@ -71,7 +70,7 @@ class Line:
 
     def in_context(self, context: CallContext) -> Line:
         """The same line, attributed by a context found elsewhere."""
-        return replace(self, context=context, dims=dims_of(context), tags=tags_of(context))
+        return msgspec.structs.replace(self, context=context, dims=dims_of(context), tags=tags_of(context))
 
 
 def line_of(event: StreamEvent) -> Line:

@@ -6,7 +6,7 @@ See docs/adr for the choice of tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -96,28 +96,77 @@ class Sums:
         self.details: dict[tuple[int, str, tuple[str, ...], str], Vector] = {}
 
     def add(self, lines: Iterable[Line], zones: Mapping[int, str]) -> None:
-        values = self.values
-        cells: dict[tuple[int, Buckets, tuple[str, ...], str], Vector] = {}
+        groups: dict[tuple[int, Buckets], list[tuple[Line, Vector]]] = {}
         for line in lines:
             buckets = buckets_at(zones.get(line.workspace_id, "UTC"), line.at_ms)
-            vector = measures_of(line)
-            tags = "{}"
-            if line.tags:
-                tags = json_text(line.tags)
-                for name, value in line.tags.items():
-                    _merge(values, (line.workspace_id, buckets, f"tag:{name}", value), vector)
-            _merge(cells, (line.workspace_id, buckets, line.dims, tags), vector)
-        for (workspace, buckets, dims, tags), vector in cells.items():
-            _merge(self.details, (workspace, buckets.day, dims, tags), vector)
-            _merge(values, (workspace, buckets, "", ""), vector)
-            for name, value in zip(NAMED, dims, strict=True):
-                if value:
-                    _merge(values, (workspace, buckets, name, value), vector)
+            groups.setdefault((line.workspace_id, buckets), []).append((line, measures_of(line)))
+        for (workspace, buckets), measured in groups.items():
+            details = self.details
+            for line, vector in measured:
+                _merge(
+                    details, (workspace, buckets.day, line.dims, json_text(line.tags) if line.tags else "{}"), vector
+                )
+            self._add_values(workspace, buckets, measured)
+
+    def _add_values(self, workspace: int, buckets: Buckets, measured: Sequence[tuple[Line, Vector]]) -> None:
+        """By each dimension and tag, and all of them."""
+        vectors = [vector for _, vector in measured]
+        dims = list(zip(*[line.dims for line, _ in measured], strict=True))
+        columns: list[tuple[str, Sequence[str | None]]] = [("", [""] * len(vectors)), *zip(NAMED, dims, strict=True)]
+        names = {name for line, _ in measured for name in line.tags}
+        columns += [(f"tag:{name}", [line.tags.get(name) for line, _ in measured]) for name in sorted(names)]
+        add_up = _added_by_column if len(vectors) >= WORTH_A_TABLE else _added_by_line
+        for name, value, vector in add_up(columns, vectors):
+            _merge(self.values, (workspace, buckets, name, value), vector)
 
     @property
     def simple(self) -> bool:
         """One hour a workspace: then each row is also its day's and month's sum."""
         return len({key[:2] for key in self.values}) == len({key[0] for key in self.values})
+
+
+WORTH_A_TABLE: Final = 100
+"""So many lines of one hour are added up by numpy: a fifth of the time. A writer that never sees so many at once does not load it."""
+_SAFE: Final = 2**46
+"""Numbers below it cannot overflow 64 bits in a batch."""
+Columns = Sequence[tuple[str, Sequence[str | None]]]
+"""Dimension -> its value for each line. None, and an empty value of a dimension that has a name, is none."""
+
+
+def _added_by_line(columns: Columns, vectors: Sequence[Vector]) -> Iterator[tuple[str, str, Vector]]:
+    """(dimension, value, sums)"""
+    for name, column in columns:
+        sums: dict[str, Vector] = {}
+        for value, vector in zip(column, vectors, strict=True):
+            if value is not None and (value or not name or name.startswith("tag:")):
+                _merge(sums, value, vector)
+        for value, vector in sums.items():
+            yield name, value, vector
+
+
+def _added_by_column(columns: Columns, vectors: Sequence[Vector]) -> Iterator[tuple[str, str, Vector]]:
+    """The same, as long as the numbers are of a size that calls have."""
+    import numpy as np
+
+    try:
+        table = np.array(vectors, np.int64)
+    except OverflowError:
+        table = np.array([[_SAFE]])
+    if table.max() >= _SAFE or table.min() <= -_SAFE:
+        yield from _added_by_line(columns, vectors)
+        return
+    for name, column in columns:
+        places: dict[str | None, int] = {}
+        codes = np.array([places.setdefault(value, len(places)) for value in column], np.int32)
+        if len(places) == 1:
+            sums = [table.sum(axis=0).tolist()]
+        else:
+            order = np.argsort(codes, kind="stable")
+            starts = np.searchsorted(codes[order], np.arange(len(places)))
+            sums = np.add.reduceat(table[order], starts, axis=0).tolist()
+        for value, vector in zip(places, sums, strict=True):
+            if value is not None and (value or not name or name.startswith("tag:")):
+                yield name, value, vector
 
 
 def _merge(sums: dict[Any, Vector], key: Any, vector: Vector) -> None:

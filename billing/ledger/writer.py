@@ -7,10 +7,12 @@ stream, and all that is in it is read from the beginning, which duplicates nothi
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -69,7 +71,7 @@ class Offset:
 
 def drain_once(stream: MoneyStream, partition: int, *, batch: int = BATCH) -> Drained:
     """Book the next batch of a partition in one transaction; nothing when another writer is at it."""
-    with tenancy.every_workspace(REASON), connection.cursor() as cursor:
+    with _no_collections(), tenancy.every_workspace(REASON), connection.cursor() as cursor:
         if not locked(cursor, partition):
             return Drained(busy=True)
         offset = _offset(cursor, partition)
@@ -87,6 +89,18 @@ def drain_once(stream: MoneyStream, partition: int, *, batch: int = BATCH) -> Dr
             )
     crash_point("after_commit")
     return done
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """A batch makes a hundred thousand objects and no cycles: to look for those took an eighth of its time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def drain(stream: MoneyStream, partition: int, *, batch: int = BATCH, most_batches: int = 10_000) -> Drained:

@@ -1,4 +1,4 @@
-"""Ledger lines in a third of the room (ADR 0021): a new table for them beside the old one, whose lines migration 0012 moves over."""
+"""Ledger lines in a third of the room (ADR 0024): a new table for them beside the old one, whose lines migration 0012 moves over."""
 
 import django.db.models.deletion
 from django.db import migrations, models

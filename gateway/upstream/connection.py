@@ -23,6 +23,10 @@ MAX_INTERIM = 8
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
+Sink = Callable[[bytes], bool]
+"""Takes a piece of a body; false when it can take no more for now."""
+TOTAL_LIMIT = "the answer took longer than the total limit"
+IDLE_LIMIT = "the provider went silent in the middle of its answer"
 
 
 class Head:
@@ -46,12 +50,16 @@ class Connection(asyncio.Protocol):
         self._deadline = 0.0
         self._limit_named = ""
         self._silence = select.poll()
+        self._sink: Sink | None = None
+        self._declined = False
+        self._idle_s = self._ends_at = 0.0
         self.lost = False
         self.idle_since = 0.0
         self.keep_idle_s: float | None = None
         """What the provider's Keep-Alive header allows, where it says so."""
         self._begin()
-        self._complete = True  # nothing under way
+        self.complete = True  # nothing under way
+        """All of the answer has come."""
 
     def _begin(self) -> None:
         self._headers: Headers = []
@@ -62,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         self._paused = False
         self._until_eof = False
-        self._complete = False
+        self.complete = False
         self._tainted = False
         self._error: UpstreamFailure | None = None
 
@@ -87,20 +95,61 @@ class Connection(asyncio.Protocol):
         `deadline` is loop time; `named` is what a timeout is called in its message.
         """
         while not self._parts:
-            if self._complete:
+            if self.complete:
                 return b""
             await self._progress(deadline, named)
+        return self.arrived()
+
+    async def pour(self, sink: Sink, idle_s: float, ends_at: float) -> bool:
+        """Gives the body to `sink` piece by piece, in the very turn of the loop that brings it. True at its end, false when `sink` was false.
+
+        `idle_s` seconds may pass between two pieces, `ends_at` is loop time. Raises Silent, Broken, and what `sink` raises. What comes while
+        nobody pours is kept for the next one, who waits with it as `chunk` does.
+        """
+        if self._parts and not sink(self.arrived()):
+            return False
+        self._idle_s, self._ends_at = idle_s, ends_at
+        self._sink, self._declined = sink, False
+        try:
+            while not self.complete:
+                await self._progress(*self._next_deadline())
+                if self._declined:
+                    return False
+        finally:
+            self._sink = None
+        return True
+
+    def _next_deadline(self) -> tuple[float, str]:
+        silent_at = self._loop.time() + self._idle_s
+        return (silent_at, IDLE_LIMIT) if silent_at < self._ends_at else (self._ends_at, TOTAL_LIMIT)
+
+    def arrived(self) -> bytes:
         parts, self._parts, self._buffered = self._parts, [], 0
         if self._paused and not self.lost:
             self._paused = False
             self._transport.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _pour_on(self, sink: Sink) -> None:
+        """A piece has come while a task waits in `pour`, which need not wake for it."""
+        self._deadline, self._limit_named = self._next_deadline()
+        try:
+            more = sink(self.arrived())
+        except Exception as error:  # noqa: BLE001  # raised where the pour is awaited
+            self._sink = None
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
+            return
+        if not more:
+            self._sink, self._declined = None, True
+        if not more or self.complete:
+            self._wake()
+
     @property
     def reusable(self) -> bool:
         """The exchange ended cleanly on a connection that both sides mean to keep."""
         return (
-            self._complete
+            self.complete
             and not self._tainted
             and not self._until_eof
             and not self.lost
@@ -116,7 +165,8 @@ class Connection(asyncio.Protocol):
         return not self._silence.poll(0)
 
     def hurry(self, deadline: float, named: str) -> None:
-        """Brings the deadline of a wait that is under way forward."""
+        """Brings the deadline of a wait that is under way forward, and of all that a pour will wait."""
+        self._ends_at = min(self._ends_at, deadline)
         if self._waiter is not None and deadline < self._deadline:
             self._deadline, self._limit_named = deadline, named
             if self._timer is not None and self._timer.when() > deadline:
@@ -165,7 +215,7 @@ class Connection(asyncio.Protocol):
             waiter.set_result(None)
 
     def _fail(self, error: UpstreamFailure) -> None:
-        if self._error is None and not self._complete:
+        if self._error is None and not self.complete:
             self._error = error
         if not self.lost:
             self._transport.abort()
@@ -180,7 +230,7 @@ class Connection(asyncio.Protocol):
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
-        if self._complete:
+        if self.complete:
             self._tainted = (
                 True  # bytes that nobody asked for: whatever they are, this connection is no longer ours to trust
             )
@@ -198,7 +248,9 @@ class Connection(asyncio.Protocol):
         elif self._buffered > HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        if self._waiter is not None and self._head is not None:
+        if self._sink is not None and self._parts:
+            self._pour_on(self._sink)
+        elif self._waiter is not None and self._head is not None and (self._sink is None or self.complete):
             self._wake()
 
     def eof_received(self) -> None:
@@ -209,9 +261,9 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._complete and self._error is None:
+        if not self.complete and self._error is None:
             if self._until_eof and exc is None:
-                self._complete = True
+                self.complete = True
             elif self._head is not None:
                 self._error = Broken("the connection broke in the middle of the answer")
             else:
@@ -225,7 +277,7 @@ class Connection(asyncio.Protocol):
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self._complete:
+        if self.complete:
             self._tainted = True
             return
         status = self._parser.get_status_code()
@@ -252,18 +304,18 @@ class Connection(asyncio.Protocol):
         self._head = head
 
     def on_body(self, body: bytes) -> None:
-        if self._complete or self._error is not None:
+        if self.complete or self._error is not None:
             return
         self._parts.append(body)
         self._buffered += len(body)
 
     def on_message_complete(self) -> None:
-        if self._complete:
+        if self.complete:
             self._tainted = True
         elif self._head is None:
             self._headers = []  # an interim answer (100, 103): the real one follows
         else:
-            self._complete = True
+            self.complete = True
             if not self._parser.should_keep_alive():
                 self._tainted = True
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 import certifi
 from websockets.uri import WebSocketURI
 
-from gateway.upstream.connection import Connection, Head, Headers
+from gateway.upstream.connection import IDLE_LIMIT, TOTAL_LIMIT, Connection, Head, Headers, Sink
 from gateway.upstream.failures import Broken, NotSent, Silent, UpstreamFailure
 from gateway.upstream.guard import Resolver
 from gateway.upstream.socket import Socket
@@ -72,18 +72,39 @@ class Answer:
         idle_until = now + self._idle_s
         if self._ends_at <= idle_until:
             if self._ends_at <= now:
-                raise Silent("the answer took longer than the total limit")
-            chunk = await connection.chunk(self._ends_at, "the answer took longer than the total limit")
+                raise Silent(TOTAL_LIMIT)
+            chunk = await connection.chunk(self._ends_at, TOTAL_LIMIT)
         else:
-            chunk = await connection.chunk(idle_until, "the provider went silent in the middle of its answer")
+            chunk = await connection.chunk(idle_until, IDLE_LIMIT)
         self._idle_s = self._then_idle_s
         if not chunk:
             self._connection = None
             self._door.give_back(self._origin, connection)
         return chunk
 
+    async def pour(self, sink: Sink) -> bool:
+        """What is left of the body, to `sink` in the turn of the loop that brings it (no task wakes for a piece). True when it has ended;
+        false when `sink` could take no more for now: pour again when it can. Raises Silent, Broken, and what `sink` raises."""
+        connection = self._connection
+        if connection is None:
+            return True
+        if not await connection.pour(sink, self._idle_s, self._ends_at):
+            return False
+        if self._connection is not None:
+            self._connection = None
+            self._door.give_back(self._origin, connection)
+        return True
+
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises Broken when it is longer than `limit` bytes."""
+        connection = self._connection
+        if connection is not None and connection.complete:  # a short answer comes with its head
+            chunk = connection.arrived()
+            if len(chunk) > limit:
+                raise Broken("the answer is longer than we accept")
+            self._connection = None
+            self._door.give_back(self._origin, connection)
+            return chunk
         chunk = await self.chunk()
         if not chunk:
             return b""
@@ -99,7 +120,7 @@ class Answer:
         """Shortens the total limit, for a drain after the client left. Takes effect at once, also on a wait under way."""
         self._ends_at = min(self._ends_at, self._loop.time() + seconds)
         if self._connection is not None:
-            self._connection.hurry(self._ends_at, "the answer took longer than the total limit")
+            self._connection.hurry(self._ends_at, TOTAL_LIMIT)
 
     def abort(self) -> None:
         """Ends the exchange where it is; the connection is not used again."""

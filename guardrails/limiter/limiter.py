@@ -256,7 +256,7 @@ class Limiter:
         payload: bytes = b"",
     ) -> Parcel:
         prefix = keys.partition_prefix(keys.partition_of(workspace_id))
-        request = FinishRequest(prefix, str(workspace_id), rid, kind.value, cost_nano, tokens, calls, payload.decode())
+        request = FinishRequest(prefix, str(workspace_id), rid, kind, cost_nano, tokens, calls, payload.decode())
         return Parcel(workspace_id, request, asyncio.get_running_loop().create_future())
 
     @property

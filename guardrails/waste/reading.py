@@ -10,6 +10,7 @@ from typing import Final
 from django.db.models import Q
 
 from billing.domain.extraction.record import INPUT_BUCKETS, Usage, UsageContext
+from billing.ledger.kept import together
 from billing.models import Entry, EntryState
 from guardrails.domain.waste.values import Call
 from workspaces.models import Workspace
@@ -39,14 +40,14 @@ def run_up(workspace: Workspace, since: datetime, window: timedelta) -> datetime
 def _lines(workspace: Workspace, first: datetime, end: datetime) -> Iterator[Entry]:
     """The legs of an attempt have one moment and stand together."""
     rows = Entry.objects.filter(workspace_id=workspace.pk, at__lt=end).order_by("at", "rid", "leg")
-    page = list(rows.filter(at__gte=first)[:PAGE])
+    page = together(rows.filter(at__gte=first)[:PAGE])
     while page:
         yield from page
         if len(page) < PAGE:
             return
         at, rid, leg = page[-1].at, page[-1].rid, page[-1].leg
         after = Q(at__gt=at) | Q(at=at, rid__gt=rid) | Q(at=at, rid=rid, leg__gt=leg)
-        page = list(rows.filter(after, at__gte=at)[:PAGE])
+        page = together(rows.filter(after, at__gte=at)[:PAGE])
 
 
 def call_of(legs: list[Entry]) -> Call | None:

@@ -17,6 +17,7 @@ from billing.domain.limits import BadLimit
 from billing.domain.modalities import CONVERSATION, STORED, only_texts, survey
 from billing.domain.quote import Quote, careful_quote, quote
 from billing.domain.rates import Rates
+from billing.domain.usage import PROVIDER_ALIASES, carefully, extract
 from billing.prices import default_book
 from tests.rig.effort import examples
 
@@ -228,6 +229,29 @@ def test_plain_usage_is_read_as_the_careful_way_reads_it(
     )
 
     assert completions(body, call) == careful_completions(body, call)
+
+
+@pytest.mark.tries
+@settings(max_examples=examples(1500), deadline=None)
+@given(
+    ANSWERS,
+    st.sampled_from([*QUIRKS, *PROVIDER_ALIASES, "unheard-of"]),
+    st.sampled_from(["/v1/chat/completions", "/chat/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"]),
+    st.sampled_from([None, {}, {"model": "gpt-4o"}, {"model": "gpt-4o-search-preview"}, {"model": 3}]),
+    st.sampled_from(["", "https://eu.api.openai.com/v1", "https://us-east-1.api.x.ai/v1"]),
+    st.booleans(),
+)
+def test_what_is_kept_of_an_answer_is_read_as_the_careful_way_reads_it(
+    body: dict[str, Any], provider: str, endpoint: str, request: dict[str, Any] | None, address: str, adds_up: bool
+) -> None:
+    usage = body["usage"]
+    kept = {name: body[name] for name in ("id", "model", "service_tier", "usage") if name in body}
+    if adds_up and isinstance(usage, dict):
+        counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+        usage["total_tokens"] = sum(count for count in counts if type(count) is int)
+    for payload in (kept, body):
+        read = extract(provider, endpoint, payload, request=request, base_url=address)
+        assert read == carefully(provider, endpoint, payload, request, base_url=address)
 
 
 def test_plain_usage_goes_the_short_way() -> None:
