@@ -84,7 +84,10 @@ def limit_field(provider: str, endpoint: str, model: str = "") -> tuple[str, ...
 
 
 def client_limit(provider: str, endpoint: str, body: Mapping[str, Any]) -> int | None:
-    """The output limit the client wrote, or None. Raises BadLimit when it is no positive whole number, or two fields disagree."""
+    """The output limit the client wrote, or None. Raises BadLimit when it is no positive whole number, or two fields disagree.
+
+    Anthropic's messages take 0, too.
+    """
     found: int | None = None
     where = ""
     for path in shape_of(provider, endpoint).limits:
@@ -94,6 +97,8 @@ def client_limit(provider: str, endpoint: str, body: Mapping[str, Any]) -> int |
         name = ".".join(path)
         if provider == "ollama" and value in (-1, -2):  # "until it stops"
             continue
+        if value == 0 and type(value) is int and shape_of(provider, endpoint) is _MESSAGES:
+            return 0  # nothing is generated: the prompt is read, and written to the cache
         limit = _whole(value, name, MAX_LIMIT)
         if found is not None and limit != found:
             raise BadLimit(

@@ -90,7 +90,7 @@ def read(raw: bytes, reading: Reading, *, needs_limit: bool = True) -> Ask:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise Refused(400, "messages: at least one message is required")
-    limit = whole_number(body, "max_tokens", low=1, high=model.max_output)
+    limit = whole_number(body, "max_tokens", low=0, high=model.max_output)
     if limit is None and needs_limit:
         raise Refused(400, "max_tokens: Field required")
     texts, images = _texts(body.get("system") or [])

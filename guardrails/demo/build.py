@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -14,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from billing.domain import keys
 from billing.domain.book import PriceBook
@@ -36,10 +37,10 @@ from guardrails.limiter.connection import sync_store
 from guardrails.models import Budget
 from guardrails.waste import looking
 from guardrails.waste.models import Look
-from workspaces import actions, tenancy
+from workspaces import actions, audit, tenancy
 from workspaces.audit import Actor
 from workspaces.directory.models import Department
-from workspaces.models import Membership, Plan, Role, User, Workspace
+from workspaces.models import AuditRecord, Membership, Plan, Role, User, Workspace
 
 Say = Callable[[str], None]
 
@@ -48,6 +49,9 @@ BATCH: Final = 4000
 SEED: Final = 20_261_121
 TOTAL_MONTHLY_USD: Final = "3000"
 DAILY_STOP_USD: Final = "240"
+BEGUN: Final = "demo.begun"
+MADE: Final = "demo.made"
+"""In the audit log: a demo that was begun and not made was interrupted."""
 
 
 class NotHere(Exception):
@@ -62,11 +66,47 @@ class Made:
 
 
 def make(*, now: datetime, size: float = 1.0, slug: str = story.SLUG, say: Say) -> Made:
-    """The demo workspace with its past. `now` is aware, in any zone; `size` scales the number of calls. Raises NotHere."""
+    """The demo workspace with its past; one that was interrupted is made anew. `now` is aware, in any zone; `size` scales the number of calls.
+    Raises NotHere."""
     if settings.PRODUCTION:
         raise NotHere("The demo's password is printed in its documentation: it is never made in a production.")
-    if Workspace.objects.filter(slug=slug).exists():
-        raise NotHere(f"There is a workspace {slug} already.")
+    with _alone():
+        begun = Workspace.objects.filter(slug=slug).first()
+        if begun is not None and not is_half_made(begun):
+            raise NotHere(f"There is a workspace {slug} already.")
+        if begun is not None:  # half of a past is no story, and where it broke off depends on the day: anew
+            say("The demo was interrupted while it was written: it is made anew.")
+            actions.delete_workspace(workspace=begun, by=OPERATOR, typed_slug=slug)
+        return _make(now=now, size=size, slug=slug, say=say)
+
+
+def is_half_made(workspace: Workspace) -> bool:
+    """Whether a demo was begun here and not finished."""
+    with tenancy.entered(workspace):
+        said = set(
+            AuditRecord.objects.filter(workspace_id=workspace.pk, action__in=(BEGUN, MADE)).values_list(
+                "action", flat=True
+            )
+        )
+    return BEGUN in said and MADE not in said
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two that write the same demo would take each other's half for an interrupted one. The lock ends with this connection at the latest."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended('sluice demo', 0))")
+        (is_mine,) = cursor.fetchone()
+    if not is_mine:
+        raise NotHere("The demo is being written just now: wait until it is there.")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(hashtextextended('sluice demo', 0))")
+
+
+def _make(*, now: datetime, size: float, slug: str, say: Say) -> Made:
     began = time.monotonic()
     book = default_book()
     with transaction.atomic():
@@ -79,6 +119,7 @@ def make(*, now: datetime, size: float = 1.0, slug: str = story.SLUG, say: Say) 
             virtual_keys = _keys(workspace)
             credentials = _credentials(workspace)
             budgets = _budgets(workspace)
+            audit.record(workspace=workspace, by=OPERATOR, action=BEGUN, target=slug)
     say(f"{story.NAME} with {len(story.PEOPLE) + 1} people, {len(virtual_keys)} keys and {len(budgets)} budgets")
     local = now.astimezone(ZoneInfo(story.TIME_ZONE))
     in_force = _in_force(budgets, local)
@@ -99,6 +140,8 @@ def make(*, now: datetime, size: float = 1.0, slug: str = story.SLUG, say: Say) 
     ):  # the worker may have looked while the past was half written: anew, from the first day
         Look.objects.filter(workspace_id=workspace.pk).update(through=None)
     looking.look_at(workspace, now, seconds=1800)
+    with tenancy.entered(workspace):
+        audit.record(workspace=workspace, by=OPERATOR, action=MADE, target=slug)
     say(f"What of it was waste is on its page ({time.monotonic() - began:.0f} s)")
     return Made(workspace, calls, time.monotonic() - began)
 

@@ -102,3 +102,26 @@ def test_the_books_of_the_demo_agree_and_the_budgets_know_them(transactional_db:
     assert summaries.cost_nano <= spent_on["ticket-summary"]
     with pytest.raises(build.NotHere, match="already"):
         build.make(now=now, size=0.002, say=lambda text: None)
+
+
+def test_a_demo_that_was_interrupted_is_made_anew(transactional_db: None) -> None:
+    now = datetime.now(UTC)
+
+    class Interrupted(Exception):
+        """As Ctrl-C in the middle."""
+
+    def say(text: str) -> None:
+        if "on the books" in text:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        build.make(now=now, size=0.001, say=say)
+    half = Workspace.objects.get(slug=story.SLUG)
+    assert build.is_half_made(half)
+
+    said: list[str] = []
+    made = build.make(now=now, size=0.001, say=said.append)
+    assert "made anew" in said[0]
+    assert made.workspace.pk != half.pk
+    assert not build.is_half_made(made.workspace)
+    call_command("reconcile", workspace=story.SLUG, json=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -100,6 +101,51 @@ def test_each_role_opens_what_the_role_table_gives_it_and_no_more(role: str, cas
             assert status < 500, f"{role} {method} {name}: {status}"
             if not allowed:
                 assert status in (403, 405)
+
+
+ABSURD = (
+    "\x00",
+    "9" * 40,
+    "-1",
+    "NaN",
+    "0001-01-01",
+    "99999-99-99",
+    "\ud800",
+    "<script>alert(1)</script>",
+    "é" * 5000,
+    "%00",
+    "(1,2)",
+    "{}",
+)
+ASKED = ("q", "page", "before", "after", "cursor", "kind", "state", "category", "provider", "seen", "by", "then", "metric", "grain", "range", "from",
+         "to", "compare", "filter", "value", "customer", "user", "actor", "action", "password", "number", "days")  # fmt: skip
+"""Everything some page reads from its address, and some that none does."""
+TYPED = ("name", "cap", "amount", "limit", "value", "scope", "by", "period", "reset_day", "expires_on", "allowed_models", "label", "email", "role",
+         "time_zone", "currency", "rate", "calls_shown_days", "typed_slug", "reason", "secret", "provider", "base_url", "query", "view", "strategy",
+         "alert_percent", "throttle_percent", "kill_percent", "notify", "metric", "burst", "targets", "alias", "url", "kinds", "hours", "days",
+         "on")  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.long) for turn in range(1, len(ABSURD)))])
+def test_whatever_stands_in_an_address_or_a_form_no_page_breaks(cast: Cast, turn: int) -> None:
+    """Each field gets another absurdity, each turn another one; what decides about a NUL (`q`) gets it in the first."""
+
+    def absurd(place: int) -> str:
+        return ABSURD[(place + turn) % len(ABSURD)]
+
+    alice = signed_in(cast.alice)
+    alice.raise_request_exception = False
+    given = "&".join(f"{name}={quote(absurd(place), errors='surrogatepass')}" for place, name in enumerate(ASKED))
+    typed = {name: absurd(place).encode("utf-8", "replace").decode() for place, name in enumerate(TYPED)}
+    wrong = []
+    for name, path, _ in INSIDE:
+        if "delete" in name:
+            continue
+        where = address(path, "acme")
+        for answer in (alice.get(f"{where}?{given}"), alice.post(where, typed)):
+            if answer.status_code >= 500 or (not answer.streaming and b"<script>alert" in answer.content):
+                wrong.append(f"{answer.wsgi_request.method} {name}: {answer.status_code}")
+    assert wrong == []
 
 
 INLINE = (

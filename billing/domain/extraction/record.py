@@ -22,7 +22,7 @@ OTHER_BUCKETS = frozenset({"audio_milliseconds", "characters", "pages", "images"
 BUCKETS = INPUT_BUCKETS | OUTPUT_BUCKETS | OTHER_BUCKETS
 
 MOST_UNKNOWN = 8
-"""Keys of one object that are named when nobody has taught us them; the others are counted."""
+"""Keys of one object that are named when nobody has taught us them; the others are one."""
 MAX_COUNT = 1_000_000_000
 """Above this a count is garbage, not usage: no call reads or writes a billion tokens."""
 
@@ -184,8 +184,8 @@ class Tally:
             return
         unknown = sorted(source.keys() - known, key=str)
         if len(unknown) > MOST_UNKNOWN:  # a provider's answer must not fill the ledger
-            self.flag(f"schema_drift:{where}(and {len(unknown) - MOST_UNKNOWN} more)")
-            self.missing.append(f"unread:{where}(and {len(unknown) - MOST_UNKNOWN} more)")
+            self.flag(f"schema_drift:{where}(more)")
+            self.missing.append(f"unread:{where}(more)")
         for key in unknown[:MOST_UNKNOWN]:
             self.flag(f"schema_drift:{where}{str(key)[:64]}")
             value = source[key]

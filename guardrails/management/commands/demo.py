@@ -26,7 +26,8 @@ class Command(BaseCommand):
         size, slug = options["size"], options["workspace"]
         if not 0.001 <= size <= 2:
             raise CommandError("--size is from 0.001 to 2", returncode=2)
-        if not Workspace.objects.filter(slug=slug).exists():
+        there = Workspace.objects.filter(slug=slug).first()
+        if there is None or build.is_half_made(there):
             logging.getLogger("billing.ledger").setLevel(logging.WARNING)  # each threshold of three months is no news
             try:
                 made = build.make(now=datetime.now(UTC), size=size, slug=slug, say=self._say)

@@ -79,6 +79,8 @@ def test_a_limit_above_the_models_maximum_is_cut_to_it() -> None:
 def test_a_limit_that_cannot_be_meant_is_refused_by_name(
     field: str, provider: str, endpoint: str, model: str, value: Any
 ) -> None:
+    if type(value) is int and value == 0 and provider == "anthropic":
+        value = -(10**9)  # its messages take 0: nothing is answered
     with pytest.raises(BadLimit) as refusal:
         quoted(said(**{field: value}), provider, endpoint, model)
 
@@ -411,3 +413,12 @@ def test_thousands_of_tools_are_walked_without_a_call_for_each_of_their_nodes() 
     assert len(found.tools) == 5_001
     assert found.cache_write == "5m", "the marker of the last one is seen"
     assert calls < 1_000, "35,000 nodes took four calls each"
+
+
+def test_only_anthropics_messages_can_ask_for_no_output_at_all() -> None:
+    bound = quoted(said(max_tokens=0), "anthropic", MESSAGES, "claude-opus-4-8")
+    assert (bound.output_tokens_cap, bound.output_limit_source) == (0, "client")
+    assert bound.amount_nano
+    assert bound.fits(bound.amount_nano - 1) is None
+    with pytest.raises(BadLimit):
+        quoted(said(max_tokens=0))

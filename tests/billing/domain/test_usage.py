@@ -203,7 +203,7 @@ def test_zero_tokens_are_believed_of_nothing_but_what_never_answered(
     assert is_believed(usage, answered=answered) is believed
 
 
-def test_keys_without_end_are_named_by_a_few_and_counted() -> None:
+def test_of_keys_without_end_a_few_are_named() -> None:
     odd = {f"new_tokens_{number}": 1 for number in range(1_000)}
     usage = extract(
         "openai",
@@ -213,4 +213,4 @@ def test_keys_without_end_are_named_by_a_few_and_counted() -> None:
 
     drift = [flag for flag in usage.flags if flag.startswith("schema_drift:")]
     assert len(drift) == len(usage.missing) == 9
-    assert drift[0] == "schema_drift:(and 992 more)"
+    assert drift[0] == "schema_drift:(more)"

@@ -129,6 +129,19 @@ Translation and live sessions, client secrets and WebRTC are refused.
 """
 
 
+SDKS = """
+## SDKs
+
+Unmodified, pointed here by base URL and key only; tests of `tests/gateway`.
+
+| SDK | plain and streaming | asynchronous | tool runner | structured output |
+| --- | --- | --- | --- | --- |
+| `openai` | `test_openai_sdk`, `dialects/test_openai_breadth`, `dialects/test_media`, `dialects/test_kept`, `realtime` | the same | `dialects/test_sdk_runners` | `dialects/test_sdk_runners` |
+| `anthropic` | `dialects/test_anthropic_sdk`, `dialects/test_kept` | the same | `dialects/test_anthropic_runners` (with threads) | `dialects/test_anthropic_sdk` |
+| `google-genai` | `dialects/test_gemini_sdk` | the same | `dialects/test_gemini_sdk`, `dialects/test_sdk_runners` | the same |
+"""  # noqa: E501 - a table's rows
+
+
 REFUSED = """
 ## What is refused, and why
 
@@ -152,6 +165,7 @@ def kept() -> Iterable[str]:
         if "/responses/" in path:
             providers = tuple(name for name, provider in PROVIDERS.items() if endpoints.RESPONSES in provider.dialects)
         yield f"| `{path}` | {' '.join(handlers)} | {', '.join(providers)} |"
+    yield SDKS.rstrip("\n")
     yield REFUSED.rstrip("\n")
 
 

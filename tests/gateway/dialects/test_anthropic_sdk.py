@@ -65,6 +65,13 @@ def test_a_stream_passes_event_by_event_and_is_billed_by_its_cumulative_usage(cl
     billed_as_invoiced(shop)
 
 
+def test_a_prompt_is_cached_without_an_answer_also_under_a_hard_budget(client: Anthropic, shop: Shop) -> None:
+    shop.do(create_budget, cap="5", period="day", name="Cap")
+    message = client.messages.create(model="sim-small", max_tokens=0, messages=HELLO)
+    assert (message.content, message.usage.output_tokens) == ([], 0)
+    billed_as_invoiced(shop)
+
+
 def test_the_raw_stream_has_every_kind_of_event(client: Anthropic) -> None:
     kinds = [e.type for e in client.messages.create(model="sim-small", max_tokens=99, messages=HELLO, stream=True)]
     assert kinds[0] == "message_start"
@@ -182,7 +189,7 @@ def asked(**more: Any) -> dict[str, Any]:
         (b"{", 400, "invalid_request_error", "invalid_json"),
         (b'{"model":"sim-small","model":"x"}', 400, "invalid_request_error", "invalid_json"),
         (asked(max_tokens=None), 400, "invalid_request_error", "missing_max_tokens"),
-        (asked(max_tokens=0), 400, "invalid_request_error", "invalid_value"),
+        (asked(max_tokens=-1), 400, "invalid_request_error", "invalid_value"),
         (asked(max_tokens="9"), 400, "invalid_request_error", "invalid_value"),
         (asked(max_tokens=1e18), 400, "invalid_request_error", "invalid_value"),
         (asked(max_tokens=True), 400, "invalid_request_error", "invalid_value"),
