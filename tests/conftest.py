@@ -200,9 +200,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     rows: list[list[pytest.Item]] = [[] for _ in range(workers)]
     rest: list[pytest.Item] = []
+    places = [path for paths in FIRST for path in paths]
     for item in items:
         row = next((number for number, paths in enumerate(FIRST) if item.nodeid.startswith(paths)), None)
         (rest if row is None else rows[row % workers]).append(item)
+    for first in rows:  # a folder's tests in one piece: its installation ends after the last of them
+        first.sort(key=lambda item: next(place for place, path in enumerate(places) if item.nodeid.startswith(path)))
     left, ordered = len(items), []
     for number, first in enumerate(rows):
         share = left // (workers - number)

@@ -7,7 +7,9 @@ class WorkspacesConfig(AppConfig):
     name = "workspaces"
 
     def ready(self) -> None:
-        from workspaces import checks, logins, openapi  # noqa: F401 - each registers itself; models are ready only now
+        # Models are ready only now. workspaces.openapi is imported by what describes the API (REST_FRAMEWORK names it): it and Django REST
+        # framework are an eighth of a start, of gateways and workers as well.
+        from workspaces import checks, logins
 
         checks.FirstConnection().watch()
         logins.listen()

@@ -70,6 +70,17 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def postgres_cpu_s(home: Path) -> float:
+    """Processor time so far of the PostgreSQL of an installation, with the connections that it has had."""
+    total = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(process / "cwd").startswith(str(home / "postgres")):
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
 @contextlib.contextmanager
 def running(home: Path) -> Iterator[Stack]:
     with contextlib.ExitStack() as parts:

@@ -20,7 +20,10 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.bench import load
+from tests.bench import stack as stacks
 from tests.bench.report import Point, Row
+from tests.bench.stack import ROOT, Stack
 
 STEPS = (1, 10, 100, 300, 1000, 3000)
 
@@ -42,32 +45,28 @@ def main() -> None:
 
 
 def measure(count: int) -> list[Row]:
-    from tests.bench import stack as stacks
-
     with tempfile.TemporaryDirectory(prefix="sluice-workspaces-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with stacks.running(Path(folder)) as stack:
+            before = stacks.postgres_cpu_s(stack.home)
             made = _in_django(stack.environment, "make", str(count), f"{stack.upstream_url}/v1")
+            theirs = stacks.postgres_cpu_s(stack.home) - before
             seconds = sorted(made["seconds"])
             rows = [
                 Row(
                     "workspaces",
                     f"making one, of {count:,}",
-                    f"with a credential and a key; the last hundred {statistics.median(made['seconds'][-100:]):.2f} s",
+                    f"with a credential and a key; the last hundred {statistics.median(made['seconds'][-100:]):.2f} s; CPU: Python "
+                    f"{made['cpu_s'][0] / count * 1000:.0f} ms, PostgreSQL {theirs / count * 1000:.0f} ms",
                     f"median **{statistics.median(seconds):.2f} s**, worst {seconds[-1]:.2f} s",
                 )
             ]
             rows.append(_memory(stack, made["keys"]))
-            rows += [_migrated(stack.environment, count, jobs) for jobs in sorted({1, os.cpu_count() or 1})]
+            rows += [_migrated(stack, count, jobs) for jobs in sorted({1, os.cpu_count() or 1})]
             return rows
 
 
-def _memory(stack: object, keys: list[str]) -> Row:
-    from tests.bench import load
-    from tests.bench.stack import Stack
-
-    assert isinstance(stack, Stack)
-
+def _memory(stack: Stack, keys: list[str]) -> Row:
     async def one_call_each(some: list[str]) -> None:
         for key in some:
             client = await load.Client(f"{stack.gateway_url}/v1", key).open()
@@ -93,26 +92,28 @@ def _memory(stack: object, keys: list[str]) -> Row:
     )
 
 
-def _migrated(environment: dict[str, str], count: int, jobs: int) -> Row:
-    from tests.bench.stack import ROOT
-
-    _in_django(environment, "behind")
+def _migrated(stack: Stack, count: int, jobs: int) -> Row:
+    _in_django(stack.environment, "behind")
     command = [sys.executable, "manage.py", "migrate_workspaces", "--jobs", str(jobs)]
-    began = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    before, began = (_children_cpu_s(), stacks.postgres_cpu_s(stack.home)), time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, env=stack.environment, check=True, capture_output=True, text=True)
     taken = time.perf_counter() - began
+    ours, theirs = _children_cpu_s() - before[0], stacks.postgres_cpu_s(stack.home) - before[1]
     last = done.stdout.splitlines()[-1]
     return Row(
         "workspaces",
         f"migrating {count:,}, {jobs} process{'es' if jobs > 1 else ''}",
-        f"{taken / count * 1000:.0f} ms each; “{last}”",
+        f"{taken / count * 1000:.0f} ms each; CPU: ours {ours:.1f} s with its start, PostgreSQL {theirs:.1f} s; “{last}”",
         f"**{taken:.0f} s**",
     )
 
 
-def _in_django(environment: dict[str, str], *words: str) -> dict[str, list[float]]:
-    from tests.bench.stack import ROOT
+def _children_cpu_s() -> float:
+    used = os.times()
+    return used.children_user + used.children_system
 
+
+def _in_django(environment: dict[str, str], *words: str) -> dict[str, list[float]]:
     command = [sys.executable, "-m", "tests.bench.workspaces_made", *words]
     done = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
     answer: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])

@@ -14,14 +14,16 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
 from config.env import ROOT
 from config.stack.process import free_port
 from guardrails.demo import story
 
+expect.set_options(timeout=20_000)  # as for every other step: what takes long on a busy machine is not wrong
 PICTURES = ROOT / "docs" / "pictures"
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -29,6 +31,8 @@ ARGUMENTS = [
 ]  # fmt: skip
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 860}
+CALM: Any = {"reduced_motion": "reduce"}
+"""A page that moves is painted again sixty times a second, which in a browser without a graphics card takes a third of a core."""
 SIZE = "1" if os.environ.get("SLUICE_TEST_PICTURES") else "0.003"
 PASSWORD = "a sluice holds the river back"
 CHROMIUM = next(
@@ -77,8 +81,9 @@ class Site:
             return dict(json.load(response))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """It ends with the browser's tests: at rest it takes a tenth of a core, which the others of the run would miss."""
     running = os.environ.get("SLUICE_TEST_PICTURES_OF", "")
     if running:  # a `make demo` that is up already: its three months need not be written once more
         yield _running(Path(running))
@@ -121,13 +126,13 @@ def _wait_until_up(process: subprocess.Popen[bytes], said: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install -y chromium, then the browser tests run")
@@ -159,7 +164,11 @@ def complaints() -> Iterator[Complaints]:
 def page(browser: Browser, site: Site, complaints: Complaints) -> Iterator[Page]:
     """A fresh browser on a desk, light theme, that fails the test on anything its console complains about."""
     context = browser.new_context(
-        viewport=DESK, color_scheme="light", base_url=site.url, permissions=["clipboard-read", "clipboard-write"]
+        viewport=DESK,
+        color_scheme="light",
+        base_url=site.url,
+        permissions=["clipboard-read", "clipboard-write"],
+        **CALM,
     )
     context.set_default_timeout(20_000)
     opened = context.new_page()
@@ -169,7 +178,7 @@ def page(browser: Browser, site: Site, complaints: Complaints) -> Iterator[Page]
     context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def told(site: Site) -> str:
     """The demo workspace in the running installation; answers who owns it."""
     environment = {
@@ -184,11 +193,11 @@ def told(site: Site) -> str:
     return story.OWNER
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def demo(site: Site, told: str, tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Path:
     """Somebody signed in to the demo workspace: the file with their cookies."""
     state = tmp_path_factory.mktemp("demo") / "signed-in.json"
-    context = browser.new_context(base_url=site.url)
+    context = browser.new_context(base_url=site.url, **CALM)
     page = context.new_page()
     page.goto("/accounts/login/")
     page.get_by_label("E-mail").fill(told)
@@ -204,7 +213,7 @@ def opened(
     browser: Browser, site: Site, state: Path | None, complaints: Complaints, theme: str, size: dict[str, int]
 ) -> Page:
     """A page with these cookies that notes what its console complains about."""
-    context = browser.new_context(base_url=site.url, storage_state=state, color_scheme=theme, viewport=size)  # type: ignore[arg-type]
+    context = browser.new_context(base_url=site.url, storage_state=state, color_scheme=theme, viewport=size, **CALM)  # type: ignore[arg-type]
     context.set_default_timeout(20_000)
     page = context.new_page()
     page.on("console", lambda message: complaints.note(message))

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page
 
 from guardrails.demo import story
 from tests.e2e.accessibility import violations
-from tests.e2e.conftest import DESK, PHONE, Complaints, Site, opened, picture
+from tests.e2e.conftest import CALM, DESK, PHONE, Complaints, Site, opened, picture
 
 HOME = f"/w/{story.SLUG}"
 ID = "[0-9a-f]{8}-[0-9a-f-]{27}"
@@ -125,7 +125,7 @@ def test_the_entrance_is_sound_in_both_themes_and_on_a_phone(
 
 
 def test_a_lead_sees_a_department_and_no_door_to_the_rest(browser: Browser, site: Site, demo: Path) -> None:
-    context = browser.new_context(base_url=site.url)
+    context = browser.new_context(base_url=site.url, **CALM)
     page = context.new_page()
     page.goto("/accounts/login/")
     page.get_by_label("E-mail").fill(story.address_of(story.LEAD))
