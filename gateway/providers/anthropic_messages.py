@@ -195,6 +195,9 @@ def _decode(decoder: Any, data: bytes) -> Any:
     return _lenient(decoder.type, plain) if type(plain) is dict else None
 
 
+_OBJECTS = frozenset({"message", "content", "delta", "content_block"})
+
+
 def _lenient(kind: type, plain: dict[str, Any]) -> Any:
     """Field by field, so that an odd extra does not lose the usage."""
     kept: dict[str, Any] = {}
@@ -212,7 +215,7 @@ def _lenient(kind: type, plain: dict[str, Any]) -> Any:
             kept[field.name] = _lenient(_Delta, value)
         elif field.name == "content_block" and type(value) is dict:
             kept[field.name] = _lenient(_Block, value)
-        elif type(value) is str:
+        elif type(value) is str and field.name not in _OBJECTS:
             kept[field.name] = value
     return kind(**kept)
 

@@ -298,3 +298,11 @@ def test_an_event_is_translated_in_under_200_us(name: str) -> None:
     dialect, events, named = STREAMS[name]
     stream = wire(events(), named=named)
     assert fastest_us(lambda: run(dialect, [stream])) / len(events()) < 200
+
+
+def test_a_delta_that_is_text_is_an_odd_event_and_no_end() -> None:
+    meter = AnthropicMessages().stream_meter({})
+    odd = (
+        b'data: {"type":"content_block_delta","index":1,"delta":""}\n\ndata: {"type":"message_start","message":"x"}\n\n'
+    )
+    assert meter.feed(odd) == odd
