@@ -36,13 +36,19 @@ Row = TypeVar("Row", bound=Model)
 
 
 class Strict(serializers.Serializer[Any]):
-    """A body whose unknown fields are errors: a typo, or somebody trying `is_staff` (SECURITY.md S24), is told so."""
+    """A body whose unknown fields are errors: a typo, or somebody trying `is_staff` (SECURITY.md S24), is told so.
+
+    Text is text: DRF would take the number 10 for "10", which the document does not allow, and for a secret is surely a mistake.
+    """
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict):
-            unknown = {name: ["There is no such field."] for name in data if name not in self.fields}
-            if unknown:
-                raise ValidationError(unknown)
+            wrong = {name: ["There is no such field."] for name in data if name not in self.fields}
+            wrong |= {
+                name: ["Not a valid string."] for name in data if _is_number_for_text(self.fields.get(name), data[name])
+            }
+            if wrong:
+                raise ValidationError(wrong)
         return super().to_internal_value(data)
 
     @classmethod
@@ -51,6 +57,12 @@ class Strict(serializers.Serializer[Any]):
         body = cls(data=request.data, partial=partial)
         body.is_valid(raise_exception=True)
         return body.validated_data  # type: ignore[no-any-return]
+
+
+def _is_number_for_text(field: Any, value: Any) -> bool:
+    if isinstance(field, serializers.ListField) and isinstance(value, list):
+        return any(_is_number_for_text(field.child, one) for one in value)
+    return isinstance(field, serializers.CharField | serializers.UUIDField) and isinstance(value, int | float)
 
 
 class WorkspaceAPIView(APIView):

@@ -93,6 +93,14 @@ def test_a_bad_key_is_a_400_and_nothing_is_made(api: Api, body: dict[str, object
     assert not VirtualKey.objects.exists()
 
 
+@pytest.mark.parametrize(
+    "body", [{"name": 5}, {"name": "x", "agent": 5.5}, {"name": "x", "allowed_models": ["gpt-5", 5]}]
+)
+def test_a_number_is_no_text(api: Api, body: dict[str, object]) -> None:
+    answer = api("alice").post(ACME + "virtual-keys/", body, format="json")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, list(body)[-1])
+
+
 def test_a_body_that_is_not_json_is_a_400(api: Api) -> None:
     answer = api("alice").post(ACME + "virtual-keys/", b"{", content_type="application/json")
     assert answer.status_code == 400
