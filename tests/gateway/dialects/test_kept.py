@@ -258,7 +258,7 @@ def test_a_beta_without_a_bound_is_no_batch_either(claude: Anthropic, shop: Shop
     params: Any = {"model": "sim-small", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]}
     with pytest.raises(anthropic.BadRequestError) as refused:
         claude.messages.batches.create(
-            requests=[{"custom_id": "a", "params": params}], extra_headers={"anthropic-beta": "skills-2025-10-02"}
+            requests=[{"custom_id": "a", "params": params}], extra_headers={"anthropic-beta": "made-up-2027-01-01"}
         )
     assert "not offered" in str(refused.value)
     assert shop.booked() == []
