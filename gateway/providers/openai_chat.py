@@ -46,14 +46,17 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+_ABSENT, _NULL = msgspec.Raw(b""), msgspec.Raw(b"null")
+
+
 class _Answer(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     choices: list[_Choice] | None = None
     service_tier: str | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"")
-    x_groq: msgspec.Raw = msgspec.Raw(b"")
-    error: msgspec.Raw = msgspec.Raw(b"")
+    usage: msgspec.Raw = _ABSENT
+    x_groq: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
 
 
 class _Groq(msgspec.Struct):
@@ -112,7 +115,7 @@ class OpenAIChat:
 class ChatStreamMeter:
     """Implements `StreamMeter`. Gives whole events only, so that an event of ours can follow at any time; holds back one at most."""
 
-    __slots__ = ("_events", "_finished", "_show_usage", "reading")
+    __slots__ = ("_events", "_finished", "_named", "_show_usage", "_tier", "reading")
     content_type = EVENT_STREAM
 
     def __init__(self, *, show_usage: bool) -> None:
@@ -120,6 +123,8 @@ class ChatStreamMeter:
         self._events = Splitter()
         self._show_usage = show_usage
         self._finished = False
+        self._named, self._tier = False, None
+        """Whether the reading has id and model, and the tier it has"""
 
     def feed(self, chunk: bytes) -> bytes:
         passed = [event for event, whole in self._events.feed(chunk) if self._note(event, whole) or self._show_usage]
@@ -151,13 +156,42 @@ class ChatStreamMeter:
             if "malformed_event" not in reading.flags:
                 reading.flags.append("malformed_event")
             return True
+        if self._adds_text(answer):
+            return True
         _note(answer, reading)
+        self._named, self._tier = reading.said.keys() >= {"id", "model"}, reading.said.get("service_tier")
         if not answer.choices:
             if not stated(answer.usage):
                 return True
             reading.ended = reading.ended or self._finished  # usage after the last choice: nothing follows but [DONE]
             return False
         self._finished = self._finished or any(choice.finish_reason for choice in answer.choices)
+        return True
+
+    def _adds_text(self, answer: _Answer) -> bool:
+        """Notes a chunk that only adds text to the one answer, which nearly every chunk does. False for any other, of which nothing is noted."""
+        choices = answer.choices
+        if choices is None or len(choices) != 1 or not self._named:
+            return False
+        choice = choices[0]
+        delta = choice.delta
+        if (
+            delta is None
+            or choice.finish_reason
+            or choice.text
+            or delta.tool_calls
+            or delta.function_call
+            or delta.refusal
+            or delta.reasoning
+            or delta.reasoning_content
+            or answer.error is not _ABSENT
+            or answer.x_groq is not _ABSENT
+            or (answer.usage is not _ABSENT and answer.usage != _NULL)
+            or (answer.service_tier and answer.service_tier != self._tier)
+        ):
+            return False
+        if delta.content:
+            self.reading.add_text(delta.content)
         return True
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.providers import openai_chat
 from gateway.providers.dialect import Wanted
-from gateway.providers.openai_chat import OpenAIChat
+from gateway.providers.openai_chat import ChatStreamMeter, OpenAIChat
 
 dialect = OpenAIChat()
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
@@ -207,3 +208,59 @@ def test_the_output_limit_goes_where_the_client_or_else_the_provider_wants_it() 
     assert sent({"max_tokens": 100}) == {"max_tokens": 9}
     assert sent({"max_completion_tokens": 100, "max_tokens": None}) == {"max_completion_tokens": 9, "max_tokens": None}
     assert sent({"max_completion_tokens": None}) == {"max_completion_tokens": 9}
+
+
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["chatcmpl-1", "other", "", 3]),
+        "model": st.sampled_from(["gpt-4o", "", None]),
+        "service_tier": st.sampled_from(["default", "flex", None, ""]),
+        "choices": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "delta": st.fixed_dictionaries(
+                        {},
+                        optional={
+                            **dict.fromkeys(("content", "refusal", "reasoning_content"), st.sampled_from(["a", "é", "", None, 1])),
+                            "tool_calls": st.sampled_from([None, [], [{"function": {"name": "f", "arguments": "{}"}}]]),
+                        },
+                    ),
+                    "text": st.sampled_from(["t", None]),
+                    "finish_reason": st.sampled_from([None, "stop", "length"]),
+                },
+            ),
+            max_size=2,
+        ),
+        "usage": st.sampled_from([None, USAGE, {}]),
+        "x_groq": st.sampled_from([None, {"usage": USAGE}, {"id": "x"}]),
+        "error": st.sampled_from([None, {"code": "overloaded"}]),
+    },
+)  # fmt: skip
+
+
+@given(st.lists(EVENTS | st.sampled_from([b"[DONE]", b"{", b"[]"]), max_size=8), st.booleans())
+def test_a_chunk_that_only_adds_text_is_read_as_the_careful_way_reads_it(events: list[Any], show: bool) -> None:
+    class Careful(ChatStreamMeter):
+        def _adds_text(self, answer: Any) -> bool:
+            return False
+
+    short, careful = ChatStreamMeter(show_usage=show), Careful(show_usage=show)
+    for event in events:
+        data = event if isinstance(event, bytes) else orjson.dumps(event)
+        assert short.feed(b"data: " + data + b"\n\n") == careful.feed(b"data: " + data + b"\n\n")
+        assert short.reading == careful.reading
+    assert short.finish() == careful.finish()
+    assert short.reading == careful.reading
+
+
+def test_chunks_of_text_go_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[Any] = []
+    monkeypatch.setattr(openai_chat, "_note", lambda answer, reading: noted.append(answer))
+    meter = ChatStreamMeter(show_usage=False)
+    meter.reading.said |= {"id": "chatcmpl-1", "model": "m"}
+    for _ in range(3):
+        meter.feed(chunk("word", usage=None))
+    assert len(noted) == 1
+    assert meter.reading.output_bytes == 8
