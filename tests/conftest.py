@@ -32,6 +32,7 @@ import certifi
 import psycopg
 import pytest
 import redis
+from hypothesis import settings as hypothesis_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -156,6 +157,8 @@ for _name in [
 ]:
     if _name not in ("SLUICE_SECRET_KEY", "SLUICE_MASTER_KEY", "SLUICE_PEPPER"):
         del os.environ[_name]  # a developer's own settings do not reach the tests
+hypothesis_settings.register_profile("sluice", deadline=None)  # how long one example takes says how busy the machine is
+hypothesis_settings.load_profile("sluice")
 os.environ.update(_environment())
 
 import django  # noqa: E402 - reads the environment written above

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
 from billing import actions
 from billing.ledger.packs import packing
-from billing.models import BudgetLine, Entry, Forgotten
+from billing.models import BudgetLine, Entry, Forgotten, UnknownUsage
 from tests.cast import Cast
 from workspaces import tenancy
 from workspaces.audit import SYSTEM
@@ -31,6 +32,8 @@ def two_tenants(events: Any, books: Any, cast: Cast) -> Cast:
                 budget_id=line, workspace_id=workspace.id, name="all", unit="nano", cap=10, thresholds=[50]
             )
             Forgotten.objects.create(workspace_id=workspace.id, what="entries", amount=1)
+            now = timezone.now()
+            UnknownUsage.objects.create(workspace_id=workspace.id, provider="p", model="m", path="x", day=now, at=now)
         actions.create_price(workspace=workspace, by=SYSTEM, provider="ollama", free=True)
         events.call(
             workspace.id, cost=7, dims={"customer": f"of-{workspace.slug}"}, charges=[[f"b:{line}:0", "nano", 7]]

@@ -256,7 +256,8 @@ class House:
             drain(money_stream(), money_keys.partition_of(self.cast.acme.pk))
             with tenancy.entered(self.cast.acme):
                 rows = Entry.objects.filter(workspace_id=self.cast.acme.pk)
-                return [row for row in rows.order_by("attempt", "leg") if not ids or str(row.call_id) in ids]
+                wanted = [row for row in rows if not ids or str(row.call_id) in ids]
+                return sorted(wanted, key=lambda row: (row.attempt, row.leg))
 
         found: list[Entry] = await sync(read)
         return found
