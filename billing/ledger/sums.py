@@ -307,7 +307,8 @@ def _bucketed(by_day: Iterable[tuple[date, str, Totals]], granularity: Granulari
     merged: dict[tuple[Any, str], Totals] = {}
     for day, value, sums in by_day:
         key = (_bucket(day, granularity), value)
-        merged[key] = merged.get(key, Totals()) + sums
+        before = merged.get(key)
+        merged[key] = sums if before is None else before + sums
     return _points(merged)
 
 
