@@ -337,6 +337,24 @@ def test_a_token_weakens_with_its_maker_and_dies_with_their_membership(api: Api,
     assert client.get(ACME + "virtual-keys/").status_code == 401
 
 
+def test_an_expired_token_is_a_401(cast: Cast) -> None:
+    assert cast.alice.membership is not None
+    soon = timezone.now() + timedelta(hours=1)
+    minted = actions.create_api_token(
+        workspace=cast.acme,
+        by=cast.alice.actor,
+        membership=cast.alice.membership,
+        name="ci",
+        scopes=["read"],
+        expires_at=soon,
+    )
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {minted.text}")
+    assert client.get(ACME).status_code == 200
+    ApiToken.objects.filter(pk=minted.row.pk).update(expires_at=soon - timedelta(hours=2))
+    assert client.get(ACME).status_code == 401
+
+
 def test_the_token_of_somebody_in_two_workspaces_works_in_its_own_only(cast: Cast) -> None:
     actions.add_member(workspace=cast.globex, by=cast.bob.actor, user=cast.alice.user, role=Role.ADMIN)
     client = APIClient()
