@@ -94,6 +94,7 @@ class Group:
         # A signal that comes in the middle waits: the child must not pass it on to its siblings, nor this process miss the child.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED)
         if self._stopping():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKED)
             return
         parent, pid = os.getpid(), os.fork()
         if pid:
