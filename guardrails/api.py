@@ -244,11 +244,13 @@ class Raises(WorkspaceAPIView):
     )
     def get(self, request: Request, slug: str) -> Response:
         now, rows = timezone.now(), Raise.objects.select_related("budget")
-        if state := request.query_params.get("state"):
+        state = request.query_params.get("state")
+        if state is not None:
             if state not in RaiseState.values:
                 raise ValidationError({"state": [f"Choose among: {', '.join(RaiseState.values)}."]})
             rows = rows.filter(state=state)
-        if budget_id := request.query_params.get("budget_id"):
+        budget_id = request.query_params.get("budget_id")
+        if budget_id is not None:
             try:
                 rows = rows.filter(budget_id=UUID(budget_id))
             except ValueError:

@@ -106,6 +106,9 @@ def delete_endpoint(*, workspace: Workspace, by: Actor, endpoint_id: UUID | str)
             workspace=workspace, by=by, action="webhook.delete", target=f"{row.pk} {row.name}", before=_shown(row)
         )
         door.forget_note(workspace, row.pk)
+        Delivery.objects.filter(
+            endpoint=row
+        ).delete()  # first: Django takes a nullable key for one whose order does not matter
         row.delete()
 
 
