@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         self._deadline, self._limit_named = self._next_deadline()
         try:
             more = sink(self.arrived())
-        except Exception as error:  # noqa: BLE001  # raised where the pour is awaited
+        except Exception as error:  # noqa: BLE001 - whatever the sink raised is raised where the pour is awaited
             self._sink = None
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_exception(error)
