@@ -8,7 +8,7 @@ them. Columns of several days are compared by digest: hundreds of thousands of t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
@@ -102,6 +102,12 @@ def coded(texts: Iterable[str]) -> Texts:
     codes = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
     digests = np.array([digest(value) for value in places], np.int64)
     return Texts(digests, codes, "\x00".join(places).encode())
+
+
+def of_distinct(values: Sequence[str], codes: Numbers) -> Texts:
+    """The column that has these distinct texts by these numbers."""
+    digests = np.array([digest(value) for value in values], np.int64)
+    return Texts(digests, codes, "\x00".join(values).encode())
 
 
 _EXACT: Final = 2**53
