@@ -572,7 +572,7 @@ class RollupDay(Measures):
 
 
 class RollupMonth(Measures):
-    """Per month and value of one dimension, so that a year of ten thousand customers is few rows. No sessions."""
+    """Per month and value of one dimension, so that a year of ten thousand customers is few rows. No users and sessions."""
 
     pk = models.CompositePrimaryKey("workspace_id", "dimension", "month", "value")
     workspace_id = models.BigIntegerField()

@@ -203,7 +203,7 @@ def call_of(workspace: Workspace, given: UUID) -> UUID | None:
 
 
 def dimensions_with(workspace: Workspace, value: str, today: date) -> list[str]:
-    """The dimensions that calls of the last five years had this value in, as the months' rollup knows (sessions: of the last 400 days)."""
+    """The dimensions that calls of the last five years had this value in, as the months' rollup knows (users and sessions: of the last 400 days)."""
     inside(workspace)
     names = [str(name) for name in Dimension if name not in NO_MONTHS]
     # Months and days are named one by one: each is then one look at the index, where a range would be read through.

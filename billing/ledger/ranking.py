@@ -15,9 +15,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from billing.domain.dimensions import Dimension
 from billing.ledger.asking import Row, Totals
-from billing.ledger.rollups import NO_MONTHS
 
 CANDIDATES_EACH: Final = 8
 """Values looked at for each one wanted."""
@@ -46,9 +44,6 @@ class Range:
             last.append(_after(self.months[-1]) - timedelta(days=1))
         return min([*self.months, *(span[0] for span in self.spans)]), max(last)
 
-    def in_days(self) -> Range:
-        return Range((), (self.ends,)) if self.months else self
-
 
 def of(
     workspace_id: int, asked: Range, dimension: str, values: Sequence[str], measures: Sequence[str]
@@ -74,8 +69,6 @@ def dearest(
 ) -> list[Row]:
     """The values whose sum of the measures `rank_by` is largest, largest first, and what they come to."""
     adding, of_values = _packed()
-    if dimension in _ALIKE:
-        asked = asked.in_days()
     if not asked.spans:
         values = [value for value, *_ in _by_months(workspace_id, asked.months, (), dimension, rank_by, limit)]
         found = _of_months(workspace_id, asked.months, dimension, values, measures)
@@ -88,10 +81,6 @@ def dearest(
     found = _of_months(workspace_id, asked.months, dimension, values, measures)
     _add(found, adding.of(chosen, [(value,) for value in values], measures))
     return [Row((value,), found[value]) for value in values]
-
-
-_ALIKE: Final = (*NO_MONTHS, Dimension.USER)
-"""Of users there are too many, and they spend too much alike: months cannot tell."""
 
 
 def _by_threshold(

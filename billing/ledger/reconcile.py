@@ -201,9 +201,9 @@ _PACKED: Final = (
 _VALUES: Final = """
 SELECT dimension, sum(by_month)::bigint, sum(by_day)::bigint FROM (
     SELECT dimension, cost_nano AS by_month, 0 AS by_day FROM billing_rollup_month WHERE workspace_id = %s
-    UNION ALL SELECT dimension, 0, cost_nano FROM billing_rollup_day WHERE workspace_id = %s AND dimension <> 'session'
-    UNION ALL SELECT dimension, 0, sum_cost_nano FROM billing_day_pack WHERE workspace_id = %s AND dimension <> 'session'
-) AS either WHERE dimension <> '' GROUP BY dimension
+    UNION ALL SELECT dimension, 0, cost_nano FROM billing_rollup_day WHERE workspace_id = %s
+    UNION ALL SELECT dimension, 0, sum_cost_nano FROM billing_day_pack WHERE workspace_id = %s
+) AS either WHERE dimension NOT IN ('', 'session', 'user') GROUP BY dimension
 """
 """Each dimension's values by the month and by the day, wherever they stand."""
 _TOTAL_ONLY: Final = {"billing_rollup_day": "AND dimension = ''", "billing_rollup_month": "AND dimension = ''"}

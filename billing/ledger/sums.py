@@ -179,13 +179,19 @@ def answered(
             only=only,
         )  # fmt: skip
         return found.rows, _bucketed(found.by_day, granularity)
-    rows = [] if only is not None and not only else grouped(
-        workspace, days, dimensions, filters=filters, limit=limit, rank_by=rank_by, only=only
-    )  # fmt: skip
-    points = series(workspace, days, granularity, filters=filters)
+    single = _single(dimensions, narrow)
+    rows: list[Row] = []
+    if only is None or only:
+        if single:
+            rows = _of_one(workspace, days, single, dimensions, narrow, limit, rank_by, only, measures)
+        else:
+            rows = grouped(workspace, days, dimensions, filters=filters, limit=limit, rank_by=rank_by, only=only)
+    points = series(workspace, days, granularity, filters=filters, measures=measures)
     values = [value for value in dict.fromkeys(row.value for row in rows) if value][:charted]
     if values:
-        points += series(workspace, days, granularity, dimension=dimensions[0], filters=filters, values=values)
+        points += series(
+            workspace, days, granularity, dimension=dimensions[0], filters=filters, values=values, measures=measures
+        )
     return rows, points
 
 
@@ -304,14 +310,20 @@ def _over_time(
     measures: Sequence[str],
 ) -> list[tuple[Any, str, Totals]]:
     grain: kept.Grain = kept.DAY
-    span: tuple[Any, Any] = (days.first, days.last)
+    spans: Sequence[tuple[Any, Any]] = [(days.first, days.last)]
+    found: list[tuple[Any, ...]] = []
     if granularity is Granularity.HOUR:
         grain, (first, end) = kept.HOUR, moments(workspace, days)
-        span = (first, end - timedelta(microseconds=1))
-    return [
-        (start, value, Totals(**dict(zip(measures, numbers, strict=True))))
-        for start, value, *numbers in kept.over_time(workspace.pk, grain, dimension, *span, measures, values)
-    ]
+        spans = [(first, end - timedelta(microseconds=1))]
+    elif granularity is Granularity.MONTH:
+        asked = _range(workspace, days, dimension)
+        spans = asked.spans
+        of_months = RollupMonth.objects.filter(workspace_id=workspace.pk, dimension=dimension, month__in=asked.months)
+        of_months = of_months if values is None else of_months.filter(value__in=values)
+        found = list(of_months.values_list("month", "value", *measures)) if asked.months else []
+    for span in spans:
+        found += kept.over_time(workspace.pk, grain, dimension, *span, measures, values)
+    return [(start, value, Totals(**dict(zip(measures, numbers, strict=True)))) for start, value, *numbers in found]
 
 
 def _whole_over_time(workspace: Workspace, days: Days, granularity: Granularity) -> list[tuple[Any, str, Totals]]:

@@ -5,6 +5,7 @@ Whoever asks for the workspace's total alone (the empty dimension) may read the 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -91,11 +92,14 @@ def names(workspace_id: int, dimensions: Sequence[str], first: date, most: int) 
 
 def texts_in(packed: bytes) -> list[str]:
     """The distinct texts of a packed column (`packs.columns`)."""
-    count, length = _TEXTS.unpack_from(packed)
+    count, told = _TEXTS.unpack_from(packed)
     start = _TEXTS.size + 8 * count
-    return packed[start : start + length].decode().split("\x00") if count else []
+    body = packed[start : start + (told & ~_DEFLATED)]
+    text = zlib.decompress(body) if told & _DEFLATED else body
+    return text.decode().split("\x00") if count else []
 
 
+_DEFLATED: Final = 1 << 31
 _TEXTS: Final = Struct("<II")
 
 

@@ -58,5 +58,11 @@ class Migration(migrations.Migration):
             options={"db_table": "billing_hour_pack"},
         ),
         forced_row_level_security("billing_day_pack", "billing_hour_pack"),
+        # Users have days enough: their months are not kept any more.
+        migrations.RunSQL(
+            "SELECT set_config('sluice.every_workspace', 'on', true); DELETE FROM public.billing_rollup_month WHERE dimension = 'user';"
+            "SELECT set_config('sluice.every_workspace', '', true);",
+            migrations.RunSQL.noop,
+        ),
         migrations.RunSQL(outside("billing_day_pack") + outside("billing_hour_pack", "hour"), migrations.RunSQL.noop),
     ]
