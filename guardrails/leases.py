@@ -62,7 +62,7 @@ def leased(name: str, *, lease_s: int = LEASE_S, longest_s: float = LONGEST_S) -
         return
     ended = threading.Event()
     renewing = threading.Thread(
-        target=_renew, args=(cache, name, mine, lease_s, longest_s, ended), name=f"lease of {name}", daemon=True
+        target=renew, args=(cache, name, mine, lease_s, longest_s, ended), name=f"lease of {name}", daemon=True
     )
     renewing.start()
     try:
@@ -74,7 +74,8 @@ def leased(name: str, *, lease_s: int = LEASE_S, longest_s: float = LONGEST_S) -
             cache.delete(name)
 
 
-def _renew(cache: BaseCache, name: str, mine: str, lease_s: int, longest_s: float, ended: threading.Event) -> None:
+def renew(cache: BaseCache, name: str, mine: str, lease_s: int, longest_s: float, ended: threading.Event) -> None:
+    """Until the run has `ended`, took `longest_s`, or lost its lease to another."""
     until = time.monotonic() + longest_s
     while not ended.wait(lease_s / 3) and time.monotonic() < until:
         try:

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 
 import pytest
+import redis
+from django.conf import settings
 from django.core.cache import cache
 from django.db import OperationalError
 
-from guardrails.leases import LEASE_S, alone, leased
+from guardrails.leases import LEASE_S, alone, leased, renew
 from guardrails.rounds import go_round
 from tests.cast import Cast
 from workspaces.models import Workspace
@@ -49,24 +51,37 @@ def test_a_killed_process_keeps_others_away_no_longer_than_its_lease() -> None:
     until(is_free, 5)
 
 
-def test_a_run_that_outlasts_its_lease_keeps_it_but_one_that_hangs_does_not_keep_it_for_ever() -> None:
-    ended = threading.Event()
+class Turns(threading.Event):
+    """A run that goes on for so many renewals: each comes at once."""
 
-    def run() -> None:
-        with leased(NAME, lease_s=1, longest_s=1.2):
-            ended.wait(20)
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left = count
 
-    running = threading.Thread(target=run)
-    began = time.monotonic()
-    running.start()
-    until(lambda: not is_free(), 5)
-    until(is_free, 10)
-    assert time.monotonic() - began > 1.2  # not after the second that the lease is for
+    def wait(self, timeout: float | None = None) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize(
+    "whose, longest_s, is_renewed",
+    [("mine", 60, True), ("mine", 0, False), ("another's", 60, False)],
+    ids=["goes on", "hangs", "came too late"],
+)
+def test_a_lease_is_renewed_while_its_own_run_goes_on_and_does_not_hang(
+    whose: str, longest_s: float, is_renewed: bool
+) -> None:
+    cache.set(NAME, whose, timeout=20)
+    renew(cache, NAME, "mine", 90, longest_s, Turns(1))
+    with redis.Redis.from_url(settings.CACHE_URL) as client:
+        assert (client.ttl(cache.make_key(NAME)) > 20) is is_renewed
+
+
+def test_who_comes_back_after_its_lease_ran_out_leaves_another_s_alone() -> None:
     with leased(NAME) as mine:
-        ended.set()
-        running.join()
         assert mine
-        assert not is_free(), "who comes back late takes away another's lease"
+        cache.set(NAME, "another's")
+    assert cache.get(NAME) == "another's"
 
 
 def test_a_run_without_postgresql_ends_and_says_so_and_another_error_is_not_swallowed(
