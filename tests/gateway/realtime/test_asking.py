@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from gateway.realtime.beliefs import Beliefs
-from guardrails.actions import create_budget, update_budget
+from guardrails.actions import create_budget, create_rate_limit, delete_rate_limit, update_budget
 from tests.gateway.realtime.talks import (
     SILENCE,
     SPEECH,
@@ -124,33 +124,44 @@ def test_a_turn_that_nothing_may_be_held_for_ends_the_session_and_costs_nothing(
     assert {entry.unpacked()["provider_request_id"]: entry.cost_nano} == billed(shop, session)
 
 
-@pytest.mark.parametrize("room", [True, False])
-def test_what_a_provider_begins_by_itself_without_a_hold_is_held_late_or_stopped_and_booked_beside_the_cap(
-    client: OpenAI, shop: Shop, room: bool
+def test_what_a_provider_begins_by_itself_when_nothing_may_be_held_is_stopped_and_booked_beside_the_cap(
+    client: OpenAI, shop: Shop
 ) -> None:
-    """The next hold has room for five minutes of speech, a late one only for what was said: between the two lies a cap that allows the late one."""
     budget = shop.do(create_budget, cap="5", period="day")
     with talking(client) as connection:
         session = until(connection, "session.created").session.id
         connection.session.update(session=by_itself(silence_duration_ms=200))
-        until(connection, "session.updated")
         say(connection, TOLD_LATE)
         until(connection, "conversation.item.added")
-        held = shop.held_nano()
-        cap_nano = 2 * held - 60_000_000 if room else held + 10_000_000
-        shop.do(update_budget, budget_id=budget.pk, cap=f"{cap_nano / 1e9:.6f}")
         connection.input_audio_buffer.append(audio=TURN)
-        time.sleep(0.45)
-        connection.send_raw(json.dumps({"type": "input_audio_buffer.append", "audio": TURN}))
-        if room:
-            for _ in range(2):
-                until(connection, "response.done")
-        else:
-            assert close_code(connection) == 4402
+        connection.input_audio_buffer.append(audio=TURN)
+        time.sleep(0.5)
+        shop.do(update_budget, budget_id=budget.pk, cap="0.01")
+        assert close_code(connection) == 4402
     invoice = billed(shop, session)
     entries = charges(shop, len(invoice))
     assert {entry.unpacked()["provider_request_id"]: entry.cost_nano for entry in entries} == invoice
-    assert ("unheld" in [flag for entry in entries for flag in entry.flags]) is not room
+
+
+def test_a_response_that_begins_without_a_hold_gets_one_as_soon_as_one_may_be_taken(client: OpenAI, shop: Shop) -> None:
+    """A rate limit refuses the hold ahead, and is lifted before the next turn begins."""
+    limit = shop.do(create_rate_limit, metric="rpm", limit=4, burst=1)
+    with talking(client) as connection:
+        session = until(connection, "session.created").session.id
+        say(connection, "Talk [[sim:slow first_ms=1500]]")
+        until(connection, "conversation.item.added")
+        connection.input_audio_buffer.append(audio=TURN)
+        time.sleep(1.2)
+        connection.input_audio_buffer.append(audio=TURN)
+        until(connection, "response.done")
+        shop.do(delete_rate_limit, limit_id=limit.pk)
+        until(connection, "response.done")
+    invoice = billed(shop, session)
+    assert len(invoice) == 2
+    entries = charges(shop, 2)
+    assert {entry.unpacked()["provider_request_id"]: entry.cost_nano for entry in entries} == invoice
+    assert [entry.flags for entry in entries] == [[], []]
+    assert min(entry.hold_nano for entry in entries) < max(entry.hold_nano for entry in entries), "late: no room ahead"
 
 
 # --- Beliefs ----------------------------------------------------------------------------------------------------------
