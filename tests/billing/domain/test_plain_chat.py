@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.domain import plain, server_tools
-from billing.domain.extraction.common import Call
-from billing.domain.extraction.openai import QUIRKS, careful_completions, completions
+from billing.domain.extraction.openai import QUIRKS
 from billing.domain.limits import BadLimit
 from billing.domain.modalities import CONVERSATION, STORED, only_texts, survey
 from billing.domain.quote import Quote, careful_quote, quote
@@ -205,30 +204,6 @@ ANSWERS = st.fixed_dictionaries(
         "service_tier": st.sampled_from(["default", "flex", "priority", 1]), "usage_breakdown": st.just({"models": [{"usage": {}}]}),
     },
 )  # fmt: skip
-
-
-@pytest.mark.tries
-@settings(max_examples=examples(1500, one_in=12), deadline=None)
-@given(
-    ANSWERS,
-    st.sampled_from([*QUIRKS, "unheard-of"]),
-    st.booleans(),
-    st.booleans(),
-    st.booleans(),
-    st.sampled_from([{}, {"deployment_type": "provisioned"}, {"region": "eu"}]),
-)
-def test_plain_usage_is_read_as_the_careful_way_reads_it(
-    body: dict[str, Any], provider: str, streamed: bool, batch: bool, adds_up: bool, account: dict[str, str]
-) -> None:
-    usage = body["usage"]
-    if adds_up and isinstance(usage, dict):
-        counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
-        usage["total_tokens"] = sum(count for count in counts if type(count) is int)
-    call = Call(
-        provider, "/v1/chat/completions", {"model": "gpt-4o"}, streamed, "https://eu.api.openai.com/v1", account, batch
-    )
-
-    assert completions(body, call) == careful_completions(body, call)
 
 
 @pytest.mark.tries
