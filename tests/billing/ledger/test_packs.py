@@ -18,6 +18,7 @@ from billing.ledger.packs.reading import Block
 from billing.ledger.queries import Days, Granularity
 from billing.ledger.values import texts_in
 from tests.cast import Cast
+from tests.rig.effort import examples
 from workspaces import tenancy
 from workspaces.models import Workspace
 
@@ -57,7 +58,7 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(ROWS, st.integers(1, 9), st.sampled_from([0, adding.MOST_AGREED]), st.integers(1, 2))
 def test_the_largest_groups_are_found_whether_blocks_agree_on_numbers_or_not(
     rows: list[tuple[int, str, str, int]], limit: int, most_agreed: int, width: int
