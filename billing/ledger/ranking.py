@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
@@ -19,6 +19,8 @@ from billing.ledger.asking import Row, Totals
 
 CANDIDATES_EACH: Final = 8
 """Values looked at for each one wanted."""
+FEW_DAYS: Final = 40
+"""So few days are read as days, in one statement, also where they hold a whole month."""
 LISTED_DAYS: Final = 400
 """How far back is looked for a word."""
 
@@ -69,23 +71,35 @@ def dearest(
 ) -> list[Row]:
     """The values whose sum of the measures `rank_by` is largest, largest first, and what they come to."""
     adding, of_values = _packed()
+    first, last = asked.ends
+    if asked.spans and (last - first).days < FEW_DAYS:
+        asked = Range((), ((first, last),))
     if not asked.spans:
-        values = [value for value, *_ in _by_months(workspace_id, asked.months, (), dimension, rank_by, limit)]
-        found = _of_months(workspace_id, asked.months, dimension, values, measures)
-        return [Row((value,), found[value]) for value in values]
-    chosen = of_values.of_days(workspace_id, dimension, asked.spans, tuple(dict.fromkeys((*measures, *rank_by))))
+        bounds = _by_months(workspace_id, asked.months, asked.months, dimension, rank_by, measures, limit)
+        return [Row((one.value,), one.whole) for one in bounds if one.whole is not None]
+    read = tuple(dict.fromkeys((*measures, *rank_by)))
+    chosen = of_values.of_days(workspace_id, dimension, asked.spans, read)
     if not asked.months:
         return list(adding.of_ranked(adding.ranked(chosen, rank_by, limit), measures))
-    told = _by_threshold(workspace_id, asked, dimension, chosen, limit, rank_by, today)
-    values = _of_all(workspace_id, asked, dimension, chosen, limit, rank_by) if told is None else told
-    found = _of_months(workspace_id, asked.months, dimension, values, measures)
-    _add(found, adding.of(chosen, [(value,) for value in values], measures))
-    return [Row((value,), found[value]) for value in values]
+    found = _by_threshold(workspace_id, asked, dimension, chosen, limit, rank_by, read, today)
+    if found is None:
+        values = _of_all(workspace_id, asked, dimension, chosen, limit, rank_by)
+        sums = _of_months(workspace_id, asked.months, dimension, values, measures)
+        _add(sums, adding.of(chosen, [(value,) for value in values], measures))
+        found = [Row((value,), sums[value]) for value in values]
+    return found
 
 
 def _by_threshold(
-    workspace_id: int, asked: Range, dimension: str, chosen: Any, limit: int, rank_by: Sequence[str], today: date
-) -> list[str] | None:
+    workspace_id: int,
+    asked: Range,
+    dimension: str,
+    chosen: Any,
+    limit: int,
+    rank_by: Sequence[str],
+    measures: Sequence[str],
+    today: date,
+) -> list[Row] | None:
     """The first values, where months can tell them."""
     first, last = asked.ends
     if 2 * ((last - first).days + 1) < (min(_after(last), today + timedelta(days=1)) - first.replace(day=1)).days:
@@ -93,14 +107,12 @@ def _by_threshold(
     adding, _ = _packed()
     wanted = CANDIDATES_EACH * limit + 1
     covering = sorted({day.replace(day=1) for day in days_between(first, last)})
-    bounds = _by_months(workspace_id, covering, asked.months, dimension, rank_by, wanted)
-    candidates = bounds[: wanted - 1]
-    sums = {value: int(whole) for value, _, whole in candidates if whole is not None}
-    for row in adding.of(chosen, [(value,) for value, *_ in candidates], rank_by):
-        sums[row.value] = sums.get(row.value, 0) + _amount(row.totals, rank_by)
-    best = sorted(sums, key=lambda value: (-sums[value], value))[:limit]
-    if len(bounds) < wanted or (len(best) == limit and sums[best[-1]] >= bounds[-1][1]):
-        return best
+    bounds = _by_months(workspace_id, covering, asked.months, dimension, rank_by, measures, wanted)
+    sums = {one.value: one.whole for one in bounds[: wanted - 1] if one.whole is not None}
+    _add(sums, adding.of(chosen, [(one.value,) for one in bounds[: wanted - 1]], measures))
+    best = sorted(sums, key=lambda value: (-_amount(sums[value], rank_by), value))[:limit]
+    if len(bounds) < wanted or (len(best) == limit and _amount(sums[best[-1]], rank_by) >= bounds[-1].most):
+        return [Row((value,), sums[value]) for value in best]
     return None
 
 
@@ -108,7 +120,13 @@ def _of_all(
     workspace_id: int, asked: Range, dimension: str, chosen: Any, limit: int, rank_by: Sequence[str]
 ) -> list[str]:
     _, of_values = _packed()
-    sums = {value: int(most) for value, most, _ in _by_months(workspace_id, asked.months, (), dimension, rank_by, None)}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT value, sum({' + '.join(rank_by)})::bigint FROM billing_rollup_month "  # noqa: S608 - names of ours
+            "WHERE workspace_id = %s AND dimension = %s AND month = ANY(%s) GROUP BY value",
+            [workspace_id, dimension, list(asked.months)],
+        )
+        sums: dict[str, int] = dict(cursor.fetchall())
     for row in of_values.every(chosen, rank_by):
         sums[row.value] = sums.get(row.value, 0) + _amount(row.totals, rank_by)
     return sorted(sums, key=lambda value: (-sums[value], value))[:limit]
@@ -118,24 +136,38 @@ def _amount(totals: Totals, rank_by: Sequence[str]) -> int:
     return sum(getattr(totals, name) for name in rank_by)
 
 
+class _Bound(NamedTuple):
+    value: str
+    most: int
+    """What it can come to."""
+    whole: Totals | None
+    """What it comes to in whole months; None: it is not in them."""
+
+
 def _by_months(
     workspace_id: int,
     months: Sequence[date],
     whole: Sequence[date],
     dimension: str,
     rank_by: Sequence[str],
-    limit: int | None,
-) -> list[tuple[str, int, int | None]]:
-    """(value, its sum over `months`, of it that over the months `whole`), largest first."""
-    measure = " + ".join(rank_by)
+    measures: Sequence[str],
+    limit: int,
+) -> list[_Bound]:
+    """The values that come to most over `months`, and what they come to over the months `whole`."""
+    sums = ", ".join(f"sum({name})::bigint" for name in measures)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT value, sum({measure}) AS most, sum({measure}) FILTER (WHERE month = ANY(%s::date[])) FROM billing_rollup_month "  # noqa: S608 - names of ours
-            "WHERE workspace_id = %s AND dimension = %s AND month = ANY(%s) GROUP BY value ORDER BY most DESC, value LIMIT %s",
-            [list(whole), workspace_id, dimension, list(months), limit],
+            f"WITH bounds AS MATERIALIZED (SELECT value, sum({' + '.join(rank_by)})::bigint AS most FROM billing_rollup_month "  # noqa: S608 - names of ours
+            "WHERE workspace_id = %s AND dimension = %s AND month = ANY(%s) GROUP BY value ORDER BY most DESC, value LIMIT %s) "
+            # OFFSET keeps the planner from making one join of it, which reads all values.
+            f"SELECT b.value, b.most, r.* FROM bounds AS b CROSS JOIN LATERAL (SELECT count(*), {sums} FROM billing_rollup_month "
+            "WHERE workspace_id = %s AND dimension = %s AND month = ANY(%s) AND value = b.value OFFSET 0) AS r ORDER BY b.most DESC, b.value",
+            [workspace_id, dimension, list(months), limit, workspace_id, dimension, list(whole)],
         )
-        found: list[tuple[str, int, int | None]] = cursor.fetchall()
-        return found
+        return [
+            _Bound(value, most, Totals(**dict(zip(measures, numbers, strict=True))) if there else None)
+            for value, most, there, *numbers in cursor.fetchall()
+        ]
 
 
 def _of_months(

@@ -6,7 +6,7 @@ Whoever asks for the workspace's total alone (the empty dimension) may read the 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from struct import Struct
@@ -54,12 +54,12 @@ def summed(
     return found
 
 
-def before_and_after(
-    workspace_id: int, wanted: Mapping[str, Sequence[str]], first: date, last: date, since: date, measure: str
-) -> list[tuple[str, str, int, int]]:
-    """(dimension, value, its measure from `since` on, before it) of some values by dimension."""
-    found: list[tuple[str, str, int, int]] = _packed().before_and_after(
-        workspace_id, wanted, (first, last), since, measure
+def moved(
+    workspace_id: int, dimensions: Sequence[str], first: date, last: date, *, since: date, measure: str, limit: int
+) -> tuple[list[tuple[str, str, int, int]], int]:
+    """([(dimension, value, its measure from `since` on, before it)] of those that differ most, how many values there are)."""
+    found: tuple[list[tuple[str, str, int, int]], int] = _packed().moved(
+        workspace_id, dimensions, (first, last), since, measure, limit
     )
     return found
 

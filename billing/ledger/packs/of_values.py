@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import chain
 from typing import Any, Final
@@ -13,7 +13,7 @@ from django.db import connection
 from billing.ledger.asking import Row
 from billing.ledger.packs import adding
 from billing.ledger.packs.adding import Chosen, concatenated, place_among, sorted_digests
-from billing.ledger.packs.columns import Numbers, coded, digest, unpack_texts
+from billing.ledger.packs.columns import Numbers, coded, digest, sums_at, unpack_texts
 from billing.ledger.packs.reading import Block, read
 from billing.ledger.values import DAY, Beyond, Grain, Moment
 
@@ -38,20 +38,40 @@ def of_days(
     return _chosen(workspace_id, DAY, dimension, spans, measures, values=values)
 
 
-def before_and_after(
-    workspace_id: int, wanted: Mapping[str, Sequence[str]], span: Span, since: date, measure: str
-) -> list[tuple[str, str, int, int]]:
-    """(dimension, value, its measure from `since` on, before it) of values by dimension."""
-    chosen = _chosen_of(workspace_id, DAY, list(wanted), [span], (measure,), apart=True)
-    found = []
-    for dimension, values in wanted.items():
-        sides = []
-        for after in (True, False):
-            some = [one for one in chosen[dimension] if (one.block.on >= since) is after]
-            rows = adding.of(some, [(value,) for value in values], (measure,))
-            sides.append({row.value: int(getattr(row.totals, measure)) for row in rows})
-        found += [(dimension, value, *(side.get(value, 0) for side in sides)) for value in values]
-    return found  # type: ignore[return-value]
+def moved(
+    workspace_id: int, dimensions: Sequence[str], span: Span, since: date, measure: str, limit: int
+) -> tuple[list[tuple[str, str, int, int]], int]:
+    found: list[tuple[str, str, int, int]] = []
+    many = 0
+    for dimension, chosen in _chosen_of(workspace_id, DAY, dimensions, [span], (measure,), apart=True).items():
+        if not chosen:
+            continue
+        digests = concatenated([one.texts[0].digests[one.codes[0]] for one in chosen])
+        amounts = _all(chosen, measure)
+        after = concatenated([np.full(len(one), one.block.on >= since) for one in chosen])
+        values, places = np.unique(digests, return_inverse=True)
+        now, before = (sums_at(places[side], amounts[side], len(values)) for side in (after, ~after))
+        change = np.abs(now - before)
+        least = np.partition(change, len(change) - limit)[len(change) - limit] if len(change) > limit else 0
+        some = np.flatnonzero(change >= least)
+        names = _names(chosen, values[some])
+        found += zip([dimension] * len(some), names, now[some].tolist(), before[some].tolist(), strict=True)
+        many += len(values)
+    return sorted(found, key=lambda one: (-abs(one[2] - one[3]), one[0], one[1]))[:limit], many
+
+
+def _names(chosen: Sequence[Chosen], digests: Numbers) -> list[str]:
+    """The texts of some digests, which are in order."""
+    found: dict[int, str] = {}
+    for one in chosen:
+        at = place_among(digests, one.texts[0].digests)
+        for code in np.flatnonzero(at >= 0).tolist():
+            place = int(at[code])
+            if place not in found:
+                found[place] = one.texts[0].value(code)
+        if len(found) == len(digests):
+            break
+    return [found[place] for place in range(len(digests))]
 
 
 def summed(
