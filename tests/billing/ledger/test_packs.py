@@ -17,6 +17,7 @@ from billing.ledger.packs.columns import coded
 from billing.ledger.packs.reading import Block
 from billing.ledger.queries import Days, Granularity
 from tests.cast import Cast
+from tests.rig.effort import examples
 from workspaces import tenancy
 from workspaces.models import Workspace
 
@@ -55,7 +56,7 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(ROWS, st.integers(1, 9), st.integers(1, 2))
 def test_the_largest_groups_are_found(rows: list[tuple[int, str, str, int]], limit: int, width: int) -> None:
     day = NOW.date()
@@ -79,7 +80,7 @@ def test_the_largest_groups_are_found(rows: list[tuple[int, str, str, int]], lim
     assert sum(totals.cost_nano for _, _, totals in by_day) == sum(row[3] for row in rows if row[1] in "ac")
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=examples(20))
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 2**32))
 def test_the_largest_of_very_many_groups_are_those_of_a_plain_sum(limit: int, few: int, seed: int) -> None:
     """As many rows as are sieved, with many equals among the sums."""
@@ -111,7 +112,7 @@ def test_of_groups_that_all_come_to_nothing_the_first_by_name_are_shown() -> Non
     assert [group[0] for group in found] == ["c0599", "c0000", "c0001", "c0002"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(40))
 @given(ROWS, st.booleans())
 def test_a_condensed_block_comes_to_the_same(rows: list[tuple[int, str, str, int]], some: bool) -> None:
     rows = rows * 40  # so many of few groups
