@@ -227,7 +227,7 @@ def ways() -> list[Way]:
 # --- Measuring --------------------------------------------------------------------------------------------------------
 
 
-def least_us(work: Callable[[], object], rounds: int = 150, calls: int = 30) -> float:
+def least_us(work: Callable[[], object], rounds: int = 40, calls: int = 30) -> float:
     """Microseconds of CPU a call, in the best of many short rounds."""
     for _ in range(calls):
         work()
@@ -240,6 +240,15 @@ def least_us(work: Callable[[], object], rounds: int = 150, calls: int = 30) -> 
     return least / 1000
 
 
+def measured(passes: int) -> list[tuple[Way, float]]:
+    """Each in several turns: a neighbour that slows the core down for seconds meets all of them alike."""
+    all_ways = ways()
+    least = [float("inf")] * len(all_ways)
+    for _ in range(passes):
+        least = [min(known, least_us(way.work)) for known, way in zip(least, all_ways, strict=True)]
+    return list(zip(all_ways, least, strict=True))
+
+
 def table(found: list[tuple[Way, float]]) -> str:
     rows = [f"| {way.what} | {us:.1f} µs | {way.bar_us:.0f} µs |" for way, us in found]
     return "\n".join(["| what | CPU | bar |", "| --- | --- | --- |", *rows])
@@ -248,8 +257,9 @@ def table(found: list[tuple[Way, float]]) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
+    options.add_argument("--passes", type=int, default=12)
     args = options.parse_args()
-    found = [(way, least_us(way.work)) for way in ways()]
+    found = measured(args.passes)
     print(table(found))
     if args.write:
         page = PAGE.read_text()

@@ -18,12 +18,12 @@ from tests.bench.metering import PRICE_US, Way, least_us, ways
 SLACK = 1.25
 MOST = {
     "price of a chat completion": 537,
-    "price of a response": 2039,
-    "price of a message of Anthropic's": 1673,
-    "price of an answer of Gemini's": 1763,
-    "price of an answer of Converse's": 1051,
-    "price of a charge that the provider states": 1909,
-    "price of embeddings": 1962,
+    "price of a response": 1922,
+    "price of a message of Anthropic's": 1603,
+    "price of an answer of Gemini's": 1726,
+    "price of an answer of Converse's": 1014,
+    "price of a charge that the provider states": 1816,
+    "price of embeddings": 1869,
     "a chat's request to Anthropic": 2124,
     "a response's request to Anthropic": 3045,
     "Anthropic's answer to a chat": 512,
