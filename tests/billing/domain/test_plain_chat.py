@@ -68,7 +68,7 @@ FIELDS = st.dictionaries(
 
 
 @pytest.mark.tries
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(500, one_in=8), deadline=None)
 @given(fields=FIELDS, messages=MESSAGES | SCALARS)
 def test_a_plain_chat_is_surveyed_as_the_walk_surveys_it(fields: dict[str, Any], messages: Any) -> None:
     body = {**fields, "messages": messages}
@@ -144,7 +144,7 @@ def either(quoted: Any, *arguments: Any, **named: Any) -> Quote | str:
 
 
 @pytest.mark.tries
-@settings(max_examples=examples(1500), deadline=None)
+@settings(max_examples=examples(1500, one_in=12), deadline=None)
 @given(
     st.integers(0, 10**6),
     CHATS,
@@ -207,7 +207,7 @@ ANSWERS = st.fixed_dictionaries(
 
 
 @pytest.mark.tries
-@settings(max_examples=examples(1500), deadline=None)
+@settings(max_examples=examples(1500, one_in=12), deadline=None)
 @given(
     ANSWERS,
     st.sampled_from([*QUIRKS, *PROVIDER_ALIASES, "unheard-of"]),
@@ -241,7 +241,7 @@ def test_plain_usage_goes_the_short_way() -> None:
 
 
 @pytest.mark.tries
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(600, one_in=8), deadline=None)
 @given(st.integers(0, 10**6), CHATS, st.integers(0, 3_000) | st.integers(100_000, 10**7), st.integers(1, 10**6))
 def test_the_least_a_call_can_cost_is_not_more_than_it_costs_when_counted(
     place: int, body: dict[str, Any], size: int, limit: int
