@@ -80,7 +80,7 @@ def dearest(
     read = tuple(dict.fromkeys((*measures, *rank_by)))
     chosen = of_values.of_days(workspace_id, dimension, asked.spans, read)
     if not asked.months:
-        return list(adding.of_ranked(adding.ranked(chosen, rank_by, limit), measures))
+        return list(adding.of(chosen, adding.ranked(chosen, rank_by, limit), measures))
     found = _by_threshold(workspace_id, asked, dimension, chosen, limit, rank_by, read, today)
     if found is None:
         values = _of_all(workspace_id, asked, dimension, chosen, limit, rank_by)

@@ -12,7 +12,7 @@ from django.db import connection
 
 from billing.ledger.asking import Row
 from billing.ledger.packs import adding
-from billing.ledger.packs.adding import Chosen, concatenated, place_among, sorted_digests
+from billing.ledger.packs.adding import Chosen, place_among, sorted_digests
 from billing.ledger.packs.columns import Numbers, coded, digest, sums_at, unpack_texts
 from billing.ledger.packs.reading import Block, read
 from billing.ledger.values import DAY, Beyond, Grain, Moment
@@ -46,9 +46,9 @@ def moved(
     for dimension, chosen in _chosen_of(workspace_id, DAY, dimensions, [span], (measure,), apart=True).items():
         if not chosen:
             continue
-        digests = concatenated([one.texts[0].digests[one.codes[0]] for one in chosen])
+        digests = np.concatenate([one.texts[0].digests[one.codes[0]] for one in chosen])
         amounts = _all(chosen, measure)
-        after = concatenated([np.full(len(one), one.block.on >= since) for one in chosen])
+        after = np.concatenate([np.full(len(one), one.block.on >= since) for one in chosen])
         values, places = np.unique(digests, return_inverse=True)
         now, before = (sums_at(places[side], amounts[side], len(values)) for side in (after, ~after))
         change = np.abs(now - before)
@@ -86,7 +86,7 @@ def summed(
 
 def every(chosen: Sequence[Chosen], measures: Sequence[str]) -> list[Row]:
     """All values, those of most of the first measure first."""
-    return adding.of_ranked(adding.ranked(chosen, measures[:1], _EVERY), measures)
+    return adding.of(chosen, adding.ranked(chosen, measures[:1], _EVERY), measures)
 
 
 def has(workspace_id: int, dimension: str, value: str, first: date) -> bool:
@@ -127,7 +127,7 @@ def over_time(
         if not len(hits):
             continue
         moments = _moments(one, hits, grain)
-        columns = [one.numbers(name, hits).tolist() for name in measures]
+        columns = [_some(one, name, hits).tolist() for name in measures]
         for moment, place, *numbers in zip(moments, at[hits].tolist(), *columns, strict=True):
             key = (moment, place_of[place])
             before = found.get(key)
@@ -153,8 +153,10 @@ def beyond(
     used = sum((_all(chosen, name) for name in measures[1:]), _all(chosen, measures[0]))
     used = used - sum((_all(chosen, name) for name in less), np.zeros(len(used), np.int64))
     calls = _all(chosen, "attempts") - _all(chosen, "voids")
-    periods = _all(chosen, _HOUR) if starts is None else concatenated([_periods(one, grain, starts) for one in chosen])
-    keys = concatenated([one.texts[0].digests[one.codes[0]] for one in chosen])
+    periods = (
+        _all(chosen, _HOUR) if starts is None else np.concatenate([_periods(one, grain, starts) for one in chosen])
+    )
+    keys = np.concatenate([one.texts[0].digests[one.codes[0]] for one in chosen])
     name_of = {int(one.texts[0].digests[code]): (one, int(code)) for one in chosen for code in np.unique(one.codes[0])}
     order = np.lexsort([periods, keys])
     keys, periods = keys[order], periods[order]
@@ -175,7 +177,12 @@ def beyond(
 
 
 def _all(chosen: Sequence[Chosen], measure: str) -> Numbers:
-    return concatenated([one.numbers(measure) for one in chosen])
+    return np.concatenate([one.numbers([measure]) for one in chosen])
+
+
+def _some(one: Chosen, measure: str, places: Numbers) -> Numbers:
+    """Of some of the rows chosen."""
+    return one.numbers([measure])[places]
 
 
 def _periods(one: Chosen, grain: Grain, starts: Sequence[date]) -> Numbers:
@@ -188,7 +195,7 @@ def _periods(one: Chosen, grain: Grain, starts: Sequence[date]) -> Numbers:
 def _moments(one: Chosen, hits: Any, grain: Grain) -> list[Moment]:
     if grain is DAY:
         return [one.block.on] * len(hits)
-    quarters = one.numbers(_HOUR, hits).tolist()
+    quarters = _some(one, _HOUR, hits).tolist()
     named = {quarter: datetime.fromtimestamp(quarter * QUARTER_S, UTC) for quarter in set(quarters)}
     return [named[quarter] for quarter in quarters]
 
@@ -242,7 +249,7 @@ def _all_of(block: Block) -> Chosen:
 def _within(block: Block, spans: Sequence[Span]) -> Chosen:
     """The hours of a pack that are asked for: it has those of a whole day."""
     ((first, last),) = spans
-    hours = block.numbers(_HOUR)
+    hours = block.column(_HOUR).numbers()
     rows = np.flatnonzero((hours >= -(-_seconds(first) // QUARTER_S)) & (hours <= _seconds(last) // QUARTER_S))
     if len(rows) == block.length:
         return _all_of(block)
