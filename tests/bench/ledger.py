@@ -170,15 +170,20 @@ def _sum(sizes: Iterable[dict[str, int]]) -> int:
 
 
 def _packed(server: Any) -> dict[str, dict[str, int]]:
-    """Sizes when the worker has packed (it does every ten minutes) and autovacuum came by."""
+    """Sizes when the worker has packed and autovacuum came by."""
+    _pack()
+    _vacuum(server)
+    return _sizes()
+
+
+def _pack() -> None:
+    """As the worker does every ten minutes, and of long ago every day. Not timed: it has a process of its own."""
     from datetime import UTC, datetime
 
     from billing.ledger.packs import gathering, packing
 
     packing.pack_due(datetime.now(UTC), most=1_000)
     gathering.pack_left_over(datetime.now(UTC))
-    _vacuum(server)
-    return _sizes()
 
 
 def _workspace(slug: str) -> Any:
@@ -248,6 +253,7 @@ def _written(what: str, made: Iterator[Any], server: Any, *, profile: bool) -> W
                 raise SystemExit(f"{len(some)} calls were fed, {done} booked")
             entries += done.booked
             redis.xtrim(stream_key(partition), minid=last, approximate=False)
+            _pack()
     if profile:
         for sql, seconds in sorted(spent.items(), key=lambda pair: -pair[1])[:14]:
             print(f"{1e6 * seconds / entries:7.0f} us of its backend's CPU an entry: {sql}")
