@@ -84,8 +84,8 @@ def _measure(options: argparse.Namespace) -> int:
         "the same by the month": lambda: queries.answered(
             workspace, year, one, Granularity.MONTH, limit=50, measures=cost, charted=8
         ),
-        "one customer's year by the week": lambda: queries.answered(
-            workspace, year, (), Granularity.WEEK, filters={"customer": "customer-00007"}, measures=cost
+        "one customer's year by the week": lambda: queries.series(
+            workspace, year, Granularity.WEEK, filters={"customer": "customer-00007"}, measures=cost
         ),
         "customer × model, a chart of 8 by the week": lambda: queries.answered(
             workspace, year, two, Granularity.WEEK, limit=50, measures=cost, charted=8

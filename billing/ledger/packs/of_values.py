@@ -186,7 +186,8 @@ def _some(one: Chosen, measure: str, places: Numbers) -> Numbers:
     if column.above is None:
         return np.full(len(places), column.base, np.int64)
     rows = places if one.rows is None else one.rows[places]
-    return column.above[rows].astype(np.int64) + column.base
+    numbers: Numbers = column.above[rows].astype(np.int64) + column.base
+    return numbers
 
 
 def _periods(one: Chosen, grain: Grain, starts: Sequence[date]) -> Numbers:
