@@ -64,4 +64,5 @@ RULES = [
     Case("a transcript of a session that was asked for with its model", "openai", "/v1/realtime", "gpt-realtime", {"type": "conversation.item.input_audio_transcription.completed", "usage": {"type": "tokens", "input_tokens": 100, "input_token_details": {"text_tokens": 0, "audio_tokens": 100}, "output_tokens": 10, "total_tokens": 110}}, m((100, "1.25"), (10, "5")), request={"session": {"audio": {"input": {"transcription": {"model": "gpt-4o-mini-transcribe"}}}}}),
     Case("a stream's lines as texts", "openai", "/v1/chat/completions", "gpt-4o", ['data: {"model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":100,"completion_tokens":10,"total_tokens":110}}', "data: [DONE]"], m((100, "2.5"), (10, "10")), streamed=True),
     Case("a stream under a name", "openai", "/v1/responses", "gpt-5", {"events": [{"type": "response.completed", "response": response("gpt-5", 100, 10)}]}, m((100, "1.25"), (10, "10")), streamed=True),
+    Case("the larger reranker", "cohere", "/v2/rerank", "rerank-v4.0-pro", {"results": [], "meta": {"billed_units": {"search_units": 2}}}, Decimal("0.005")),
 ]  # fmt: skip
