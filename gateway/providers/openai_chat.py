@@ -20,16 +20,16 @@ LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 _PATHS = {"/v1/chat/completions": "/chat/completions", "/v1/completions": "/completions"}
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
 
 
-class _ToolCall(msgspec.Struct):
+class _ToolCall(msgspec.Struct, gc=False):
     function: _Function | None = None
 
 
-class _Text(msgspec.Struct):
+class _Text(msgspec.Struct, gc=False):
     content: str | None = None
     refusal: str | None = None
     reasoning: str | None = None
@@ -38,7 +38,7 @@ class _Text(msgspec.Struct):
     function_call: _Function | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     delta: _Text | None = None
     message: _Text | None = None
     text: str | None = None
@@ -49,7 +49,7 @@ class _Choice(msgspec.Struct):
 _ABSENT, _NULL = msgspec.Raw(b""), msgspec.Raw(b"null")
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     choices: list[_Choice] | None = None
@@ -59,7 +59,7 @@ class _Answer(msgspec.Struct):
     error: msgspec.Raw = _ABSENT
 
 
-class _Groq(msgspec.Struct):
+class _Groq(msgspec.Struct, gc=False):
     usage: msgspec.Raw = msgspec.Raw(b"")
 
 
