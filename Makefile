@@ -85,7 +85,7 @@ bench-rivals: ## install LiteLLM's proxy and Portkey's gateway beside the state 
 	npm install --silent --no-audit --no-fund --omit=dev --ignore-scripts --prefix $(RIVALS)/portkey @portkey-ai/gateway@1.15.2
 
 chaos: env-dev ## kill, pause, starve and corrupt for SEED=1, then audit the books
-	@SLUICE_TEST_ALL=1 $(PY) -m pytest -m "long or tries"
+	@SLUICE_TEST_ALL=1 $(PY) -m pytest -m "long or tries or hypothesis"
 	@$(PY) -m tests.chaos --seed $(SEED) $(ARGS)
 
 e2e: env-dev ## only the browser tests

@@ -5,9 +5,11 @@ class GuardrailsConfig(AppConfig):
     name = "guardrails"
 
     def ready(self) -> None:
-        from guardrails import calendars, checks, overview, pushes  # they need the models, which exist only now
+        # they need the models, which exist only now
+        from guardrails import calendars, checks, member_caps, overview, pushes
 
         checks.register()
         pushes.listen()
         calendars.listen()
         overview.register()
+        member_caps.register()

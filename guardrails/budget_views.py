@@ -30,7 +30,7 @@ PREVIEW, BACKTEST = "preview", "backtest"
 
 @workspace_page(Action.MANAGE_BUDGETS, methods=("GET", "POST"))
 def budget_new(request: HttpRequest) -> HttpResponse:
-    form = BudgetForm(request.POST or None, keys=page_parts.key_choices(request))
+    form = BudgetForm(request.POST or None, keys=page_parts.key_choices(request), initial=_begun(request))
     tried: dict[str, Any] = {}
     if form.is_valid():
         try:
@@ -53,6 +53,11 @@ def budget_new(request: HttpRequest) -> HttpResponse:
         **tried,
     }
     return page(request, "guardrails/budget_new.html", "guardrails", context, status=422 if form.errors else 200)
+
+
+def _begun(request: HttpRequest) -> dict[str, str]:
+    """What a link to the form has filled in already: pages that show a member, a key or a customer know what the cap is to be on."""
+    return {name: request.GET[name][:128] for name in ("scope", "value", "key") if name in request.GET}
 
 
 @workspace_page(Action.MANAGE_BUDGETS, methods=("POST",))

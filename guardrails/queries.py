@@ -119,13 +119,25 @@ def values_of(
 
 def value_of(workspace: Workspace, budget: BudgetRule, value: str, now: datetime) -> ValuesPage:
     """The one value of an each-value budget; one that never spent stands at zero."""
+    standings, live = some_values(workspace, budget, [value], now)
+    return ValuesPage(standings, "", live)
+
+
+def some_values(
+    workspace: Workspace, budget: BudgetRule, values: Sequence[str], now: datetime
+) -> tuple[tuple[Standing, ...], bool]:
+    """These values of an each-value budget, in the order given; those that never spent stand at zero. And whether the numbers are live."""
     at_ms = _ms(now)
-    suffix = keys.counter_suffix(budget.id, budget.bounds_at(at_ms).start_ms, keys.value_digest(value))
+    start_ms = budget.bounds_at(at_ms).start_ms
+    suffixes = [keys.counter_suffix(budget.id, start_ms, keys.value_digest(value)) for value in values]
     with tenancy.entered(workspace):
-        counters, live = _counters(workspace, [suffix])
-    found = counters[0] if counters else Counter(suffix, 0, 0)
-    standing = _standing(budget, Counter(suffix, found.settled, found.held, value), at_ms)
-    return ValuesPage((standing,), "", live)
+        counters, live = _counters(workspace, suffixes)
+    found = {counter.suffix: counter for counter in counters}
+    standings = []
+    for value, suffix in zip(values, suffixes, strict=True):
+        counter = found.get(suffix, Counter(suffix, 0, 0))
+        standings.append(_standing(budget, Counter(suffix, counter.settled, counter.held, value), at_ms))
+    return tuple(standings), live
 
 
 def notify_of(workspace: Workspace, budget_id: UUID | str) -> list[int]:

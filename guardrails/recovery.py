@@ -263,7 +263,7 @@ def _books(
     totals = BudgetTotal.objects.filter(workspace_id=workspace.pk)
     totals = totals.filter((Q(budget_id__in=rules) & running) | Q(counter__in=list(held)))
     settled = dict(totals.values_list("counter", "settled"))
-    labels = _labels(workspace, rules)
+    labels = values_by_digest(workspace, rules)
     counters = []
     ends: dict[str, int] = {}
     for counter in settled.keys() | held.keys():
@@ -284,7 +284,7 @@ def _lasting_ms(context: str) -> int:
     return context_from_json(context).lease_ms if '"lease_ms"' in context else 0
 
 
-def _labels(workspace: Workspace, rules: Mapping[str, BudgetRule]) -> dict[str, str]:
+def values_by_digest(workspace: Workspace, rules: Mapping[str, BudgetRule]) -> dict[str, str]:
     """Digest -> value for each-value budgets, from the rollups: keys in Redis have the digest only."""
     dimensions = {rule.scope.by for rule in rules.values() if rule.scope.each}
     if not dimensions:

@@ -20,7 +20,6 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import weakref
@@ -45,6 +44,7 @@ if sys.dont_write_bytecode:  # what the Makefile says of it holds for a pytest t
 
 from config.stack import postgres as stack_postgres  # noqa: E402 - the path above comes first
 from config.stack import redis as stack_redis  # noqa: E402
+from tests.rig.effort import examples  # noqa: E402
 
 pytest_plugins = ["tests.cast", "tests.gateway.installed"]  # Alice, Ann, Bob, Mallory; a gateway on its stores
 
@@ -157,7 +157,9 @@ for _name in [
 ]:
     if _name not in ("SLUICE_SECRET_KEY", "SLUICE_MASTER_KEY", "SLUICE_PEPPER"):
         del os.environ[_name]  # a developer's own settings do not reach the tests
-hypothesis_settings.register_profile("sluice", deadline=None)  # how long one example takes says how busy the machine is
+hypothesis_settings.register_profile(  # no deadline: how long one example takes says how busy the machine is
+    "sluice", deadline=None, max_examples=examples(100)
+)
 hypothesis_settings.load_profile("sluice")
 os.environ.update(_environment())
 
@@ -370,17 +372,13 @@ def postgres_server(tmp_path: Path) -> Iterator[stack_postgres.PostgresServer]:
 
 
 @pytest.fixture
-def migrated_postgres(tmp_path: Path, sluice_environment: dict[str, str]) -> Iterator[stack_postgres.PostgresServer]:
+def migrated_postgres(tmp_path: Path) -> Iterator[stack_postgres.PostgresServer]:
     """The same with our shared tables in it: copied, where it was made before in this run."""
     from tests.rig.prepared import prepare
 
-    def migrate(server: stack_postgres.PostgresServer) -> None:
-        command = [sys.executable, "manage.py", "migrate_schemas", "--shared", "--noinput", "-v", "0"]
-        subprocess.run(command, env={**sluice_environment, "DATABASE_URL": server.url()}, cwd=ROOT, check=True)
-
     server = stack_postgres.PostgresServer(home=tmp_path / "postgres")
     try:
-        prepare(server, migrate)
+        prepare(server)
         yield server
     finally:
         server.stop()

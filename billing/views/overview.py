@@ -36,7 +36,8 @@ CHART_DAYS = 30
 BREAKDOWN_ROWS = 7
 MOVERS = 6
 MOVER_DAYS = 7
-MOVING = (Dimension.CUSTOMER, Dimension.FEATURE, Dimension.AGENT, Dimension.MODEL)
+MOVING = (Dimension.AGENT, Dimension.CUSTOMER, Dimension.FEATURE, Dimension.MODEL)
+"""Of what moves together, the first of these is named before the rest: who did it before what with."""
 STACKS = (
     Dimension.FEATURE, Dimension.MODEL, Dimension.CUSTOMER, Dimension.AGENT, Dimension.MEMBER, Dimension.DEPARTMENT, Dimension.PROVIDER,
     Dimension.VIRTUAL_KEY, Dimension.ENVIRONMENT,
@@ -251,19 +252,22 @@ def _movers(request: HttpRequest, today: date, names: Names) -> list[dict[str, A
     workspace = workspace_of(request)
     last = today - timedelta(days=1)
     days = Days(last - timedelta(days=MOVER_DAYS - 1), last)
-    found: list[queries.Mover] = []
+    told: list[list[queries.Mover]] = []
     for one in queries.movers(workspace, days, MOVING, limit=4 * MOVERS):
-        # An agent, its only feature and their only model move together: that is one piece of news.
-        told = any(abs(one.change_nano - known.change_nano) * 50 < abs(one.change_nano) for known in found)
-        if one.change_nano and not told:
-            found.append(one)
-    found = found[:MOVERS]
+        if one.change_nano:
+            same = next((news for news in told if _is_same_news(one, news)), None)
+            told.append([one]) if same is None else same.append(one)
+    told = [sorted(news, key=lambda one: MOVING.index(Dimension(one.dimension))) for news in told[:MOVERS]]
+    found = [news[0] for news in told]
     most = max((abs(one.change_nano) for one in found), default=0)
     asked = question.Question(days=days, preset="")
     return [
         {
             "name": names.of(one.dimension, one.value),
             "dimension": question.title_of(one.dimension),
+            "along": [
+                names.of(other.dimension, other.value) for other in news[1:] if _is_close(other.now_nano, one.now_nano)
+            ],
             "now_nano": one.now_nano,
             "before_nano": one.before_nano,
             "change": spend.change(one.now_nano, one.before_nano),
@@ -271,5 +275,15 @@ def _movers(request: HttpRequest, today: date, names: Names) -> list[dict[str, A
             "most": most,
             "url": f"{url(request, 'explorer')}?{asked.with_filter(one.dimension, one.value)}",
         }
-        for one in found
+        for one, news in zip(found, told, strict=True)
     ]
+
+
+def _is_same_news(one: queries.Mover, news: list[queries.Mover]) -> bool:
+    """An agent, its only feature and their only model move together: that is one piece of news. Two customers never are."""
+    known = {mover.dimension for mover in news}
+    return one.dimension not in known and _is_close(one.change_nano, news[0].change_nano)
+
+
+def _is_close(one: int, other: int) -> bool:
+    return abs(one - other) * 50 < abs(one)

@@ -265,7 +265,7 @@ class Supervisor:
     def _migrate(self) -> None:
         """Every schema brought up to date; skipped when this very code already did it to this very data folder."""
         done = self.postgres.home / "migrated" if self.postgres else None
-        code_state = _state_of_migrations()
+        code_state = state_of_migrations()
         if done and done.exists() and done.read_text() == code_state:
             say("migrate", "nothing to do")
             return
@@ -379,7 +379,7 @@ def up(*, parent: int | None = None, demo: bool = False) -> int:
     return 0
 
 
-def _state_of_migrations() -> str:
+def state_of_migrations() -> str:
     """A digest of everything that decides what a migration would do: our migrations, our settings, the versions of the libraries'."""
     digest = hashlib.sha256()
     packages = [marker.parent for marker in ROOT.glob("*/__init__.py")]

@@ -36,7 +36,7 @@ FREE = frozenset(
 UPDATES = frozenset({"session.update", "transcription_session.update"})
 """The second is the first of transcription sessions, as it was called before the API's first stable version."""
 OPENINGS = frozenset({"session.created", "transcription_session.created"})
-_SETTINGS = OPENINGS | {"session.updated", "transcription_session.updated"}
+SETTINGS = OPENINGS | {"session.updated", "transcription_session.updated"}
 KNOWN = FREE | TURN_MAKERS | UPDATES | {"conversation.item.create", "response.create"}
 """Every event of a client whose cost is understood."""
 TRANSCRIPTION = "transcription"
@@ -227,15 +227,23 @@ class Conversation:
 
     def silence(self) -> dict[str, Any]:
         """The settings under which the provider answers no more by itself. They are about to be sent."""
+        self.updated_by_us()
+        return self.detecting(None)
+
+    def updated_by_us(self) -> None:
+        """A `session.update` of the gateway's own is on its way. What it asks for holds when the provider has said so."""
         self._updates += 1
+
+    def detecting(self, how: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A session's settings that say how turns are detected, in the shape that the provider speaks."""
         if self.kind is None:
-            return {"turn_detection": None}
-        return {"type": self.kind, "audio": {"input": {"turn_detection": None}}}
+            return {"turn_detection": how}
+        return {"type": self.kind, "audio": {"input": {"turn_detection": how}}}
 
     # --- The provider's events ----------------------------------------------------------------------------------------
 
     def provider(self, kind: str, event: _Event, size: int) -> None:
-        if kind in _SETTINGS:
+        if kind in SETTINGS:
             self._settings(kind, event.get("session"), size)
         elif kind == "response.created":
             self._since_at[_id_of(event)] = self._since
@@ -344,15 +352,21 @@ def _audio_input(session: _Event) -> _Event:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _turn_detection(session: _Event) -> tuple[bool, bool]:
-    """(whether it is said, whether the provider answers by itself)."""
-    for place in (_audio_input(session), session):
+def detection_of(session: Any) -> tuple[bool, dict[str, Any] | None]:
+    """(whether the turn detection is said, how it is; None: there is none)."""
+    for place in (_audio_input(session), session) if isinstance(session, Mapping) else ():
         if "turn_detection" in place:
             how = place["turn_detection"]
-            if not isinstance(how, Mapping):
-                return True, False
-            return True, how.get("create_response") is not False or how.get("idle_timeout_ms") is not None
-    return False, False
+            return True, how if isinstance(how, dict) else None
+    return False, None
+
+
+def _turn_detection(session: _Event) -> tuple[bool, bool]:
+    """(whether it is said, whether the provider answers by itself)."""
+    found, how = detection_of(session)
+    if how is None:
+        return found, False
+    return True, how.get("create_response") is not False or how.get("idle_timeout_ms") is not None
 
 
 def _silence_of(session: _Event) -> int:

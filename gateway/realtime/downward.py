@@ -16,10 +16,11 @@ from gateway.errors import GatewayError, ProviderBadResponse
 from gateway.providers.dialect import Reading
 from gateway.realtime import conversation as talk
 from gateway.realtime import events
+from gateway.realtime.asking import Asking
 from gateway.realtime.client import Client
 from gateway.realtime.closing import Ended, closing_of
 from gateway.realtime.holds import Told
-from gateway.realtime.turns import OUR_LIMIT, OUR_SILENCE, Turns
+from gateway.realtime.turns import OUR_LIMIT, OUR_SILENCE, OUR_TURNS, Turns
 from gateway.upstream import Socket, UpstreamFailure
 from guardrails.domain.refusals import Refusal
 
@@ -27,8 +28,9 @@ MOST_TRANSCRIPTS = 1_000
 
 
 class Downward:
-    def __init__(self, turns: Turns, client: Client, socket: Socket) -> None:
+    def __init__(self, turns: Turns, client: Client, socket: Socket, asking: Asking) -> None:
         self._turns, self._client, self._socket = turns, client, socket
+        self._asking = asking
         self._talk = turns.talk
         self.opened = asyncio.Event()
         """The provider has said what it starts with: the client may speak."""
@@ -80,12 +82,17 @@ class Downward:
                 self._turns.bursts.heard(asyncio.get_running_loop().time())
         elif kind == "error" and (mine := events.refused_event(event)):
             self._declined(mine)
+            if mine == OUR_TURNS or self._asking.is_declined(event):
+                self._asking.note(kind, event)
+                return
         elif kind == talk.TRANSCRIBED and not self._talk.hears_only:
             self._note_transcript(event)
         self._talk.provider(kind, event, len(raw))
-        await self._client.tell(raw)
+        await self._client.tell(self._turns.beliefs.settings(kind, event, raw) if kind in talk.SETTINGS else raw)
+        self._asking.note(kind, event)
         if kind == "response.done":
             await self._done(event)
+            self._asking.note(kind, event)
         elif kind in talk.OPENINGS:
             await self._start()
         elif self._talk.hears_only and kind in (talk.TRANSCRIBED, talk.NOT_TRANSCRIBED):
@@ -102,10 +109,11 @@ class Downward:
         elif mine in turns.claims:
             del turns.claims[mine]
             turns.holds.release()
-        elif mine == OUR_SILENCE:
+        elif mine in (OUR_SILENCE, OUR_TURNS):
             self._talk.not_updated()
         elif mine in turns.updates:
             turns.updates.remove(mine)
+            turns.beliefs.declined(mine)
             self._talk.not_updated()
 
     async def _start(self) -> None:
@@ -117,6 +125,8 @@ class Downward:
             most = party.most_output
             if self._talk.limit is None or self._talk.limit > most:
                 self._turns.impose(most)
+        if not self._talk.hears_only and party.bounded:
+            self._turns.take_over()
         self.opened.set()
 
     # --- Responses ----------------------------------------------------------------------------------------------------
@@ -127,7 +137,7 @@ class Downward:
         claimed = next((one for one, kind in claims.items() if kind == apart), None)
         if claimed is not None:
             del claims[claimed]
-        await self._turns.began(str(response.get("id", "")))
+        await self._turns.began(str(response.get("id", "")), apart=apart)
 
     async def _done(self, event: dict[str, Any]) -> None:
         response, turns = events.response_of(event), self._turns
@@ -153,7 +163,7 @@ class Downward:
         if reading is not None and status == "cancelled":
             error = ""
         free = reading is None and not answered
-        await turns.ended(partial(turns.holds.settle, name, reading, error, unbilled=free))
+        await turns.ended(name, partial(turns.holds.settle, name, reading, error, unbilled=free))
 
     def _note_output(self, event: dict[str, Any], kind: str) -> None:
         held = self._turns.holds.running.get(str(event["response_id"]))
@@ -188,7 +198,7 @@ class Downward:
         self._sound.pop(name, None)
         free = kind == talk.NOT_TRANSCRIBED
         await self._turns.ended(
-            partial(holds.settle, name, reading, "transcription_failed" if free else "", unbilled=free)
+            name, partial(holds.settle, name, reading, "transcription_failed" if free else "", unbilled=free)
         )
 
     def left(self) -> Told | None:

@@ -12,6 +12,7 @@ from billing.domain import realtime
 from billing.domain.modalities import image_rule
 from gateway.edge import Receive, Send
 from gateway.errors import GatewayError
+from gateway.realtime.asking import Asking
 from gateway.realtime.client import Client
 from gateway.realtime.closing import Ended, closing_of
 from gateway.realtime.conversation import Conversation
@@ -48,8 +49,9 @@ class Session:
         self._talk = Conversation(realtime.window_of(rates), picture.cap, party.route.model if hears_only else "")
         self._turns = Turns(party, first, self._talk, socket)
         self._client = Client(receive, send)
-        self._up = Upward(self._turns, self._client, socket)
-        self._down = Downward(self._turns, self._client, socket)
+        asking = Asking(self._turns)
+        self._up = Upward(self._turns, self._client, socket, asking)
+        self._down = Downward(self._turns, self._client, socket, asking)
 
     async def run(self) -> None:
         downward = asyncio.ensure_future(self._down.run())

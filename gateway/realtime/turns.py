@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import GatewayError
+from gateway.realtime.beliefs import Beliefs
 from gateway.realtime.bursts import MOST_AHEAD, Bursts
 from gateway.realtime.closing import Ended, closing_of
 from gateway.realtime.conversation import Conversation
@@ -24,6 +25,7 @@ from guardrails.domain.refusals import RateLimited, Refusal, Throttled
 LONGEST_WAIT_S = 20.0
 """A rate limit that lets a hold pass within this holds the client back instead of ending the session."""
 OUR_LIMIT = "sluice_output_limit"
+OUR_TURNS = "sluice_turns"
 OUR_SILENCE = "sluice_no_more_turns"
 
 
@@ -50,6 +52,9 @@ class Turns:
         self.waiting = False
         """An event of the client's waits for its hold"""
         self.bursts = Bursts()
+        self.beliefs = Beliefs()
+        self._conversing: set[str] = set()
+        """Responses under way that are part of the conversation: there is one at a time."""
         self._bookings = 0
         self._booked = asyncio.Event()
 
@@ -82,9 +87,11 @@ class Turns:
         self.impose(taken.admitted.output_limit or 1)
         return taken
 
-    async def hold_or_wait(self, *, limit: int | None = None, own_limit: bool = False) -> Held | None:
-        """The same, for a client who can wait: until a response under way is booked, and for a rate limit that passes soon. Raises what it is
-        refused with where waiting does not help."""
+    async def hold_or_wait(
+        self, *, limit: int | None = None, own_limit: bool = False, patient: bool = False
+    ) -> Held | None:
+        """The same, for a client who can wait (or `patient` who asks in its place): until a response under way is booked, and for a rate limit that
+        passes soon. Raises what it is refused with where waiting does not help."""
         loop = asyncio.get_running_loop()
         until = loop.time() + LONGEST_WAIT_S
         while True:
@@ -94,7 +101,7 @@ class Turns:
                 async with self.lock:
                     return await self.hold(limit=limit, own_limit=own_limit)
             except (Refusal, GatewayError) as refused:
-                if not self.talk.automatic:
+                if not (patient or self.talk.automatic):
                     raise
                 if self._bookings == seen and self.holds.running:
                     await self._next_booking()
@@ -105,6 +112,28 @@ class Turns:
                     await asyncio.sleep(wait_s)
             finally:
                 self.waiting = False
+
+    async def claim(
+        self, name: str, *, apart: bool, limit: int | None = None, own_limit: bool = False, patient: bool = False
+    ) -> Held | None:
+        """A hold for a response that is about to be asked for by the event `name`. Returns the newest that had to be taken. Raises Refusal,
+        GatewayError."""
+        self.claims[name] = apart
+        try:
+            taken = await self.hold_or_wait(limit=limit, own_limit=own_limit, patient=patient)
+        except BaseException:
+            del self.claims[name]
+            raise
+        ready = self.holds.ready
+        if ready and ready[-1].attempt.sent_at == 0.0:
+            ready[-1].begin()
+        return taken
+
+    @property
+    def free_to_ask(self) -> bool:
+        """The conversation has no response under way or asked for, and goes on."""
+        asked = any(not apart for apart in self.claims.values())
+        return not (self._conversing or asked or self.ending or self.over.done())
 
     async def hold_for(self, turns: int) -> bool:
         """Whether so many holds wait, where the budget has room for them whole. Raises nothing: who has no room waits until fewer are needed."""
@@ -136,9 +165,11 @@ class Turns:
 
     # --- What the provider does ---------------------------------------------------------------------------------------
 
-    async def began(self, name: str) -> None:
+    async def began(self, name: str, *, apart: bool = False) -> None:
         """A response, or in a transcription session a transcript, is on its way: it takes the hold that stands, and the next is taken."""
         self.bursts.answered()
+        if not apart:
+            self._conversing.add(name)
         async with self.lock:
             self.begun += 1
             if not self.holds.take(name):
@@ -166,8 +197,9 @@ class Turns:
         self.holds.take_beside(name, ahead)
         self.cancel(name)
 
-    async def ended(self, settle: Callable[[], Awaitable[None]]) -> None:
+    async def ended(self, name: str, settle: Callable[[], Awaitable[None]]) -> None:
         """`settle` books what ended; then the next hold is taken, with the room that this has left."""
+        self._conversing.discard(name)
         async with self.lock:
             try:
                 await settle()
@@ -190,21 +222,29 @@ class Turns:
         session: dict[str, Any] = {self.talk.limit_field: limit}
         if self.talk.kind:
             session["type"] = self.talk.kind
-        self._say({"type": "session.update", "event_id": OUR_LIMIT, "session": session})
+        self.say({"type": "session.update", "event_id": OUR_LIMIT, "session": session})
         self.talk.impose(limit)
+
+    def take_over(self) -> None:
+        """From here on turns are answered when the gateway asks for it. Raises UpstreamFailure."""
+        how = self.beliefs.turn_off()
+        if how is not None:
+            self.say({"type": "session.update", "event_id": OUR_TURNS, "session": self.talk.detecting(how)})
+            self.talk.updated_by_us()
 
     def silence(self) -> None:
         """No turn is answered any more; `talk.updating` until the provider has said so. Raises UpstreamFailure."""
-        self._say({"type": "session.update", "event_id": OUR_SILENCE, "session": self.talk.silence()})
+        self.say({"type": "session.update", "event_id": OUR_SILENCE, "session": self.talk.silence()})
 
     def cancel(self, name: str) -> None:
         """Stops a response as far as the provider still listens. A transcript cannot be stopped."""
         if self.talk.hears_only:
             return
         try:
-            self._say({"type": "response.cancel", "response_id": name})
+            self.say({"type": "response.cancel", "response_id": name})
         except UpstreamFailure:
             return  # its side has ended: nothing more is generated
 
-    def _say(self, event: dict[str, Any]) -> None:
+    def say(self, event: dict[str, Any]) -> None:
+        """Raises UpstreamFailure."""
         self._socket.put(orjson.dumps(event))

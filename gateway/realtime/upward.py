@@ -18,6 +18,7 @@ from gateway import jsonbody
 from gateway.errors import BadRequest, GatewayError, ModelNotPriced
 from gateway.realtime import conversation as talk
 from gateway.realtime import events
+from gateway.realtime.asking import Asking
 from gateway.realtime.bounds import MOST_EVENTS_PER_S, MOST_WAITING_BYTES, RESTART
 from gateway.realtime.bursts import pieces
 from gateway.realtime.client import Client
@@ -50,8 +51,9 @@ _CANCEL = b'"response.cancel"'
 
 
 class Upward:
-    def __init__(self, turns: Turns, client: Client, socket: Socket) -> None:
+    def __init__(self, turns: Turns, client: Client, socket: Socket, asking: Asking) -> None:
         self._turns, self._client, self._socket = turns, client, socket
+        self._asking = asking
         self._talk = turns.talk
         self._queue: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -61,15 +63,15 @@ class Upward:
 
     async def run(self) -> Ended | None:
         """Until the client has left, or sends what ends the session; None: the process stops."""
-        sender = asyncio.ensure_future(self._send_all())
+        sender, asker = asyncio.ensure_future(self._send_all()), asyncio.ensure_future(self._asking.run())
         reader = asyncio.ensure_future(self._read_all())
         try:
-            done, _ = await asyncio.wait((reader, sender), return_when=asyncio.FIRST_COMPLETED)
-            return (sender if sender in done else reader).result()
+            done, _ = await asyncio.wait((reader, sender, asker), return_when=asyncio.FIRST_COMPLETED)
+            return next(task for task in (sender, asker, reader) if task in done).result()
         finally:
-            for task in (reader, sender):
+            for task in (reader, sender, asker):
                 task.cancel()
-            await asyncio.gather(reader, sender, return_exceptions=True)
+            await asyncio.gather(reader, sender, asker, return_exceptions=True)
 
     # --- Reading ------------------------------------------------------------------------------------------------------
 
@@ -160,6 +162,7 @@ class Upward:
         if not isinstance(sound, str):
             await self._socket.send(await self._admit(event["type"], event, raw))
             return
+        self._turns.take_over()
         clock, whole_ms = asyncio.get_running_loop().time, self._talk.length_ms(sound)
         for piece, ms in pieces(sound, whole_ms, silence_ms):
             while (turns := self._turns.bursts.turns(ms, silence_ms, clock())) > 1:
@@ -186,6 +189,8 @@ class Upward:
         self._talk.client(kind, event, len(raw))
         if kind == "response.create":
             return await self._claim(event, raw)
+        if kind == "input_audio_buffer.commit":
+            self._turns.beliefs.committing()
         try:
             if self._talk.automatic:
                 await self._turns.hold_or_wait()
@@ -195,6 +200,8 @@ class Upward:
             raise
         if kind in talk.UPDATES:
             self._turns.updates.append(event["event_id"])
+            if self._turns.party.bounded and self._turns.beliefs.update(event):
+                raw = orjson.dumps(event)
         return raw
 
     def _allowed(self, kind: str, event: dict[str, Any], raw: bytes) -> bytes:
@@ -231,19 +238,11 @@ class Upward:
 
     async def _claim(self, event: dict[str, Any], raw: bytes) -> bytes:
         """A response that the client asks for."""
-        claims, holds = self._turns.claims, self._turns.holds
         own, limit = talk.limit_of(event)
-        name = event["event_id"]
-        if len(claims) >= 32:
+        if len(self._turns.claims) >= 32:
             raise BadRequest("Too many responses are asked for and have not begun.", code="too_many_responses")
-        claims[name] = talk.is_out_of_band(event.get("response"))
-        try:
-            taken = await self._turns.hold_or_wait(limit=limit, own_limit=own)
-        except BaseException:
-            del claims[name]
-            raise
+        apart = talk.is_out_of_band(event.get("response"))
+        taken = await self._turns.claim(event["event_id"], apart=apart, limit=limit, own_limit=own)
         if taken is not None and taken.admitted.clamped:
             raw = events.lowered(raw, event, "response", taken.admitted.output_limit or 1, set_it=True)
-        if holds.ready and holds.ready[-1].attempt.sent_at == 0.0:
-            holds.ready[-1].begin()
         return raw

@@ -2,8 +2,9 @@
 
 Sound is silence where it is zeros: half a second of them after something else ends a turn. Billed as gpt-realtime is: text and audio apart on
 both sides, what an earlier response has read is cached, transcripts on a bill of their own (`sim-hear`, by the millisecond).
-Scripts: `drip` (gap_ms), `tokens=`, the `usage-*` of the other endpoints, `cut` (after k tokens), an error status. A transcription's prompt can say
-`late` (its transcript comes after the next response), `failed` and `no-usage`. A hearing model's session only transcribes.
+Scripts: `slow` (first_ms: sound is heard so much later), `drip` (gap_ms), `tokens=`, the `usage-*` of the other endpoints, `cut` (after k tokens), an
+error status. A transcription's prompt can say `late` (its transcript comes after the next response), `failed` and `no-usage`. A hearing model's
+session only transcribes.
 """
 
 from __future__ import annotations
@@ -129,7 +130,12 @@ class Talk:
         elif kind == "conversation.item.create":
             self._add(event.get("item") or {})
         elif kind == "input_audio_buffer.append":
-            self._hear(base64.b64decode(event.get("audio") or ""))
+            sound = base64.b64decode(event.get("audio") or "")
+            script, _ = self._reading.script(self._said, None, self._script)
+            if script.first_ms:
+                self._later(self._hear_late(sound, script.first_ms))
+            else:
+                self._hear(sound)
         elif kind == "input_audio_buffer.commit":
             self._commit()
         elif kind == "input_audio_buffer.clear":
@@ -162,6 +168,10 @@ class Talk:
         self._text += tokens.count(len(text.encode()))
         self._tell("conversation.item.added", item={"id": f"item_{time.time_ns():x}", **item})
 
+    async def _hear_late(self, sound: bytes, ms: int) -> None:
+        await asyncio.sleep(ms / 1000)
+        self._hear(sound)
+
     def _hear(self, sound: bytes) -> None:
         """Several turns can come in one piece."""
         for start in range(0, len(sound), len(END_OF_TURN)):
@@ -174,7 +184,7 @@ class Talk:
             self._tell("input_audio_buffer.speech_started", audio_start_ms=0, item_id="item_heard")
             if self._active is not None and turns.get("interrupt_response", True):
                 self._active.cancelled = True
-            self._commit()
+            self._commit(by_itself=True)
             if turns.get("create_response", True) and not self._hears:
                 self._later(self._answer_turn())
 
@@ -189,7 +199,7 @@ class Talk:
         with contextlib.suppress(Refused):
             self._begin({})
 
-    def _commit(self) -> None:
+    def _commit(self, *, by_itself: bool = False) -> None:
         if not self._sound:
             raise Refused(
                 400, "Error committing input audio buffer: buffer too small.", code="input_audio_buffer_commit_empty"
@@ -199,6 +209,8 @@ class Talk:
         self._audio += -(-heard_ms // 100)
         number = self._next()
         item = f"item_{number}"
+        if by_itself:
+            self._tell("input_audio_buffer.speech_stopped", audio_end_ms=0, item_id=item)
         self._tell("input_audio_buffer.committed", item_id=item)
         if how := self._session["audio"]["input"]["transcription"]:
             self._spoken.clear()

@@ -5,7 +5,6 @@ Which workspaces: those with new events in their books since the last look (`bil
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -22,11 +21,10 @@ from guardrails.anomalies.models import Incident, Look
 from guardrails.domain.anomalies import hours, newcomers
 from guardrails.domain.anomalies.causes import Cause, Line, Told, causes
 from guardrails.domain.anomalies.kinds import Deviation, Kind, Rules, Series
+from guardrails.rounds import go_round
 from workspaces import tenancy
 from workspaces.audit import SYSTEM
 from workspaces.models import Workspace, WorkspaceState
-
-log = logging.getLogger(__name__)
 
 REASON: Final = "workspaces with new entries since their hours were last looked at"
 AGAIN: Final = timedelta(minutes=10)
@@ -56,13 +54,11 @@ def look(now: datetime) -> int:
         due = [row[0] for row in cursor.fetchall()]
         cursor.execute(_QUIET, {"before": now - timedelta(hours=2)})
         quiet = [row[0] for row in cursor.fetchall()]
-    found = 0
-    for workspace in Workspace.objects.filter(pk__in={*due, *quiet}):
-        try:
-            found += look_at(workspace, now) if workspace.pk in due else _end_quiet(workspace, now)
-        except Exception:  # one workspace that fails must not cost the others theirs; it is due again
-            log.exception("the hours of workspace %d were not looked at", workspace.pk)
-    return found
+    return go_round(
+        {*due, *quiet},
+        lambda workspace: look_at(workspace, now) if workspace.pk in due else _end_quiet(workspace, now),
+        what="a look at the hours",
+    )
 
 
 def look_at(workspace: Workspace, now: datetime) -> int:

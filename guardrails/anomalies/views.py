@@ -263,22 +263,21 @@ def anomaly_settings(request: HttpRequest) -> HttpResponse:
 
 
 # --- Beside the overview ----------------------------------------------------------------------------------------------
-MOST_ON_OVERVIEW = 100
+MOST_ON_OVERVIEW: Final = 100
+LATELY: Final = timedelta(days=7)
 
 
-def on_overview(request: HttpRequest) -> Mapping[str, Any] | None:
-    """What goes on now, or did in the last day; nothing to say otherwise."""
+def on_overview(request: HttpRequest) -> Mapping[str, Any]:
+    """What goes on now, or did in the last week, and the dearest of it."""
     workspace = workspace_of(request)
     rows = queries.incidents(workspace).exclude(feedback=Feedback.EXPECTED)
-    since = datetime.now(UTC) - timedelta(days=1)
+    since = datetime.now(UTC) - LATELY
     found = list(rows.filter(Q(ended_at=None) | Q(ended_at__gte=since)).order_by("-id")[:MOST_ON_OVERVIEW])
     going_on = [one for one in found if one.ended_at is None]
-    lately = len(found) - len(going_on)
-    if not going_on and not lately:
-        return None
-    newest = going_on[0] if going_on else None
+    told = going_on or found
+    first = max(told, key=lambda one: one.cost_nano, default=None)
     return {
-        "count": len(going_on), "lately": lately, "url": url(request, "anomalies"),
-        "newest": telling.title(workspace, newest) if newest else "", "newest_url": url(request, "anomaly", newest.id) if newest else "",
-        "cost_nano": sum(one.cost_nano for one in going_on),
+        "count": len(going_on), "lately": len(found) - len(going_on), "url": url(request, "anomalies"),
+        "newest": telling.title(workspace, first) if first else "", "newest_url": url(request, "anomaly", first.id) if first else "",
+        "cost_nano": sum(one.cost_nano for one in told),
     }  # fmt: skip

@@ -5,7 +5,6 @@ One statement over all workspaces finds the series that fire enough to be asked 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -22,10 +21,9 @@ from guardrails.domain.anomalies.baseline import slot_of
 from guardrails.domain.anomalies.causes import Cause, Line, Told, causes, shares_of
 from guardrails.domain.anomalies.kinds import Deviation, Kind, Response, Series
 from guardrails.domain.anomalies.minutes import LEAST_ATTEMPTS, LEAST_ERRORS, Habit, Pace
+from guardrails.rounds import go_round
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
-
-log = logging.getLogger(__name__)
 
 REASON: Final = "series of all workspaces that fire fast are found in their last minutes"
 AT_ONCE: Final = 200
@@ -60,20 +58,18 @@ def watch(now: datetime) -> int:
     fast: dict[int, list[Any]] = {workspace_id: [] for workspace_id in going_on}
     for workspace_id, *row in rows:
         fast.setdefault(workspace_id, []).append(row)
-    began = 0
     # Where more fire than can be asked about at once, another choice at each look.
     chosen = sorted(fast, key=lambda pk: hash((pk, int(now.timestamp()))))[:AT_ONCE]
-    for workspace in Workspace.objects.filter(pk__in=chosen).exclude(state=WorkspaceState.DELETING):
-        try:
-            began += _look_at(workspace, fast[workspace.pk], windows, now)
-        except Exception:  # one workspace that fails must not cost the others theirs; it is looked at again in seconds
-            log.exception("the last minutes of workspace %d were not looked at", workspace.pk)
-    return began
+    return go_round(
+        chosen,
+        lambda workspace: _look_at(workspace, fast[workspace.pk], windows, now),
+        what="a look at the last minutes",
+    )
 
 
 def _look_at(workspace: Workspace, rows: Sequence[Any], windows: dict[str, datetime], now: datetime) -> int:
     with transaction.atomic(), tenancy.entered(workspace):
-        if not incidents.alone(workspace):
+        if workspace.state == WorkspaceState.DELETING or not incidents.alone(workspace):
             return 0
         _go_on(workspace, now)
         found = _Minutes(workspace, windows, now).causes(rows)

@@ -86,7 +86,7 @@ FEATURES: Final = (
 RUNAWAY_FEATURE: Final = "market-research"
 RUNAWAY_CALLS: Final = 11_600
 RUNAWAY_HOURS: Final = 5.5
-RUNAWAY_DAYS_AGO: Final = 9
+RUNAWAY_DAYS_AGO: Final = 2
 RUNAWAY_SESSION: Final = "run-7f3a91"
 
 BIG_CUSTOMERS: Final = (

@@ -5,13 +5,13 @@ One statement over shared tables finds the workspaces with spend in the week tha
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from billing import outlook
 from billing.domain.dimensions import OTHER, Dimension
@@ -21,14 +21,13 @@ from billing.ledger import queries as books
 from billing.ledger.queries import Days
 from guardrails import queries
 from guardrails.domain.budgets import Scope, Unit
+from guardrails.rounds import go_round, waiting
 from guardrails.signals import facts as facts_of
 from guardrails.signals.links import address
 from guardrails.signals.models import Kind, Notice, Severity
 from guardrails.signals.telling import notify
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
-
-log = logging.getLogger(__name__)
 
 REASON: Final = "workspaces whose week is over get their digest"
 AT_ONCE: Final = 50
@@ -54,15 +53,10 @@ def make(now: datetime) -> int:
     """Make the digests that are due. Answers how many."""
     made = 0
     for first, zones in _weeks_over(now).items():
-        last = first + timedelta(days=6)
-        with tenancy.every_workspace(REASON), connection.cursor() as cursor:
-            cursor.execute(_DUE, {"zones": zones, "first": first, "last": last, "key": _key(first), "limit": AT_ONCE})
-            waiting = [row[0] for row in cursor.fetchall()]
-        for workspace in Workspace.objects.filter(pk__in=waiting):
-            try:
-                made += make_for(workspace, Days(first, last), now)
-            except Exception:  # one workspace that fails must not cost the others theirs; it is due again
-                log.exception("no digest for workspace %d yet", workspace.pk)
+        week = Days(first, first + timedelta(days=6))
+        due = {"zones": zones, "first": week.first, "last": week.last, "key": _key(first), "limit": AT_ONCE}
+        ids = waiting(_DUE, due, reason=REASON)
+        made += go_round(ids, partial(make_for, week=week, now=now), what="the week's digest")
     return made
 
 

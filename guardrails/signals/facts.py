@@ -27,6 +27,8 @@ from guardrails.domain.periods import FOREVER_MS, Bounds, Period
 from guardrails.limiter import control
 from guardrails.limiter.connection import sync_store
 from guardrails.limiter.store import StoreError
+from guardrails.policy import budget_rules
+from guardrails.recovery import values_by_digest
 from guardrails.signals.links import address
 from workspaces.models import Workspace
 from workspaces.views.reads import key_names
@@ -232,12 +234,22 @@ def filters(scope: Scope) -> dict[str, str]:
 
 
 def values_of(workspace: Workspace, counters: list[str]) -> dict[str, str]:
-    """Counter -> the value it counts, for counters of each-value budgets; one that the money Redis does not know any more is left out."""
+    """Counter -> the value it counts, for counters of each-value budgets: as the money Redis knows it, else as the books do.
+
+    One that neither knows any more is left out.
+    """
     try:
         found = control.read_some(sync_store(), workspace.pk, counters)
     except StoreError:
-        return {}
-    return {counter.suffix: counter.label for counter in found if counter.label}
+        found = []
+    named = {counter.suffix: counter.label for counter in found if counter.label}
+    unnamed = {counter: keys.budget_of(counter) for counter in counters if counter not in named}
+    if unnamed:
+        wanted = {str(budget_id) for budget_id, _, _ in unnamed.values()}
+        rules = {rule.id: rule for rule in budget_rules(workspace) if rule.id in wanted}
+        by_digest = values_by_digest(workspace, rules)
+        named |= {counter: by_digest[digest] for counter, (_, _, digest) in unnamed.items() if digest in by_digest}
+    return named
 
 
 def links(workspace: Workspace, rule: BudgetRule, scope: Scope) -> Facts:

@@ -6,11 +6,10 @@ workspaces to look at stands in shared tables: those that spent something today 
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from billing import outlook
 from billing.domain.forecast import Forecast, Maturity
@@ -22,6 +21,7 @@ from guardrails.domain.budgets import Kind as BudgetKind
 from guardrails.domain.budgets import Scope, Unit
 from guardrails.domain.periods import Period
 from guardrails.policy import budget_rules
+from guardrails.rounds import go_round, waiting
 from guardrails.signals import facts as facts_of
 from guardrails.signals.letters import about
 from guardrails.signals.links import address
@@ -29,8 +29,6 @@ from guardrails.signals.models import Kind, LookAhead, Severity
 from guardrails.signals.telling import notify
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
-
-log = logging.getLogger(__name__)
 
 REASON: Final = "workspaces with spend whose month was not looked ahead at lately"
 AGAIN: Final = timedelta(hours=4)
@@ -50,16 +48,8 @@ GROUP BY r.workspace_id LIMIT %(limit)s
 
 def look(now: datetime) -> int:
     """Look ahead for the workspaces that are due. Answers how many notices that made."""
-    with tenancy.every_workspace(REASON), connection.cursor() as cursor:
-        cursor.execute(_DUE, {"day": now.date(), "before": now - AGAIN, "limit": AT_ONCE})
-        waiting = [row[0] for row in cursor.fetchall()]
-    made = 0
-    for workspace in Workspace.objects.filter(pk__in=waiting):
-        try:
-            made += look_at(workspace, now)
-        except Exception:  # one workspace that fails must not cost the others theirs; it is due again
-            log.exception("the month of workspace %d is not looked ahead at", workspace.pk)
-    return made
+    ids = waiting(_DUE, {"day": now.date(), "before": now - AGAIN, "limit": AT_ONCE}, reason=REASON)
+    return go_round(ids, lambda workspace: look_at(workspace, now), what="looking ahead at the month")
 
 
 def look_at(workspace: Workspace, now: datetime) -> int:

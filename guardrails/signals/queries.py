@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from django.db.models import Count, Exists, Max, Q, QuerySet, Subquery
+from django.utils import timezone
 
-from guardrails.signals.models import Delivery, DeliveryState, Endpoint, Kind, Notice, Preference
+from guardrails.signals.models import Delivery, DeliveryState, Endpoint, Kind, Notice, Preference, Severity
 from workspaces.errors import NotThere
 from workspaces.models import Membership, Workspace
 
 A_PAGE: Final = 50
 MOST_COUNTED: Final = 99
+FRESH: Final = timedelta(days=7)
+GRAVITY: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
 
 
 def notices(
@@ -55,6 +59,18 @@ def unseen(workspace: Workspace, membership: Membership) -> int:
         Q(id__gt=Subquery(looked.values("seen_id")[:1])) | Q(~Exists(looked), made_at__gte=membership.created_at)
     )
     return len(rows.order_by("-id").values_list("id", flat=True)[:MOST_COUNTED])
+
+
+def standing(workspace: Workspace) -> tuple[int, Notice | None]:
+    """How many notices are open (up to `MOST_COUNTED`), and the one to look at first: of the last week's gravest, the newest. One query."""
+    rows = notices(workspace).exclude(kind=Kind.DIGEST).defer("facts").order_by("-id")[:MOST_COUNTED]
+    found = list(rows)
+    since = timezone.now() - FRESH
+    fresh = [one for one in found if one.made_at >= since and one.kind != Kind.NORMAL]
+    first = max(
+        fresh, key=lambda one: GRAVITY.index(one.severity), default=None
+    )  # of equals, max keeps the first: the newest
+    return len(found), first
 
 
 # --- Endpoints --------------------------------------------------------------------------------------------------------

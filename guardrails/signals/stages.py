@@ -6,7 +6,6 @@ is walked.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -21,13 +20,12 @@ from guardrails.domain.budgets import Stage
 from guardrails.domain.periods import FOREVER_MS, Period
 from guardrails.full_budgets import FULL_FROM
 from guardrails.policy import budget_rules
+from guardrails.rounds import go_round
 from guardrails.signals import facts as facts_of
 from guardrails.signals.models import Kind, Severity, StageMark
 from guardrails.signals.telling import FULL, notify
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
-
-log = logging.getLogger(__name__)
 
 REASON: Final = "marks of stages that may be over are looked at"
 MOST_WORKSPACES: Final = 100
@@ -46,14 +44,8 @@ def look(now: datetime) -> int:
     """Tell of the marks that are over. Answers how many notices that made."""
     with tenancy.every_workspace(REASON):
         due = StageMark.objects.filter(look_at__lte=now).order_by().values_list("workspace_id", flat=True).distinct()
-        waiting = list(due[:MOST_WORKSPACES])
-    made = 0
-    for workspace in Workspace.objects.filter(pk__in=waiting):
-        try:
-            made += look_at(workspace, now)
-        except Exception:  # one workspace that fails must not cost the others theirs; it is due again
-            log.exception("stages of workspace %d are not looked at yet", workspace.pk)
-    return made
+        ids = list(due[:MOST_WORKSPACES])
+    return go_round(ids, lambda workspace: look_at(workspace, now), what="a look at stages")
 
 
 def look_at(workspace: Workspace, now: datetime) -> int:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import wraps
 from typing import Any, Final
 
 from celery import Task, shared_task
-from django.core.cache import cache
-from django.db import InterfaceError, OperationalError, connection
 from kombu.exceptions import OperationalError as BrokerAway
 
+from guardrails.leases import alone
 from guardrails.signals import digests, hooks, mail, outlooks, retention, stages, telling, unknown
 
 log = logging.getLogger(__name__)
@@ -29,38 +25,6 @@ SCHEDULE: Final = {
 }
 PROMPT: Final = {"signals.tell", "signals.send_mail", "signals.post", "signals.look_at_stages"}
 SLOW: Final = set(SCHEDULE) - PROMPT
-HELD_S: Final = 90
-"""How long one run may keep others of its kind away, should its process die."""
-
-
-def _alone(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """One run at a time: slow mail servers and receivers occupy one thread of the worker each, never all of them."""
-
-    def decorate(run: Callable[[], None]) -> Callable[[], None]:
-        @wraps(run)
-        def guarded() -> None:
-            with _held(f"signals:{name}") as mine:
-                if not mine:
-                    return
-                try:
-                    run()
-                except (OperationalError, InterfaceError) as error:
-                    log.warning("%s: PostgreSQL does not answer: %s", name, str(error).split("\n", 1)[0])
-                    connection.close()
-
-        return guarded
-
-    return decorate
-
-
-@contextmanager
-def _held(key: str) -> Iterator[bool]:
-    mine = cache.add(key, 1, timeout=HELD_S)
-    try:
-        yield mine
-    finally:
-        if mine:
-            cache.delete(key)
 
 
 def wake(task: Task[Any, Any]) -> None:
@@ -72,7 +36,7 @@ def wake(task: Task[Any, Any]) -> None:
 
 
 @shared_task(name="signals.tell")
-@_alone("tell")
+@alone("signals:tell")
 def tell() -> None:
     """Crossings and unknown usage that the ledger writer recorded become notices; then their senders are woken."""
     now = datetime.now(UTC)
@@ -82,38 +46,38 @@ def tell() -> None:
 
 
 @shared_task(name="signals.send_mail")
-@_alone("mail")
+@alone("signals:mail")
 def send_mail() -> None:
     mail.send_due()
 
 
 @shared_task(name="signals.post")
-@_alone("post")
+@alone("signals:post")
 def post() -> None:
     """To webhooks and Slack."""
     hooks.post_due()
 
 
 @shared_task(name="signals.look_at_stages")
-@_alone("stages")
+@alone("signals:stages")
 def look_at_stages() -> None:
     stages.look(datetime.now(UTC))
 
 
 @shared_task(name="signals.look_ahead")
-@_alone("ahead")
+@alone("signals:ahead")
 def look_ahead() -> None:
     outlooks.look(datetime.now(UTC))
 
 
 @shared_task(name="signals.weekly")
-@_alone("weekly")
+@alone("signals:weekly")
 def weekly() -> None:
     digests.make(datetime.now(UTC))
 
 
 @shared_task(name="signals.retire")
-@_alone("retire")
+@alone("signals:retire")
 def retire() -> None:
     if gone := retention.retire(datetime.now(UTC)):
         log.info("retired %d old notices", gone)

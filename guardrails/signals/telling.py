@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -19,14 +18,13 @@ from guardrails.domain.budgets import Scope, Stage, Unit
 from guardrails.domain.periods import FOREVER_MS
 from guardrails.models import DEFAULT_NOTIFY, Budget
 from guardrails.policy import budget_rules
+from guardrails.rounds import go_round, waiting
 from guardrails.signals import facts as facts_of
 from guardrails.signals import outbox
 from guardrails.signals.models import Kind, Notice, Severity, StageMark
 from guardrails.signals.text import one_line
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
-
-log = logging.getLogger(__name__)
 
 REASON: Final = "crossings of every workspace wait to be told"
 MOST_WORKSPACES: Final = 200
@@ -77,20 +75,13 @@ def notify(
 
 def tell(now: datetime) -> int:
     """Hand on every crossing that waits. Answers how many notices that made."""
-    with tenancy.every_workspace(REASON), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT workspace_id FROM billing_crossing WHERE told_at IS NULL "
-            "UNION SELECT workspace_id FROM signals_fullcounter WHERE told_at IS NULL ORDER BY 1 LIMIT %s",
-            [MOST_WORKSPACES],
-        )
-        waiting = [row[0] for row in cursor.fetchall()]
-    made = 0
-    for workspace in Workspace.objects.filter(pk__in=waiting):
-        try:
-            made += tell_workspace(workspace, now)
-        except Exception:  # one workspace that fails must not cost the others theirs; it is due again
-            log.exception("crossings of workspace %d are not told yet", workspace.pk)
-    return made
+    ids = waiting(
+        "SELECT workspace_id FROM billing_crossing WHERE told_at IS NULL "
+        "UNION SELECT workspace_id FROM signals_fullcounter WHERE told_at IS NULL ORDER BY 1 LIMIT %s",
+        [MOST_WORKSPACES],
+        reason=REASON,
+    )
+    return go_round(ids, lambda workspace: tell_workspace(workspace, now), what="telling of what was crossed")
 
 
 def tell_workspace(workspace: Workspace, now: datetime) -> int:

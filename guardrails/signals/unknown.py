@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import connection, transaction
 
 from billing.domain.events import PriceStatus
+from guardrails.rounds import go_round, waiting
 from guardrails.signals import facts as facts_of
 from guardrails.signals.links import address
 from guardrails.signals.models import Kind, Notice, Severity
@@ -16,8 +16,6 @@ from guardrails.signals.telling import notify
 from guardrails.signals.text import one_line
 from workspaces import tenancy
 from workspaces.models import Workspace, WorkspaceState
-
-log = logging.getLogger(__name__)
 
 REASON: Final = "unknown usage of every workspace waits to be told"
 MOST_WORKSPACES: Final = 200
@@ -27,19 +25,12 @@ MOST_MAILS_A_DAY: Final = 5
 
 def tell(now: datetime) -> int:
     """Hand on what waits. Answers how many notices that made."""
-    with tenancy.every_workspace(REASON), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT workspace_id FROM billing_unknown_usage WHERE told_at IS NULL ORDER BY 1 LIMIT %s",
-            [MOST_WORKSPACES],
-        )
-        waiting = [row[0] for row in cursor.fetchall()]
-    made = 0
-    for workspace in Workspace.objects.filter(pk__in=waiting):
-        try:
-            made += tell_workspace(workspace, now)
-        except Exception:  # one workspace that fails must not cost the others theirs; it is due again
-            log.exception("unknown usage of workspace %d is not told yet", workspace.pk)
-    return made
+    ids = waiting(
+        "SELECT DISTINCT workspace_id FROM billing_unknown_usage WHERE told_at IS NULL ORDER BY 1 LIMIT %s",
+        [MOST_WORKSPACES],
+        reason=REASON,
+    )
+    return go_round(ids, lambda workspace: tell_workspace(workspace, now), what="telling of unknown usage")
 
 
 def tell_workspace(workspace: Workspace, now: datetime) -> int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 from celery import shared_task
-from django.core.cache import cache
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError
 
+from guardrails.leases import alone
 from guardrails.waste import looking, retention
 from workspaces.models import Workspace
 
@@ -23,23 +21,11 @@ SLOW: Final = set(SCHEDULE)
 AT_ONCE: Final = 20
 RUN_S: Final = 40.0
 """One run; a workspace that needs longer goes on in the next, so that others have their turn and what is slow besides."""
-HELD_S: Final = 290
-"""As long as a task may live: how long a dead run keeps the next away."""
 
 
 @shared_task(name="waste.look")
+@alone("waste:look")
 def look() -> None:
-    with _alone() as mine:
-        if not mine:
-            return
-        try:
-            _look()
-        except (OperationalError, InterfaceError) as error:
-            log.warning("waste: PostgreSQL does not answer: %s", str(error).split("\n", 1)[0])
-            connection.close()
-
-
-def _look() -> None:
     stop = time.monotonic() + RUN_S
     now = datetime.now(UTC)
     for workspace in Workspace.objects.filter(pk__in=list(looking.due(now, AT_ONCE))):
@@ -52,16 +38,6 @@ def _look() -> None:
             raise
         except Exception:  # one workspace that fails must not cost the others theirs; it is tried again later
             log.exception("workspace %d was not looked at for waste", workspace.pk)
-
-
-@contextmanager
-def _alone() -> Iterator[bool]:
-    mine = cache.add("waste:look", 1, timeout=HELD_S)
-    try:
-        yield mine
-    finally:
-        if mine:
-            cache.delete("waste:look")
 
 
 @shared_task(name="waste.retire")

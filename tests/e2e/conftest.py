@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expec
 from config.env import ROOT
 from config.stack.process import free_port
 from guardrails.demo import story
+from tests.rig.prepared import prepare_home
 
 expect.set_options(timeout=20_000)  # as for every other step: what takes long on a busy machine is not wrong
 PICTURES = ROOT / "docs" / "pictures"
@@ -89,13 +90,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield _running(Path(running))
         return
     home = tmp_path_factory.mktemp("up") / "home"
+    prepare_home(home)
     port = free_port()
     foreign = ("SLUICE_", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "PYTEST_", "DJANGO_")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     said = home.with_suffix(".out")
     with said.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "config.stack", "up"],
+            [sys.executable, "-m", "config.stack", "up", "--end-with-parent"],  # also when the test run is killed
             cwd=ROOT,
             env={**plain, "SLUICE_HOME": str(home), "SLUICE_PORT": str(port)},
             stdin=subprocess.DEVNULL,
@@ -222,12 +224,9 @@ def opened(
 
 
 def picture(page: Page, name: str) -> None:
-    """A picture for the README and for whoever judges the looks. Kept only when asked for, so that a test run leaves the tree as it was."""
-    folder = (
-        PICTURES
-        if os.environ.get("SLUICE_TEST_PICTURES")
-        else Path(os.environ.get("TMPDIR", "/tmp")) / "sluice-pictures"
-    )
-    folder.mkdir(exist_ok=True)
+    """A picture for the README and for whoever judges the looks. Taken only when asked for: painting a page takes a second of a core."""
+    if not os.environ.get("SLUICE_TEST_PICTURES"):
+        return
+    PICTURES.mkdir(exist_ok=True)
     page.evaluate("document.fonts.ready")
-    page.screenshot(path=folder / f"{name}.png", animations="disabled")
+    page.screenshot(path=PICTURES / f"{name}.png", animations="disabled")

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from gateway import multipart
 from gateway.multipart import BadForm
+from tests.rig.effort import examples
 
 GOOD = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--x--\r\n'
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.text(max_size=40), min_size=1), st.binary(max_size=200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_what_httpx_writes_is_read_as_it_was_meant(fields: dict[str, str], content: bytes) -> None:
     request = httpx.Request("POST", "http://x", data=fields, files={"file": ("a.bin", content)})
     body = request.read()
@@ -34,7 +35,7 @@ def test_what_httpx_writes_is_read_as_it_was_meant(fields: dict[str, str], conte
 
 
 @given(st.binary(max_size=120))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_bytes_break_the_reader(body: bytes) -> None:
     for candidate in (body, b"--x\r\n" + body, GOOD.replace(b"m\r\n", body + b"\r\n")):
         with contextlib.suppress(BadForm):
@@ -42,7 +43,7 @@ def test_no_bytes_break_the_reader(body: bytes) -> None:
 
 
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a_form_that_is_accepted_means_the_same_to_another_reader(at: int, put: bytes) -> None:
     body = GOOD[:at] + put + GOOD[at + 1 :]
     try:

@@ -21,6 +21,7 @@ from guardrails.domain.backtest import Bucket, merged, outlook, replay
 from guardrails.domain.budgets import Budget, Scope, Strategy
 from guardrails.domain.periods import Era, Period
 from tests.cast import Cast
+from tests.rig.effort import examples
 from workspaces import tenancy
 
 HOUR = 3_600_000
@@ -42,7 +43,7 @@ def hours(*amounts: int, first: int = 0, calls: int = 10) -> list[Bucket]:
 pasts = st.dictionaries(st.integers(0, 24 * 40), st.tuples(st.integers(0, 500), st.integers(1, 50)), max_size=30).map(
     lambda found: [Bucket(START + hour * HOUR, START + (hour + 1) * HOUR, *found[hour]) for hour in sorted(found)]
 )
-unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 throttles = st.one_of(st.none(), st.integers(50, 100))
 
 

@@ -298,7 +298,7 @@ def test_the_scripts_do_what_the_reference_does(money_redis_url: str) -> None:
     _server["url"] = money_redis_url
     machine = Scripts.TestCase
     machine.settings = settings(
-        max_examples=examples(50, one_in=2),
+        max_examples=examples(50, one_in=4),
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -269,13 +269,6 @@ class Stack(Installation):
             "DATABASE_URL": self.environment["DATABASE_URL"].replace(f":{direct}/", f":{self.postgres_wire.port}/"),
         }
 
-    def migrate(self, server: PostgresServer) -> None:
-        with (self.home / "migrate.log").open("wb") as log:
-            subprocess.run(
-                [sys.executable, "manage.py", "migrate_schemas", "--shared", "--noinput", "-v", "0"],
-                env={**self.environment, "DATABASE_URL": server.url()}, cwd=ROOT, stdout=log, stderr=log, check=True, timeout=300,
-            )  # fmt: skip
-
     def stop(self) -> None:
         self.stop_apps()
         if self._inside is not None:
@@ -336,7 +329,7 @@ def installation(home: Path, *simulator_options: str) -> Iterator[Stack]:
         store.launch()
         simulator.start()
         store.wait()
-        prepare(postgres, stack.migrate)
+        prepare(postgres)
         yield stack
     finally:
         stack.stop()

@@ -19,6 +19,7 @@ from config.stack.part import answers_http
 from config.stack.postgres import PostgresServer
 from config.stack.process import free_port
 from config.stack.redis import RedisServer
+from tests.rig.prepared import prepare_home
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("up")]
 
@@ -31,13 +32,14 @@ class Stack:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, **given: str) -> None:
+        """Ends with the test run, however that ends, as `make up` ends with its make."""
         foreign = ("SLUICE_", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "PYTEST_", "DJANGO_")
         plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.output = self.home.with_suffix(".out")
         environment = {**plain, "SLUICE_HOME": str(self.home), "SLUICE_PORT": str(self.port), **given}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [*(self.words or (sys.executable, "-m", "config.stack", "up"))],
+                [*(self.words or (sys.executable, "-m", "config.stack", "up", "--end-with-parent"))],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -102,6 +104,7 @@ def stacks(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for left-over processes in /proc")
 def test_two_copies_run_side_by_side_and_one_remembers_after_a_stop(stacks: Callable[..., Stack]) -> None:
     one, other = stacks("one"), stacks("other")
+    prepare_home(other.home)  # only one begins with nothing
     one.start()
     other.start()
     for stack in (one, other):
@@ -144,20 +147,28 @@ def test_two_copies_run_side_by_side_and_one_remembers_after_a_stop(stacks: Call
     other.until(lambda: other.processes() == {}, what="end of every process after kill -9")
 
 
-def test_servers_that_are_given_are_used_and_none_of_our_own_starts(
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'config.stack', 'up', '--end-with-parent'])"
+
+
+def test_servers_that_are_given_are_used_and_none_of_our_own_starts_or_outlives_a_killed_make(
     stacks: Callable[..., Stack], postgres_server: PostgresServer, redis_server: RedisServer
 ) -> None:
-    stack = stacks("guest")
-    stack.start(DATABASE_URL=postgres_server.url(), REDIS_URL=redis_server.url(), SLUICE_WORKERS="2")
+    stack = stacks("guest", sys.executable, "-c", PARENT)
+    stack.start(
+        DATABASE_URL=postgres_server.url(), REDIS_URL=redis_server.url(), SLUICE_WORKERS="2",
+        EMAIL_URL="smtp://127.0.0.1:9", SLUICE_SIMULATOR_URL=f"http://127.0.0.1:{free_port()}/simulator/v1",
+    )  # fmt: skip
     stack.wait_for("Sluice is up")
     assert answers_http(stack.port)
     assert not (stack.home / "postgres").exists()
     assert not (stack.home / "redis").exists()
+    assert not re.search("inbox|simulator", stack.said())
     with psycopg.connect(postgres_server.url()) as database:
         assert database.execute("SELECT count(*) > 20 FROM django_migrations").fetchone() == (True,)
-    assert stack.stop() == 0
+    stack.stop(signal.SIGKILL)
+    stack.until(lambda: stack.processes() == {}, what="end of every process")
+    assert "stopping" in stack.said(), "in good order: what is under way is finished"
     assert postgres_server.is_ready()
-    assert stack.processes() == {}
 
 
 def test_a_database_that_cannot_be_reached_is_said_without_its_password(stacks: Callable[..., Stack]) -> None:

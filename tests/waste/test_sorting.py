@@ -16,6 +16,7 @@ from guardrails.domain.waste import cheaper, pricing, realised
 from guardrails.domain.waste.sorter import HOUR_MS, LOOP_CALLS, Sorter
 from guardrails.domain.waste.tally import Tally, tally_of
 from guardrails.domain.waste.values import Call, Category, Choice, Found, Promise, Subject, subject_of
+from tests.rig.effort import examples
 
 NOON = 1_790_000_000_000
 BOOK = default_book()
@@ -182,7 +183,7 @@ some_calls = some.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(some_calls)
 def test_no_dollar_stands_in_two_categories_and_none_comes_from_nowhere(drawn: list[tuple[Any, ...]]) -> None:
     calls = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,10 @@ from workspaces.models import Membership, Role
 from workspaces.roles import Action
 from workspaces.views import reads
 from workspaces.views.frame import actor, membership_of, page, refuse, url, workspace_of, workspace_page
+
+Caps = Callable[[HttpRequest, Sequence[str]], Mapping[str, Mapping[str, Any]]]
+CAPS: dict[str, Caps] = {}
+"""Answers what stands beside each member (by e-mail) about the caps on them. Filled at start-up by the app that knows budgets."""
 
 
 @workspace_page(Action.SEE_PEOPLE, narrows=True)
@@ -99,10 +104,21 @@ def _page(request: HttpRequest, form: InvitationForm) -> HttpResponse:
     workspace, me = workspace_of(request), membership_of(request)
     departments = reads.departments()
     manages = roles.may(me.role, Action.MANAGE_PEOPLE)
+    shown = reads.members_of(workspace)
+    caps: dict[str, Mapping[str, Any]] = {}
+    for read in CAPS.values():
+        caps |= read(request, [one.user.email for one in shown])
+    is_last_owner = sum(one.role == Role.OWNER for one in shown) == 1
     context = {
         "form": form,
         "invite_url": url(request, "member_invite"),
-        "members": [_shown(request, one, me, departments) for one in reads.members_of(workspace)],
+        "members": [
+            _shown(request, one, me, departments)
+            | {"cap": caps.get(one.user.email)}
+            | ({"remove_url": ""} if is_last_owner and one.role == Role.OWNER else {})
+            for one in shown
+        ],
+        "has_caps": bool(caps),
         "departments": [
             {"id": str(key), "name": name} for key, name in sorted(departments.items(), key=lambda d: d[1])
         ],

@@ -218,5 +218,6 @@ def _details(request: HttpRequest, key: VirtualKey) -> dict[str, Any]:
         "output_limit": key.output_limit,
         "expires_at": key.expires_at,
         "calls_url": f"{url(request, 'calls')}?{urlencode({'virtual_key': str(key.id)})}",
-        "limits_url": f"{url(request, 'guardrails')}",
+        "limits_url": url(request, "guardrails"),
+        "budget_url": f"{url(request, 'budget_new')}?{urlencode({'scope': 'virtual_key', 'key': str(key.id)})}",
     }

@@ -13,7 +13,6 @@ from typing import Any
 from billing.domain.extraction import fees
 from billing.domain.extraction.common import Call, decimal, failed, unbilled, unreadable
 from billing.domain.extraction.record import Tally, Usage, UsageContext, text_of
-from billing.domain.plain import plain_buckets
 
 CHAT_KEYS = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
@@ -126,23 +125,7 @@ STANDARD = Quirks()
 
 
 def completions(body: Mapping[str, Any], call: Call) -> Usage:
-    """Chat completions, text completions, embeddings: one body, or a merged stream."""
-    quirks = QUIRKS.get(call.provider, STANDARD)
-    usage = body.get("usage")
-    if type(usage) is dict and quirks.plain and not call.account and "usage_breakdown" not in body:
-        buckets = plain_buckets(usage)
-        if buckets is not None and not _searches(body, call):
-            return Usage(buckets, context=_context(usage, body, call, quirks, usage["prompt_tokens"]), raw=usage)
-    return careful_completions(body, call)
-
-
-def _searches(body: Mapping[str, Any], call: Call) -> bool:
-    """Whether it may be a model that searches, and bills that, unasked."""
-    return "search" in text_of(body, "model") or "search" in text_of(call.request, "model")
-
-
-def careful_completions(body: Mapping[str, Any], call: Call) -> Usage:
-    """`completions` for every answer, plain or not."""
+    """Chat completions, text completions, embeddings: one body, or a merged stream. (Plain chats are read by `usage._plainly`.)"""
     quirks = QUIRKS.get(call.provider, STANDARD)
     usage = body.get("usage")
     if usage is None and isinstance(body.get("x_groq"), Mapping):

@@ -141,7 +141,7 @@ def test_gemini_buckets_add_up_to_the_providers_total(
 
 
 @pytest.mark.tries
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(400, one_in=8))
 @given(
     payload=st.recursive(
         JSON, lambda inner: st.dictionaries(KEYS, inner, max_size=6) | st.lists(inner, max_size=3), max_leaves=20
@@ -230,7 +230,7 @@ def test_a_quote_is_never_below_the_price_of_what_the_call_may_use(
 
 
 @pytest.mark.tries
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300, one_in=8), deadline=None)
 @given(st.text(max_size=300))
 def test_no_text_has_more_tokens_than_its_bound(text: str) -> None:
     for family in ("o200k", "cl100k"):

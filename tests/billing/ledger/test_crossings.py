@@ -15,6 +15,7 @@ from billing.domain.events import CallContext, Charge, Kind, StreamEvent
 from billing.ledger import crossings, retention
 from billing.ledger.lines import line_of
 from billing.models import BudgetLine, BudgetTotal, Crossing
+from tests.rig.effort import examples
 from workspaces import tenancy
 from workspaces.ids import uuid7
 
@@ -126,7 +127,9 @@ def test_a_raise_until_the_end_of_the_period_counts_for_its_late_calls_too() -> 
     assert story.told == [(50, 200)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(15, one_in=3), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(
         st.one_of(

@@ -78,7 +78,7 @@ def through_json(pattern: folding.Pattern) -> Any:
 
 
 @given(lines())
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300, one_in=8), deadline=None)
 def test_what_a_line_was_told_comes_back_unchanged(line: dict[str, Any]) -> None:
     shape, tail = folding.fold(line["fields"], line["told"], times=line["times"], fingerprint=line["fingerprint"])
     found = folding.unfold(through_json(shape), tail)
@@ -99,7 +99,7 @@ BUDGET = "0198c0de-0000-7000-8000-0000000000ff"
 
 
 @given(st.data(), dims, st.dictionaries(words, words, max_size=2), st.integers(-BIG, BIG))
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300, one_in=8), deadline=None)
 def test_what_a_line_charged_comes_back_unchanged(
     data: st.DataObject, dims: list[str], tags: dict[str, str], cost: int
 ) -> None:

@@ -151,7 +151,7 @@ KINDS = st.sampled_from(["settle", "void", "expire", "expire+adjust", "open"])
 )
 @pytest.mark.tries
 @settings(
-    max_examples=examples(20, one_in=2), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(20, one_in=4), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_order_and_repetition_of_events_ends_in_the_same_books(
     events: Any, books: Any, kinds: list[str], chance: random.Random, batch: int

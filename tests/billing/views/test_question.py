@@ -13,6 +13,7 @@ from billing.ledger.queries import Days, Granularity, Totals
 from billing.views import charts, question
 from billing.views.metrics import METRICS, short_dollars
 from billing.views.question import PRESETS, read
+from tests.rig.effort import examples
 from workspaces.domain.names import cell, plain
 
 TODAY = date(2026, 11, 22)
@@ -69,7 +70,7 @@ def test_what_is_not_understood_is_said_and_the_rest_answered(query: str, said: 
     assert asked(found.query()).problems == (), "its own address is in order"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -17,6 +17,14 @@ from billing.models import Entry
 from tests.gateway.world import Shop
 
 MANUAL: Any = {"type": "realtime", "output_modalities": ["text"], "audio": {"input": {"turn_detection": None}}}
+
+
+def by_itself(**turns: Any) -> Any:
+    """Settings with which a provider is never asked by the gateway, also under a hard budget: it also speaks when nobody does."""
+    how = {"type": "server_vad", "idle_timeout_ms": 30_000, **turns}
+    return {"type": "realtime", "audio": {"input": {"turn_detection": how}}}
+
+
 SPEECH = base64.b64encode(bytes([1, 2]) * 12_000).decode()
 """Half a second."""
 SILENCE = base64.b64encode(bytes(24_000)).decode()

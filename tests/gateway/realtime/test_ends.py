@@ -17,6 +17,7 @@ from tests.gateway.realtime.talks import (
     MANUAL,
     SILENCE,
     SPEECH,
+    by_itself,
     charges,
     close_code,
     invoiced,
@@ -46,8 +47,7 @@ def test_several_turns_in_one_burst_of_sound_are_each_held_for_before_they_are_a
     shop.do(create_budget, cap="5", period="day")
     with talking(client) as connection:
         name = until(connection, "session.created").session.id
-        turns = {"type": "server_vad", "interrupt_response": False}
-        connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": turns}}})
+        connection.session.update(session=by_itself(interrupt_response=False))
         hear(connection, TURN * 2)
         for _ in range(2):
             until(connection, "response.done")
@@ -64,6 +64,7 @@ def test_where_the_budget_has_room_for_one_answer_what_is_said_meanwhile_waits_a
     shop.do(create_budget, cap="0.6", period="day")
     with talking(client) as connection:
         until(connection, "session.created")
+        connection.session.update(session=by_itself())
         say(connection, "Talk [[sim:drip gap_ms=20 tokens=2000]]")
         until(connection, "conversation.item.added")
         hear(connection, TURN)
@@ -86,6 +87,7 @@ def test_a_client_that_hangs_up_while_its_words_wait_is_noticed_and_billed_for_w
     shop.do(create_budget, cap="0.6", period="day")
     with talking(client) as connection:
         until(connection, "session.created")
+        connection.session.update(session=by_itself())
         say(connection, "Talk [[sim:drip gap_ms=20 tokens=2000]]")
         until(connection, "conversation.item.added")
         hear(connection, TURN)

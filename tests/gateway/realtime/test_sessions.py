@@ -19,6 +19,7 @@ from tests.gateway.realtime.talks import (
     MANUAL,
     SILENCE,
     SPEECH,
+    by_itself,
     charges,
     close_code,
     invoiced,
@@ -152,8 +153,7 @@ def test_of_turns_in_one_burst_none_begins_that_nothing_may_be_held_for_any_more
     budget = shop.do(create_budget, cap="0.6", period="day", name="Talk")
     with talking(client) as connection:
         name = until(connection, "session.created").session.id
-        turns = {"type": "server_vad", "interrupt_response": interrupts}
-        connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": turns}}})
+        connection.session.update(session=by_itself(interrupt_response=interrupts))
         say(connection, "Talk [[sim:ok tokens=300]]")
         until(connection, "conversation.item.added")
         stop(shop, budget)
