@@ -23,6 +23,8 @@ from billing.ledger.packs.reading import Block
 
 BUCKETS: Final = 1 << 18
 """Where groups are too many to have a place each, they share so many."""
+_SHELVES: Final = 1 << 11
+"""So many buckets are surely among the fullest enough: the fullest one of each shelf."""
 FEW: Final = 1 << 13
 """So many are told apart as quickly as they are sieved."""
 MOST_EQUALS: Final = 1_000
@@ -139,11 +141,11 @@ def _candidates(keys: Numbers, sums: Numbers, limit: int) -> Numbers | None:
     Groups share buckets by their last bits; none comes to more than what its bucket is given. So the groups of the fullest buckets are added
     up, and whose bucket has less than the last one wanted of these is out.
     """
-    if 2 * limit >= BUCKETS:
+    if 2 * limit >= _SHELVES:
         return None
     buckets = keys & (BUCKETS - 1)
     given = np.bincount(buckets, weights=np.maximum(sums, 0), minlength=BUCKETS)
-    fullest = np.partition(given, BUCKETS - 2 * limit)[BUCKETS - 2 * limit]
+    fullest = np.partition(given.reshape(_SHELVES, -1).max(axis=1), _SHELVES - 2 * limit)[_SHELVES - 2 * limit]
     if fullest <= 0:
         return None
     of_fullest = np.flatnonzero((given >= fullest)[buckets])
