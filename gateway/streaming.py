@@ -167,7 +167,7 @@ class Relay:
         self._answer.abort()
         self._settle(error.code)
         payload = self._meter.error_event(self._surface.payload(error, self._call_id))
-        if self._last[-1:] not in (b"", b"\n", b"\r"):  # the client has half an event: none of ours can follow it as it is
+        if self._last[-1:] not in (b"", b"\n", b"\r"):  # half an event: none of ours can follow it as it is
             payload = b"\n\n" + payload
         await self._tell({"type": "http.response.body", "body": payload, "more_body": True})
         await self._tell({"type": "http.response.body", "body": b""})
