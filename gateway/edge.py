@@ -265,7 +265,15 @@ def read_object(body: bytes, *, refuse: Iterable[str] = FORBIDDEN_FIELDS) -> dic
     if not fields.keys().isdisjoint(refuse):
         for name in fields.keys() & set(refuse):
             raise BadRequest(f"The field '{name}' is not accepted in a call.", param=name, code="field_not_allowed")
+    if "tools" in fields:
+        _check_tools(fields["tools"])
     return fields
+
+
+def _check_tools(tools: Any) -> None:
+    """What tools may cost is read from them: what cannot be read is not sent."""
+    if tools is not None and (type(tools) is not list or not all(type(tool) is dict for tool in tools)):
+        raise BadRequest("'tools' must be a list of objects.", param="tools", code="invalid_type")
 
 
 def check_model(model: Any) -> str:

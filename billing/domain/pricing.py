@@ -5,6 +5,7 @@ A price that cannot be known is None, never a silent zero: an unknown model, tie
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 
 import msgspec
@@ -69,20 +70,14 @@ class Priced(msgspec.Struct, frozen=True):
 def price(usage: Usage, rates: Rates | None) -> Priced:
     """Prices one usage at pinned rates. Never raises for what a provider may send."""
     context = usage.context
-    if (
-        context.stated_cost_usd is None
-        and not usage.parts
-        and not usage.unknowable
-        and not usage.missing
-        and usage.measured
-        and not usage.counted
-    ):
+    if not usage.parts and not usage.unknowable and not usage.missing and usage.measured and not usage.counted:
         served = context.model_served
         chosen = rates if rates is None or not served or served == rates.model else rates.served(served)
         if chosen is not None:
             fast = _plain(usage, chosen)
             if fast is not None:
-                return fast
+                stated = context.stated_cost_usd
+                return fast if stated is None else _stated(fast, stated)
     return _with_care(usage, rates)
 
 
@@ -109,6 +104,16 @@ def _plain(usage: Usage, rates: Rates) -> Priced | None:
         lines.append(Line(unit, quantity, compiled))
     nano = ceil_ratio(total, compiled.denominator)
     return Priced(nano, PriceStatus.EXACT, nano, usage.flags, tuple(lines))
+
+
+def _stated(priced: Priced, stated: Decimal) -> Priced:
+    """The provider's own price in the place of ours, compared with it."""
+    numerator, denominator = stated.as_integer_ratio()
+    nano = -(-numerator * NANO_PER_USD // denominator)
+    flags = priced.flags
+    if priced.lines and nano != priced.cost_nano:
+        flags = (*flags, "provider_cost_differs")
+    return Priced(nano, PriceStatus.EXACT, nano, flags, priced.lines, format(stated, "f"))
 
 
 def _with_care(usage: Usage, rates: Rates | None) -> Priced:

@@ -20,6 +20,7 @@ PER: Mapping[str, int] = {
     "annotated_pages": PER_THOUSAND,
     "citation": PER_MILLION,
     "reasoning": PER_MILLION,
+    "cache_token_seconds": 3_600 * PER_MILLION,  # printed per million tokens and hour
     "images": 1,
     "container_session": 1,
     "container_session_4g": 1,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from operator import add, attrgetter, sub
 from typing import Final
 
 from django.db import connection
@@ -53,10 +54,10 @@ class Totals:
     overhead_us: int = 0
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(*(getattr(self, name) + getattr(other, name) for name in MEASURES))
+        return Totals(*map(add, _numbers(self), _numbers(other)))
 
     def __sub__(self, other: Totals) -> Totals:
-        return Totals(*(getattr(self, name) - getattr(other, name) for name in MEASURES))
+        return Totals(*map(sub, _numbers(self), _numbers(other)))
 
     @property
     def tokens(self) -> int:
@@ -79,6 +80,8 @@ class Totals:
         """0 to 1."""
         return self.errors / self.attempts if self.attempts else None
 
+
+_numbers: Final = attrgetter(*MEASURES)
 
 if tuple(field.name for field in fields(Totals)) != MEASURES:
     raise TypeError("Totals must have the measures of the rollups, in their order")

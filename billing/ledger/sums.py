@@ -105,7 +105,8 @@ def grouped(
         parts.append(read.order_by().values(by).annotate(**_sums()).values_list(by, *_SUM_NAMES))
     merged: dict[str, Totals] = {}
     for group, *numbers in parts[0].union(*parts[1:], all=True) if len(parts) > 1 else parts[0]:
-        merged[group] = merged.get(group, Totals()) + _totals(numbers)
+        sums, before = _totals(numbers), merged.get(group)
+        merged[group] = sums if before is None else before + sums
     if values is None:
         return [Row((), sums) for sums in merged.values()]
     return [Row((value,), merged[value]) for value in values if value in merged]
@@ -288,7 +289,8 @@ def series(
     merged: dict[tuple[Any, str], Totals] = {}
     for start, value, *numbers in rows.values_list(column, "value", *MEASURES):
         key = (_bucket(start, granularity), value if dimension else "")
-        merged[key] = merged.get(key, Totals()) + Totals(*numbers)
+        sums, before = Totals(*numbers), merged.get(key)
+        merged[key] = sums if before is None else before + sums
     return _points(merged)
 
 

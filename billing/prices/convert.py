@@ -226,6 +226,7 @@ FEE_UNITS = {
     "grounding_query",
     "grounding_maps",
     "text_message",
+    "cache_token_seconds",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -41,7 +41,7 @@ def _rounded(nano: int) -> str:
 @register.filter
 def usd_exact(nano: int | None) -> str:
     """Nano-dollars to the last digit, for titles and price lines."""
-    return "" if nano is None else f"{'-' if nano < 0 else ''}${money.usd_text(abs(nano))}"
+    return "" if nano is None else amounts.exact(nano)
 
 
 @register.filter
@@ -104,34 +104,20 @@ def icon(name: str, kind: str = "") -> SafeString:
 @register.simple_tag
 def bar(part: int, whole: int, held: int = 0, tone: str = "", label: str = "", large: bool = False) -> SafeString:
     """A bar of `part` (and `held` beside it) of `whole`. SVG attributes, because the CSP allows no inline style."""
-    filled = min(100.0, 100 * part / whole) if whole > 0 else 0.0
-    waiting = min(100.0 - filled, 100 * held / whole) if whole > 0 else 0.0
-    return format_html(
-        '<svg class="bar{}{}"{} preserveAspectRatio="none"><rect x="0" y="0" width="{}%" height="100%"></rect>{}</svg>',
-        f" is-{tone}" if tone else "",
-        " bar-lg" if large else "",
-        format_html(' role="img" aria-label="{}"', label) if label else SafeString(' aria-hidden="true"'),
-        f"{filled:.2f}",
-        format_html('<rect class="held" x="{}%" y="0" width="{}%" height="100%"></rect>', f"{filled:.2f}", f"{waiting:.2f}")
-        if waiting > 0
-        else "",
-    )  # fmt: skip
+    return drawing.bar(part, whole, held, tone, label, large=large)
 
 
 @register.simple_tag
 def change(changed: Mapping[str, Any] | None) -> SafeString | str:
     """How much more or less than before (`spend.change`): the percentage, an arrow, the amount on hover."""
-    if not changed or not changed["percent"]:
-        return ""
-    arrow = changed["arrow"]
-    return format_html(
-        '<span class="change {}" title="{}, from {}">{}{}</span>',
-        changed["tone"], changed["text"], usd(changed["before_nano"]),
-        format_html(
-            '<span aria-hidden="true">{}</span><span class="visually-hidden">{}</span>', "↑" if arrow == "up" else "↓", arrow
-        ) if arrow else "",
-        changed["percent"],
-    )  # fmt: skip
+    return drawing.change(changed)
+
+
+@register.simple_tag
+def group_rows(rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> SafeString:
+    """The explorer's rows, of `spend.rows`."""
+    shown = drawing.Shown(adds_up=asked["adds_up"], compares=asked["compares"], is_cost=asked["is_cost"])
+    return drawing.group_rows(rows, shown, icon("list-details", "icon-sm"))
 
 
 @register.filter

@@ -12,6 +12,11 @@ def show(nano: int) -> str:
     return shown(nano, money.show_usd)
 
 
+def exact(nano: int) -> str:
+    """Always dollars, to the last digit: for titles and price lines."""
+    return f"{'-' if nano < 0 else ''}${money.usd_text(abs(nano))}"
+
+
 def shown(nano: int, write: Callable[[int], str]) -> str:
     """`write`: how nano-dollars would be written; it begins with a dollar sign (after a minus)."""
     now = display.current()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import quote_plus
 
 from django.http import HttpRequest
 from django.utils.http import urlencode
@@ -189,6 +190,22 @@ def calls_url(request: HttpRequest, days: Days, filters: Mapping[str, str]) -> s
     return f"{url(request, 'calls')}?{urlencode(pairs)}"
 
 
+_VALUE: Final = "\x00"
+"""In an address, where a value is to stand: no value has one."""
+
+
+class _Address:
+    """An address as it is in every row but for the values, which stand in the order of their names: made once, not in each row."""
+
+    def __init__(self, address: str) -> None:
+        self._first, *self._others = address.split(quote_plus(_VALUE))
+
+    def of(self, *values: str) -> str:
+        return self._first + "".join(
+            f"{quote_plus(value)}{other}" for value, other in zip(values, self._others, strict=True)
+        )
+
+
 # --- The table --------------------------------------------------------------------------------------------------------
 def rows(request: HttpRequest, asked: Question, found: Answer, names: Names) -> list[dict[str, Any]]:
     """A row a group, then one of the rest. Links narrow the question down, or lead to the group's calls."""
@@ -196,21 +213,22 @@ def rows(request: HttpRequest, asked: Question, found: Answer, names: Names) -> 
     explorer = url(request, "explorer")
     drill = may(membership_of(request).role, Action.SEE_CALLS, narrows=True)
     tones = {value: tone for tone, value in enumerate(_charted(asked, found.rows), start=1)}
+    narrowed = [_Address(f"{explorer}?{asked.with_filter(name, _VALUE)}") for name in asked.dimensions]
+    calls = _Address(calls_url(request, asked.days, {**asked.filters, **dict.fromkeys(asked.dimensions, _VALUE)}))
+    by_name = sorted(range(len(asked.dimensions)), key=lambda place: asked.dimensions[place])
     whole = metric.of(found.whole) or 0
     made = []
     for row in found.rows:
         cells = [
-            names.row(name, value) | {"url": f"{explorer}?{asked.with_filter(name, value)}" if value else ""}
-            for name, value in zip(asked.dimensions, row.values, strict=True)
+            names.row(name, value) | {"url": address.of(value) if value else ""}
+            for name, value, address in zip(asked.dimensions, row.values, narrowed, strict=True)
         ]
-        named = {name: value for name, value in zip(asked.dimensions, row.values, strict=True) if value}
-        is_whole = len(named) == len(asked.dimensions)
         made.append(
             _row(asked, row.totals, found.before.get(row.values, Totals()), whole)
             | {
                 "cells": cells,
                 "tone": tones.get(row.values[0], charts.REST_TONE),
-                "calls_url": calls_url(request, asked.days, {**asked.filters, **named}) if drill and is_whole else "",
+                "calls_url": calls.of(*(row.values[place] for place in by_name)) if drill and all(row.values) else "",
             }
         )
     if found.rows and (found.rest.calls > 0 or found.rest.cost_nano > 0):

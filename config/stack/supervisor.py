@@ -244,7 +244,9 @@ class Supervisor:
             f"Sluice is up after {time.monotonic() - began:.1f} s: open {self.values['SLUICE_PUBLIC_URL']}   (Ctrl-C stops everything)",
         )
         if self.with_demo:
-            say("demo", "writing three months of calls; this takes about three minutes the first time")
+            say(
+                "demo", "writing three months of calls; this takes about four minutes of a quiet machine the first time"
+            )
             log = self.home.logs / "demo.log"
             self.demo_told = log.stat().st_size if log.exists() else 0
             self.demo = self._python("manage.py", "demo", log=log)

@@ -1,102 +1,89 @@
-"""What translation costs on the hot path: printed, and asserted with room for a busy machine."""
+"""What pricing and translating cost on the hot path, in numbers that no busy machine changes: Python instructions and calls of C functions.
+
+`python -m tests.bench.metering` measures the same work in microseconds (20 for a price, 200 for a translation; docs/performance.md).
+When a change makes one cheaper, lower its number (they are printed).
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
-import orjson
 import pytest
 
-from gateway.sse import event_of
-from gateway.translation import (
-    from_anthropic,
-    from_converse,
-    from_gemini,
-    responses,
-    to_anthropic,
-    to_converse,
-    to_gemini,
-)
-from tests.billing.domain.test_speed import best_us
+from tests.bench.metering import PRICE_US, Way, least_us, ways
 
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "Weather of a city",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
-ASKED: dict[str, Any] = {
-    "model": "m",
-    "max_completion_tokens": 500,
-    "temperature": 0.5,
-    "messages": [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "What is the weather in Bern?"},
-        {
-            "role": "assistant",
-            "content": None,
-            "tool_calls": [
-                {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Bern"}'}}
-            ],
-        },
-        {"role": "tool", "tool_call_id": "t1", "content": "sunny"},
-        {"role": "user", "content": [{"type": "text", "text": "And tomorrow?"}]},
-    ],
-    "tools": [TOOL],
-}
-RESPONDED: dict[str, Any] = {
-    "model": "m",
-    "input": "What is the weather?",
-    "tools": [{"type": "function", **TOOL["function"]}],
-}  # type: ignore[dict-item]
-MESSAGE = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "end_turn",
-    "content": [{"type": "text", "text": "Sunny, again. " * 20}],
-    "usage": {"input_tokens": 86, "output_tokens": 300, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0},
-}  # fmt: skip
-GENERATED = {
-    "candidates": [
-        {"index": 0, "content": {"role": "model", "parts": [{"text": "Sunny, again. " * 20}]}, "finishReason": "STOP"}
-    ],
-    "usageMetadata": {"promptTokenCount": 86, "candidatesTokenCount": 300, "totalTokenCount": 386},
-    "modelVersion": "gemini",
-}
-CONVERSED = {
-    "output": {"message": {"role": "assistant", "content": [{"text": "Sunny, again. " * 20}]}},
-    "stopReason": "end_turn",
-    "usage": {"inputTokens": 86, "outputTokens": 300, "totalTokens": 386},
+SLACK = 1.25
+MOST = {
+    "price of a chat completion": 537,
+    "price of a response": 1922,
+    "price of a message of Anthropic's": 1603,
+    "price of an answer of Gemini's": 1726,
+    "price of an answer of Converse's": 1014,
+    "price of a charge that the provider states": 1816,
+    "price of embeddings": 1869,
+    "a chat's request to Anthropic": 2124,
+    "a response's request to Anthropic": 3045,
+    "Anthropic's answer to a chat": 512,
+    "Anthropic's answer to a response": 1252,
+    "a piece of Anthropic's stream to a chat": 181,
+    "a piece of Anthropic's stream to a response": 446,
+    "a chat's request to Gemini": 2020,
+    "a response's request to Gemini": 2952,
+    "Gemini's answer to a chat": 688,
+    "Gemini's answer to a response": 1428,
+    "a piece of Gemini's stream to a chat": 472,
+    "a piece of Gemini's stream to a response": 737,
+    "a chat's request to Converse": 1761,
+    "a response's request to Converse": 2732,
+    "Converse's answer to a chat": 465,
+    "Converse's answer to a response": 1206,
+    "a piece of Converse's stream to a chat": 186,
+    "a piece of Converse's stream to a response": 451,
 }
 
 
-def streamed() -> bytes:
-    """One chunk of a stream: an event in, the bytes of an event out."""
-    stream = from_anthropic.Stream(1, show_usage=True)
-    stream.take({"type": "message_start", "message": MESSAGE})
-    stream.take({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
-    made = stream.take({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Sunny"}})
-    return b"".join(event_of(orjson.dumps(chunk)) for chunk in made)
+def steps(work: Callable[[], object]) -> int:
+    """Instructions and C calls of one call, once everything that is kept in memory is there."""
+    for _ in range(3):
+        work()
+    count = 0
+
+    def in_frame(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        count += event == "opcode"
+        return in_frame
+
+    def enter(frame: FrameType, event: str, argument: object) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return in_frame
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "c_call"
+
+    traced, profiled = sys.gettrace(), sys.getprofile()
+    sys.settrace(enter)
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.settrace(traced)
+        sys.setprofile(profiled)
+    return count
 
 
-@pytest.mark.parametrize(
-    ("what", "work"),
-    [
-        ("a request to Anthropic", lambda: to_anthropic.request(ASKED, "claude-sonnet-4-6")),
-        ("a request to Gemini", lambda: to_gemini.request(ASKED, "gemini-2.5-flash")),
-        ("a request to Converse", lambda: to_converse.request(ASKED, "amazon.nova-lite-v1:0")),
-        (
-            "a response's request to Anthropic",
-            lambda: responses.translated(RESPONDED, "claude-sonnet-4-6", to_anthropic.request),
-        ),
-        ("an answer of Anthropic's", lambda: from_anthropic.response(MESSAGE, 1)),
-        ("an answer of Gemini's", lambda: from_gemini.response(GENERATED, 1)),
-        ("an answer of Converse's", lambda: from_converse.response(CONVERSED, 1)),
-        ("the first events of a stream", streamed),
-    ],
-)
-def test_translating_takes_microseconds(what: str, work: Callable[[], object]) -> None:
-    took = best_us(work, rounds=5, calls=100)
-    print(f"{what}: {took:.1f} us")
-    assert took < 600  # 200 on an idle machine
+@pytest.mark.parametrize("way", ways(), ids=lambda way: way.what)
+def test_pricing_and_translating_take_no_more_steps_than_they_did(way: Way) -> None:
+    counted = steps(way.work)
+    print(f'    "{way.what}": {counted},')
+    assert counted <= MOST[way.what] * SLACK
+
+
+def test_a_price_takes_microseconds() -> None:
+    """Asserted with room for a busy machine; CPU time, the least of many rounds."""
+    dearest = max(least_us(way.work, rounds=10) for way in ways() if way.bar_us == PRICE_US)
+    print(f"{dearest:.1f} us")
+    assert dearest < 3 * PRICE_US

@@ -106,3 +106,18 @@ def test_a_counter_that_redis_cannot_name_is_named_by_the_books(cast: Cast, book
         known = keys.counter_suffix(str(budget.pk), start_ms, keys.value_digest("initech"))
         other = keys.counter_suffix(str(budget.pk), start_ms, keys.value_digest("hooli"))
         assert facts.values_of(cast.acme, [known, other]) == {known: "initech"}
+
+
+def test_the_vault_says_who_touched_a_key_last_and_the_audit_log_what_was_set(cast: Cast, alice_client: Client) -> None:
+    made = actions.add_credential(
+        workspace=cast.acme, by=cast.alice.actor, provider="openai", secret="sk-" + "x" * 40, verify=False
+    )
+    page = alice_client.get("/w/acme/vault/").content.decode()
+    assert re.search(rf"Added by <span class=\"inert\">{cast.alice.email}", page)
+    actions.disable_credential(workspace=cast.acme, by=cast.ann.actor, credential_id=made.pk)
+    page = alice_client.get("/w/acme/vault/").content.decode()
+    assert re.search(rf"Disabled by <span class=\"inert\">{cast.ann.email}", page)
+    create_budget(workspace=cast.acme, by=cast.alice.actor, cap="1234.5", period="month")
+    log = alice_client.get("/w/acme/audit/").content.decode()
+    assert "$1,234.50" in log
+    assert re.search(r"<summary[^>]*>and \d+ more", log)

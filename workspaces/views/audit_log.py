@@ -17,6 +17,10 @@ from workspaces.roles import Action
 from workspaces.views.frame import page, url, workspace_of, workspace_page
 
 PAGE = 50
+SHOWN = 4
+"""Changes of a record that stand in the list; what else it says opens below them."""
+_FIRST = ("name", "role", "cap", "period", "state", "provider", "environment")
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
 @workspace_page(Action.SEE_AUDIT)
@@ -49,6 +53,15 @@ def audit_export(request: HttpRequest) -> HttpResponse:
 
 
 def _shown(row: AuditRecord) -> dict[str, Any]:
+    changes = [
+        {
+            "name": name.replace("_", " "),
+            "before": _said(row, name, row.before.get(name)) if row.before else "",
+            "after": _said(row, name, row.after.get(name)),
+        }
+        for name in sorted({*row.before, *row.after}, key=_leading)
+        if row.before.get(name) not in _NOTHING or row.after.get(name) not in _NOTHING
+    ]
     return {
         "number": row.number,
         "at": row.at,
@@ -56,15 +69,20 @@ def _shown(row: AuditRecord) -> dict[str, Any]:
         "address": row.address,
         "action": row.action,
         "target": row.target,
-        "changes": [
-            {"name": name, "before": _said(row.before.get(name)), "after": _said(row.after.get(name))}
-            for name in sorted({*row.before, *row.after})
-        ],
+        "changes": changes[:SHOWN],
+        "more": changes[SHOWN:],
         "hash": bytes(row.hash).hex()[:12],
     }
 
 
-def _said(value: Any) -> str:
-    if value is None or value == "":
+def _leading(name: str) -> tuple[bool, str]:
+    """What somebody looks for first: names, roles and amounts; the rest by the alphabet."""
+    return name not in _FIRST, name
+
+
+def _said(row: AuditRecord, name: str, value: Any) -> str:
+    if value in _NOTHING:
         return "–"
+    if name == "cap" and isinstance(value, int) and row.after.get("unit") == "usd":  # nano-dollars, as the books count
+        return f"${value // 10**9:,}.{value % 10**9 // 10**7:02}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

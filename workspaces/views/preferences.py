@@ -99,6 +99,7 @@ def _page(
         "settings_url": url(request, "settings"),
         "fingerprints": workspace.fingerprints,
         "fingerprints_url": url(request, "waste_fingerprints"),
+        "hear_url": url(request, "alert_preferences"),
         "delete_url": url(request, "workspace_delete"),
         "workspace_address": f"{settings.PUBLIC_URL}/w/{workspace.slug}/",
         "base_url": gateway_url(),

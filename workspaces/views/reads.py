@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from workspaces import narrowing
 from workspaces.directory.models import Agent, Department
+from workspaces.domain.names import plain
 from workspaces.domain.providers import PROVIDERS
 from workspaces.errors import NotThere
-from workspaces.models import ApiToken, Invitation, Membership, User, VirtualKey, Workspace, WorkspaceState
+from workspaces.models import ApiToken, AuditRecord, Invitation, Membership, User, VirtualKey, Workspace, WorkspaceState
 from workspaces.routes.models import Alias
 from workspaces.vault.models import CredentialState, ProviderCredential
 
@@ -71,6 +72,21 @@ def credentials() -> list[ProviderCredential]:
     """Of the entered workspace; never with what is sealed."""
     rows = ProviderCredential.objects.defer("sealed").order_by("disabled_at", "provider", "name")
     return list(rows)
+
+
+def last_touched(workspace: Workspace, kind: str) -> dict[str, dict[str, Any]]:
+    """Target -> who last acted on it, what they did and when, from the audit log; of the acts whose names begin with `kind`."""
+    rows = AuditRecord.objects.filter(workspace_id=workspace.pk, action__startswith=kind)
+    newest = rows.order_by("target", "-number").distinct("target").values_list("target", "actor", "action", "at")
+    return {
+        target: {"who": plain(actor), "did": _PAST.get(action.removeprefix(kind), "changed"), "at": at}
+        for target, actor, action, at in newest
+    }
+
+
+_PAST = {
+    "add": "added", "rotate": "replaced", "verify": "checked", "disable": "disabled", "enable": "enabled", "delete": "deleted",
+}  # fmt: skip
 
 
 def aliases() -> list[dict[str, Any]]:

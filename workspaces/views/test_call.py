@@ -39,7 +39,7 @@ CHEAP_MODELS = {
     "openrouter": "openai/gpt-4o-mini",
     "fireworks": "accounts/fireworks/models/llama-v3p1-8b-instruct",
     "perplexity": "sonar",
-    "anthropic": "claude-3-5-haiku-latest",
+    "anthropic": "claude-haiku-4-5",
     "gemini": "gemini-2.5-flash-lite",
 }
 

@@ -14,10 +14,10 @@ from workspaces import actions
 from workspaces.domain.providers import PROVIDERS
 from workspaces.errors import NotThere, Refused
 from workspaces.forms import SETTINGS, CredentialForm, SecretForm
-from workspaces.roles import Action
+from workspaces.roles import Action, may
 from workspaces.vault.models import CredentialState, ProviderCredential
 from workspaces.views import reads
-from workspaces.views.frame import actor, page, refuse, url, workspace_of, workspace_page
+from workspaces.views.frame import actor, membership_of, page, refuse, url, workspace_of, workspace_page
 
 # The order people look for them in; the others follow.
 _FIRST = ("openai", "anthropic", "gemini", "simulator", "openai_compatible")
@@ -34,7 +34,10 @@ _DERIVED = ("simulator", "bedrock", "vertex")
 
 @workspace_page(Action.SEE_CREDENTIALS)
 def vault(request: HttpRequest) -> HttpResponse:
-    rows = [_shown(request, credential) for credential in reads.credentials()]
+    touched = reads.last_touched(workspace_of(request), "credential.") if _sees_audit(request) else {}
+    rows = [
+        _shown(request, credential) | {"touched": touched.get(str(credential.pk))} for credential in reads.credentials()
+    ]
     aliases = [
         alias
         | {"edit_url": url(request, "alias_edit", alias["id"]), "delete_url": url(request, "alias_delete", alias["id"])}
@@ -42,12 +45,17 @@ def vault(request: HttpRequest) -> HttpResponse:
     ]
     context = {
         "credentials": rows,
+        "audit_url": f"{url(request, 'audit')}?q=credential.",
         "aliases": aliases,
         "new_url": url(request, "credential_new"),
         "alias_new_url": url(request, "alias_new"),
         "fallbacks_url": url(request, "fallbacks"),
     }
     return page(request, "workspaces/vault.html", "vault", context)
+
+
+def _sees_audit(request: HttpRequest) -> bool:
+    return may(membership_of(request).role, Action.SEE_AUDIT)
 
 
 @workspace_page(Action.MANAGE_CREDENTIALS, methods=("GET", "POST"))

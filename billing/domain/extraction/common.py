@@ -75,9 +75,13 @@ def _region_of(address: str) -> str:
     return ""
 
 
+_WRAPPERS = frozenset({"custom_id", "key", "response", "recordId"})
+"""A line of batch results has one of these."""
+
+
 def unwrap(payload: Any) -> tuple[Any, bool, bool]:
     """(the answer inside a batch result line, whether it was one, whether that line failed)."""
-    if isinstance(payload, Mapping):
+    if isinstance(payload, Mapping) and not payload.keys().isdisjoint(_WRAPPERS):
         result, response = payload.get("result"), payload.get("response")
         if "custom_id" in payload and isinstance(result, Mapping):  # Anthropic
             return result.get("message"), True, result.get("type") != "succeeded"

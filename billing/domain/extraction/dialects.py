@@ -32,6 +32,8 @@ COMPLETIONS = Dialect("completions", openai.completions, streams.completions)
 RESPONSES = Dialect("responses", openai.responses, streams.responses)
 MESSAGES = Dialect("messages", anthropic.messages, anthropic.stream)
 GENERATE = Dialect("generate", gemini.generate, gemini.stream)
+CACHES = Dialect("caches", gemini.cache_storage, lambda events, call: unreadable("usage_missing"))
+GENERATION = Dialect("generation", native.openrouter_generation, lambda events, call: unreadable("usage_missing"))
 IMAGES = Dialect("images", media.images, media.images_stream)
 SPEECH = Dialect("speech", media.speech, media.speech_stream, media.speech_binary)
 TRANSCRIPTION = Dialect("transcription", media.transcription, media.transcription_stream)
@@ -51,6 +53,8 @@ BY_PATH = (
     ("/responses/input_tokens", FREE),
     ("/v1/files", FREE),
     ("/vector_stores", FREE),
+    ("cachedcontents", CACHES),
+    ("/api/v1/generation", GENERATION),
     ("/v1/uploads", FREE),
     ("/realtime", REALTIME),
     ("/responses", RESPONSES),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from math import ceil
 from typing import Any
 
 from billing.domain.extraction.common import Call, failed, unbilled, unreadable
@@ -16,6 +18,16 @@ KNOWN = frozenset(
         "trafficType", "serviceTier", "responseTokenCount", "responseTokensDetails", "billablePromptUsage", "thoughtsTokensDetails",
     }
 )  # fmt: skip
+CACHE_KEYS = frozenset(
+    {
+        "totalTokenCount",
+        "textCount",
+        "imageCount",
+        "videoDurationSeconds",
+        "audioDurationSeconds",
+        "promptTokensDetails",
+    }
+)
 MEDIA = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
 TEXT = frozenset({"TEXT", "DOCUMENT", "MODALITY_UNSPECIFIED"})
 TRAFFIC = {
@@ -103,6 +115,33 @@ def _sum(usage: Mapping[str, Any]) -> int:
     return sum(value for value in (usage.get(key) for key in keys) if type(value) is int)
 
 
+def cache_storage(body: Mapping[str, Any], call: Call) -> Usage:
+    """An explicit cache that was made or prolonged: its tokens for as long as it is kept. (Reading from it is part of each answer's usage.)"""
+    usage = body.get("usageMetadata", body.get("usage_metadata"))
+    if not isinstance(usage, Mapping):
+        return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
+    usage = _camel(usage)
+    tally = Tally()
+    tally.expect(usage, CACHE_KEYS)
+    tokens, seconds = tally.count(usage, "totalTokenCount", required=True), _kept_s(body, call.request)
+    if seconds is None:
+        tally.unknowable.append("cache_storage_time")
+    tally.fee("cache_token_seconds", tokens * (seconds or 0))
+    context = UsageContext(model_served=text_of(body, "model"), response_id=text_of(body, "name"), prompt_total=tokens)
+    return tally.usage(context, usage)
+
+
+def _kept_s(body: Mapping[str, Any], request: Mapping[str, Any]) -> int | None:
+    """For how many seconds a cache is kept, rounded up."""
+    try:
+        ends = datetime.fromisoformat(text_of(body, "expireTime"))
+        begins = datetime.fromisoformat(text_of(body, "updateTime") or text_of(body, "createTime"))
+        return max(0, ceil((ends - begins).total_seconds()))
+    except (ValueError, TypeError):  # TypeError: one with a time zone, one without
+        asked = re.fullmatch(r"(\d{1,9})(?:\.\d+)?s", text_of(body, "ttl") or text_of(request, "ttl"))
+        return int(asked[1]) if asked else None
+
+
 def _usage(usage: Mapping[str, Any], raw: Any, body: Mapping[str, Any], call: Call) -> Usage:
     tally = Tally()
     tally.expect(usage, KNOWN)
@@ -112,8 +151,8 @@ def _usage(usage: Mapping[str, Any], raw: Any, body: Mapping[str, Any], call: Ca
     candidates = tally.count(usage, "candidatesTokenCount") + tally.count(usage, "responseTokenCount")
     thoughts = tally.count(usage, "thoughtsTokenCount")
     total = tally.count(usage, "totalTokenCount")
-    if not usage.get("promptTokenCount") and not total:
-        tally.unusable("missing_count:promptTokenCount")
+    if not usage.get("promptTokenCount") and not tool + candidates + thoughts:
+        tally.unusable("missing_count:promptTokenCount")  # a total alone does not say what was read and what written
     if total and total != prompt + tool + candidates + thoughts:
         tally.flag("provider_total_differs")
     _input(tally, usage, prompt, cached)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from billing.domain.extraction.common import Call, failed, unbilled, unreadable
+from billing.domain.extraction.common import Call, decimal, failed, unbilled, unreadable
 from billing.domain.extraction.record import Tally, Usage, UsageContext, text_of
 
 
@@ -179,6 +179,29 @@ def only_total(body: Mapping[str, Any], call: Call) -> Usage:
         UsageContext(tier=call.tier(None), batch=call.batch, prompt_total=prompt, model_served=text_of(body, "model")),
         usage,
     )
+
+
+def openrouter_generation(body: Mapping[str, Any], call: Call) -> Usage:
+    """OpenRouter's account of one answer, asked for afterwards (a stream that was lost): the charge, and the tokens as the model counts them."""
+    data = body.get("data")
+    if not isinstance(data, Mapping):
+        return unbilled("provider_error") if failed(body) else unreadable("usage_missing")
+    stated = decimal(data.get("total_cost", data.get("usage")))
+    tally = Tally()
+    if stated is None:
+        tally.unusable("missing_count:total_cost")
+    prompt, cached = tally.count(data, "native_tokens_prompt"), tally.count(data, "native_tokens_cached")
+    cached = tally.part_of(prompt, cached, "native_tokens_cached")
+    tally.add("input_uncached", prompt - cached)
+    tally.add("cache_read", cached)
+    tally.add("output_text", tally.count(data, "native_tokens_completion"))
+    context = UsageContext(
+        prompt_total=prompt,
+        stated_cost_usd=stated,
+        model_served=text_of(data, "model"),
+        response_id=text_of(data, "id"),
+    )
+    return tally.usage(context, data)
 
 
 def pages(body: Mapping[str, Any], call: Call) -> Usage:

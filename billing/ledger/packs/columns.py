@@ -33,7 +33,7 @@ class Texts:
     digests: Numbers
     """Of each distinct text, 64 bits: two of a million are alike once in thirty million workspaces."""
     codes: Numbers
-    _joined: bytes
+    _joined: bytes | memoryview
     _ends: Numbers | None = None
     """Where each distinct text ends: of thousands of them, a few are asked for by name."""
 
@@ -42,10 +42,10 @@ class Texts:
             nuls = np.flatnonzero(np.frombuffer(self._joined, np.uint8) == 0)
             self._ends = np.append(nuls, len(self._joined))
         start = int(self._ends[code - 1]) + 1 if code else 0
-        return self._joined[start : int(self._ends[code])].decode()
+        return str(self._joined[start : int(self._ends[code])], "utf-8")
 
     def values(self) -> list[str]:
-        return self._joined.decode().split("\x00")
+        return str(self._joined, "utf-8").split("\x00")
 
     def with_codes(self, codes: Numbers) -> Texts:
         return Texts(self.digests, codes, self._joined, self._ends)
@@ -73,19 +73,47 @@ def pack_numbers(numbers: Numbers) -> bytes:
     return _HEAD.pack(width, is_smaller, base, len(numbers)) + (deflated if is_smaller else plain)
 
 
-def unpack_numbers(packed: bytes) -> Numbers:
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """A column of numbers as it is packed, for adding up: each is `base` and what `above` says, None where all are `base`."""
+
+    base: int
+    above: Any
+    length: int
+
+    def numbers(self) -> Numbers:
+        if self.above is None:
+            return np.full(self.length, self.base, np.int64)
+        numbers: Numbers = self.above.astype(np.int64)
+        numbers += self.base
+        return numbers
+
+    def total(self, rows: Numbers | None) -> int:
+        """Of some rows; None: of all."""
+        count = self.length if rows is None else len(rows)
+        above = None if self.above is None else self.above if rows is None else self.above[rows]
+        return self.base * count + (0 if above is None else int(above.sum()))
+
+    def added(self, rows: Numbers | None, places: Numbers, counts: Numbers) -> Numbers:
+        """Sums of the numbers of `rows` (None: of all) by their `places`, of which `counts` says how often each occurs."""
+        sums = counts * self.base
+        if self.above is not None:
+            sums += sums_at(places, self.above if rows is None else self.above[rows], len(counts))
+        return sums
+
+
+def narrow(packed: bytes | memoryview) -> Narrow:
+    """What `pack_numbers` packed, at the width it was packed."""
     width, is_deflated, base, count = _HEAD.unpack_from(packed)
     if not width:
-        return np.full(count, base, dtype=np.int64)
-    body = zlib.decompress(packed[_HEAD.size :]) if is_deflated else packed[_HEAD.size :]
-    numbers: Numbers = np.frombuffer(body, dtype=_WIDTHS[width]).astype(np.int64)
-    return numbers + base if base else numbers
+        return Narrow(base, None, count)
+    body = memoryview(packed)[_HEAD.size :]
+    above = np.frombuffer(zlib.decompress(body) if is_deflated else body, dtype=_WIDTHS[width])
+    return Narrow(base, above.astype(np.int64) if width == 8 else above, count)
 
 
-def constant_of(packed: bytes) -> int | None:
-    """The number that all rows of a packed column have; None if they differ."""
-    width, _, base, _ = _HEAD.unpack_from(packed)
-    return None if width else int(base)
+def unpack_numbers(packed: bytes | memoryview) -> Numbers:
+    return narrow(packed).numbers()
 
 
 def unpack_texts(packed: bytes) -> Texts:
@@ -93,7 +121,8 @@ def unpack_texts(packed: bytes) -> Texts:
     start = _TEXTS.size + 8 * count
     end = start + length
     digests = np.frombuffer(packed, dtype=np.int64, count=count, offset=_TEXTS.size)
-    return Texts(digests, unpack_numbers(packed[end:]), packed[start:end])
+    whole = memoryview(packed)
+    return Texts(digests, unpack_numbers(whole[end:]), whole[start:end])
 
 
 def coded(texts: Iterable[str]) -> Texts:
@@ -108,11 +137,14 @@ _EXACT: Final = 2**53
 """Whole numbers below this are exact as floats."""
 
 
-def sums_at(places: Numbers, numbers: Numbers, length: int) -> Numbers:
-    """Sums of `numbers` by their place below `length`, exact: `bincount` adds floats, so large numbers go in as two halves that floats can add."""
+def sums_at(places: Numbers, numbers: Any, length: int) -> Numbers:
+    """Sums of whole `numbers` by their place below `length`, exact: `bincount` adds floats, so large ones go in as two halves floats can add."""
     if not len(numbers):
         return np.zeros(length, np.int64)
-    if max(int(numbers.max()), -int(numbers.min())) * len(numbers) < _EXACT:
+    if (
+        len(numbers) << (8 * numbers.itemsize) <= _EXACT
+        or max(int(numbers.max()), -int(numbers.min())) * len(numbers) < _EXACT
+    ):
         return np.bincount(places, weights=numbers, minlength=length).astype(np.int64)
     low = np.bincount(places, weights=numbers & 0xFFFFFF, minlength=length)
     high = np.bincount(places, weights=numbers >> 24, minlength=length)

@@ -14,10 +14,12 @@ import numpy as np
 
 from billing.domain.dimensions import OTHER
 from billing.ledger.asking import Days, Filters, Row, Totals
-from billing.ledger.packs import adding
+from billing.ledger.packs import adding, memory
 from billing.ledger.packs.adding import Chosen, Group, place_among, sorted_digests
 from billing.ledger.packs.reading import blocks
 from billing.ledger.rollups import MEASURES
+
+memory.keep()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ def dearest(
     workspace_id: int, days: Days, dimensions: Sequence[str], filters: Filters, *, limit: int, rank_by: Sequence[str]
 ) -> list[Group]:
     """The groups whose sum of the measures `rank_by` is largest; an absent value is empty."""
-    return adding.ranked(_chosen(workspace_id, days, dimensions, filters, rank_by), rank_by, limit).groups
+    return adding.ranked(_chosen(workspace_id, days, dimensions, filters, rank_by), rank_by, limit)
 
 
 def dearest_values(
@@ -44,7 +46,7 @@ def dearest_values(
     other = sorted_digests([OTHER])
     if any((one.texts[0].digests == other).any() for one in chosen):
         return None
-    return [value for (value,) in adding.ranked(chosen, rank_by, limit + 1).groups if value][:limit]
+    return [value for (value,) in adding.ranked(chosen, rank_by, limit + 1) if value][:limit]
 
 
 def grouped(
@@ -99,9 +101,8 @@ def by_day(
 def _rows(
     chosen: Sequence[Chosen], measures: Sequence[str], only: Sequence[Group] | None, rank_by: Sequence[str], limit: int
 ) -> list[Row]:
-    if only is not None:
-        return adding.of(chosen, list(dict.fromkeys(only)), measures)
-    return adding.of_ranked(adding.ranked(chosen, rank_by, limit), measures)
+    groups = adding.ranked(chosen, rank_by, limit) if only is None else list(dict.fromkeys(only))
+    return adding.of(chosen, groups, measures)
 
 
 def _chosen(
@@ -126,5 +127,5 @@ def _chosen(
         if rows is None or len(rows):
             grouped_by = block.texts[: len(dimensions)]
             codes = [one.codes if rows is None else one.codes[rows] for one in grouped_by]
-            chosen.append(Chosen(block, rows, grouped_by, codes))
+            chosen.append(adding.condensed(Chosen(block, rows, grouped_by, codes), measures))
     return chosen

@@ -14,7 +14,7 @@ from psycopg import Cursor
 from psycopg.pq import Format
 
 from billing.ledger.asking import TAG, Days, Filters
-from billing.ledger.packs.columns import Numbers, Texts, coded, constant_of, unpack_numbers, unpack_texts
+from billing.ledger.packs.columns import Narrow, Texts, coded, narrow, unpack_texts
 
 _TAGS: Final = "tags"
 
@@ -30,7 +30,7 @@ class Block:
     """Of the dimensions grouped by, then of those filtered by."""
     measures: Mapping[str, Any]
     """Measure -> its packed column, or its numbers."""
-    _unpacked: dict[str, Numbers] = field(default_factory=dict)
+    _columns: dict[str, Narrow] = field(default_factory=dict)
 
     @property
     def on(self) -> date:
@@ -39,18 +39,13 @@ class Block:
             raise ValueError("rows of several days were read together")
         return self.day
 
-    def numbers(self, measure: str) -> Numbers:
-        kept = self._unpacked.get(measure)
+    def column(self, measure: str) -> Narrow:
+        kept = self._columns.get(measure)
         if kept is None:
             packed = self.measures[measure]
-            kept = packed if isinstance(packed, np.ndarray) else unpack_numbers(packed)
-            self._unpacked[measure] = kept
+            kept = Narrow(0, packed, len(packed)) if isinstance(packed, np.ndarray) else narrow(packed)
+            self._columns[measure] = kept
         return kept
-
-    def constant(self, measure: str) -> int | None:
-        """The number that every row has, where a pack knows it: then nothing needs to be unpacked."""
-        packed = self.measures[measure]
-        return None if isinstance(packed, np.ndarray) else constant_of(packed)
 
 
 def blocks(

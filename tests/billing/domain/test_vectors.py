@@ -12,7 +12,7 @@ import pytest
 
 from billing.domain.evaluate import evaluate
 from billing.prices import default_book
-from tests.billing.domain.vectors import more, own, shapes
+from tests.billing.domain.vectors import more, own, rules, shapes
 
 SHARED = json.loads((Path(__file__).parent / "vectors" / "usage_samples.json").read_text(), parse_float=Decimal)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ def test_a_shared_sample_costs_what_was_worked_out_by_hand(sample: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "case", [*own.ALL, *more.MORE, *shapes.SHAPES], ids=lambda case: f"{case.provider}: {case.name}"
+    "case", [*own.ALL, *more.MORE, *shapes.SHAPES, *rules.RULES], ids=lambda case: f"{case.provider}: {case.name}"
 )
 def test_an_answer_costs_what_was_worked_out_by_hand(case: own.Case) -> None:
     answer = evaluate(json.loads(json.dumps(case.line(), default=float), parse_float=Decimal), default_book(), now=NOW)
@@ -50,6 +50,6 @@ def test_an_answer_costs_what_was_worked_out_by_hand(case: own.Case) -> None:
 
 
 def test_every_own_case_has_a_name_of_its_own() -> None:
-    names = [(case.provider, case.name) for case in [*own.ALL, *more.MORE, *shapes.SHAPES]]
+    names = [(case.provider, case.name) for case in [*own.ALL, *more.MORE, *shapes.SHAPES, *rules.RULES]]
 
     assert len(names) == len(set(names))

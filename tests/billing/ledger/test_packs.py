@@ -57,10 +57,8 @@ ROWS = st.lists(
 
 
 @settings(deadline=None, max_examples=examples(60))
-@given(ROWS, st.integers(1, 9), st.sampled_from([0, adding.MOST_AGREED]), st.integers(1, 2))
-def test_the_largest_groups_are_found_whether_blocks_agree_on_numbers_or_not(
-    rows: list[tuple[int, str, str, int]], limit: int, most_agreed: int, width: int
-) -> None:
+@given(ROWS, st.integers(1, 9), st.integers(1, 2))
+def test_the_largest_groups_are_found(rows: list[tuple[int, str, str, int]], limit: int, width: int) -> None:
     day = NOW.date()
     chosen = []
     for number in range(3):
@@ -74,16 +72,63 @@ def test_the_largest_groups_are_found_whether_blocks_agree_on_numbers_or_not(
         sums[row[1 : 1 + width]] = sums.get(row[1 : 1 + width], 0) + row[3]
     expected = sorted(sums, key=lambda group: (-sums[group], group))[:limit]
 
-    found = adding.ranked(chosen, ["cost_nano"], limit, most_agreed=most_agreed)
-    assert found.groups == expected
-    assert [(row.values, row.totals.cost_nano) for row in adding.of_ranked(found, ["cost_nano"])] == [
-        (one, sums[one]) for one in expected
-    ]
+    assert adding.ranked(chosen, ["cost_nano"], limit) == expected
     assert [row.totals.cost_nano for row in adding.of(chosen, expected, ["cost_nano"])] == [
         sums[one] for one in expected
     ]
     by_day = adding.of_days(chosen, ["a", "c"], ["cost_nano"])
     assert sum(totals.cost_nano for _, _, totals in by_day) == sum(row[3] for row in rows if row[1] in "ac")
+
+
+@settings(deadline=None, max_examples=examples(20))
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 2**32))
+def test_the_largest_of_very_many_groups_are_those_of_a_plain_sum(limit: int, few: int, seed: int) -> None:
+    """As many rows as are sieved, with many equals among the sums."""
+    chance = np.random.default_rng(seed)
+    codes = [chance.integers(0, most, adding.FEW + 500) for most in (few, 3_000)]
+    texts = [coded([f"v{code}" for code in column]) for column in codes]
+    costs = chance.integers(0, 5, len(codes[0])) ** 3
+    block = Block(NOW.date(), len(costs), texts, {"cost_nano": columns.pack_numbers(costs)})
+    sums: dict[tuple[str, str], int] = {}
+    for first, second, cost in zip(*codes, costs, strict=True):
+        group = (f"v{first}", f"v{second}")
+        sums[group] = sums.get(group, 0) + int(cost)
+    expected = sorted(sums, key=lambda group: (-sums[group], group))[:limit]
+
+    chosen = adding.Chosen(block, None, texts, [one.codes for one in texts])
+    assert adding.ranked([chosen], ["cost_nano"], limit) == expected
+    rows = adding.of([chosen], expected, ["cost_nano"])
+    assert [(row.values, row.totals.cost_nano) for row in rows] == [(one, sums[one]) for one in expected]
+
+
+def test_of_groups_that_all_come_to_nothing_the_first_by_name_are_shown() -> None:
+    names = [f"c{number:04}" for number in range(600)]
+    random.Random(3).shuffle(names)
+    texts = [coded(names), coded(["a", "b"] * 300)]
+    errors = columns.pack_numbers(np.array([name == "c0599" for name in names], np.int64))
+    block = Block(NOW.date(), len(names), texts, {"errors": errors})
+    chosen = adding.Chosen(block, None, texts, [one.codes for one in texts])
+    found = adding.ranked([chosen], ["errors"], 4, most_equals=10)
+    assert [group[0] for group in found] == ["c0599", "c0000", "c0001", "c0002"]
+
+
+@settings(deadline=None, max_examples=examples(40))
+@given(ROWS, st.booleans())
+def test_a_condensed_block_comes_to_the_same(rows: list[tuple[int, str, str, int]], some: bool) -> None:
+    rows = rows * 40  # so many of few groups
+    texts = [coded([row[1 + place] for row in rows]) for place in range(2)]
+    cost = columns.pack_numbers(np.array([row[3] for row in rows], np.int64))
+    block = Block(NOW.date(), len(rows), texts, {"cost_nano": cost})
+    chosen_rows = np.arange(0, len(rows), 2) if some else None
+    codes = [one.codes if chosen_rows is None else one.codes[chosen_rows] for one in texts]
+    chosen = adding.Chosen(block, chosen_rows, texts, codes)
+    condensed = adding.condensed(chosen, ["cost_nano"])
+    assert not rows or len(condensed) <= 9
+    assert condensed.total("cost_nano") == chosen.total("cost_nano")
+    for limit in (1, 20):
+        assert adding.ranked([condensed], ["cost_nano"], limit) == adding.ranked([chosen], ["cost_nano"], limit)
+    groups = adding.ranked([chosen], ["cost_nano"], 20)
+    assert adding.of([condensed], groups, ["cost_nano"]) == adding.of([chosen], groups, ["cost_nano"])
 
 
 def call(events: Any, workspace: Workspace, chance: random.Random) -> str:
