@@ -103,6 +103,7 @@ class Downward:
     def _declined(self, mine: str) -> None:
         """The provider does not do what an event asked for."""
         turns = self._turns
+        turns.beliefs.declined(mine)
         if mine == OUR_LIMIT:
             told = "The provider does not take the output limit that this session needs."
             turns.finish(Ended(4502, ProviderBadResponse(told)))
@@ -113,7 +114,6 @@ class Downward:
             self._talk.not_updated()
         elif mine in turns.updates:
             turns.updates.remove(mine)
-            turns.beliefs.declined(mine)
             self._talk.not_updated()
 
     async def _start(self) -> None:
