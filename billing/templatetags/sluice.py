@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -78,12 +78,16 @@ def milliseconds(value: int | None) -> str:
 
 @register.simple_tag
 def when(moment: datetime | None, zone: str = "UTC", style: str = "short") -> SafeString | str:
-    """A moment in the workspace's zone, exact (with the zone) on hover. Styles: short, long, ago."""
+    """A moment in the workspace's zone, exact (with the zone) on hover. Styles: short, day, long, ago.
+
+    The short ones name a year that is not this one.
+    """
     if moment is None:
         return "–"
     local = moment.astimezone(ZoneInfo(zone or "UTC"))
     exact = f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
-    shown = exact if style == "long" else f"{local.day} {local:%b %H:%M}"
+    day = f"{local.day} {local:%b}" + ("" if local.year == datetime.now(UTC).year else f" {local.year}")
+    shown = exact if style == "long" else day if style == "day" else f"{day} {local:%H:%M}"
     live = SafeString(" data-ago") if style == "ago" else ""
     return format_html('<time datetime="{}" title="{}"{}>{}</time>', moment.isoformat(), exact, live, shown)
 

@@ -107,7 +107,7 @@ def _narrowed_by_search(
 ) -> tuple[dict[str, str] | None, list[str]]:
     """A word that was searched for becomes the filter of the dimension that has such a value; None: nothing has it."""
     if "\x00" in sought or len(sought) > MAX_VALUE_CHARS:
-        return None, ["A value has at most 128 characters."]
+        return None, ["A value has at most 128 characters, and none that cannot be shown."]
     known = queries.dimensions_with(workspace, sought, today)
     free = [name for name in known if name not in filters]
     if not free:

@@ -36,8 +36,9 @@ CHART_DAYS = 30
 BREAKDOWN_ROWS = 7
 MOVERS = 6
 MOVER_DAYS = 7
-MOVING = (Dimension.AGENT, Dimension.CUSTOMER, Dimension.FEATURE, Dimension.MODEL)
-"""Of what moves together, the first of these is named before the rest: who did it before what with."""
+MOVING = (Dimension.CUSTOMER, Dimension.FEATURE, Dimension.AGENT, Dimension.MODEL)
+NAMED_FIRST = (Dimension.AGENT, Dimension.CUSTOMER, Dimension.FEATURE, Dimension.MODEL)
+"""Of what moves together, the first of these stands for the rest: who did it before what with."""
 STACKS = (
     Dimension.FEATURE, Dimension.MODEL, Dimension.CUSTOMER, Dimension.AGENT, Dimension.MEMBER, Dimension.DEPARTMENT, Dimension.PROVIDER,
     Dimension.VIRTUAL_KEY, Dimension.ENVIRONMENT,
@@ -257,7 +258,7 @@ def _movers(request: HttpRequest, today: date, names: Names) -> list[dict[str, A
         if one.change_nano:
             same = next((news for news in told if _is_same_news(one, news)), None)
             told.append([one]) if same is None else same.append(one)
-    told = [sorted(news, key=lambda one: MOVING.index(Dimension(one.dimension))) for news in told[:MOVERS]]
+    told = [sorted(news, key=lambda one: NAMED_FIRST.index(Dimension(one.dimension))) for news in told[:MOVERS]]
     found = [news[0] for news in told]
     most = max((abs(one.change_nano) for one in found), default=0)
     asked = question.Question(days=days, preset="")
