@@ -122,7 +122,7 @@ class Downward:
             return
         party = self._turns.party
         if not self._talk.hears_only and (party.bounded or party.grant.key.output_limit):
-            most = party.most_output
+            most = min([party.most_output, *self._turns.holds.clamped_to])
             if self._talk.limit is None or self._talk.limit > most:
                 self._turns.impose(most)
         if not self._talk.hears_only and party.bounded:

@@ -18,6 +18,7 @@ from tests.gateway.realtime.talks import (
     by_itself,
     charges,
     close_code,
+    nothing_held,
     say,
     sessions_invoice,
     talking,
@@ -166,6 +167,27 @@ def test_a_response_that_begins_without_a_hold_gets_one_as_soon_as_one_may_be_ta
     assert {entry.unpacked()["provider_request_id"]: entry.cost_nano for entry in entries} == invoice
     assert [entry.flags for entry in entries] == [[], []]
     assert min(entry.hold_nano for entry in entries) < max(entry.hold_nano for entry in entries), "late: no room ahead"
+
+
+def test_a_session_that_is_opened_near_a_cap_answers_as_briefly_as_the_budget_has_room_for(
+    client: OpenAI, shop: Shop
+) -> None:
+    budget = shop.do(create_budget, cap="5", period="day", on_tight="clamp")
+    with talking(client) as connection:
+        until(connection, "session.created")
+        whole_nano = shop.held_nano()
+    assert nothing_held(shop)
+    shop.do(update_budget, budget_id=budget.pk, cap=f"{(whole_nano - 100_000_000) / 1e9:.3f}")
+    with talking(client) as connection:
+        until(connection, "session.created")
+        limit = until(connection, "session.updated").session.max_output_tokens
+        assert 0 < limit < 4_000
+        say(connection, "Talk [[sim:ok tokens=4000]]")
+        connection.input_audio_buffer.append(audio=TURN)
+        assert until(connection, "response.done").response.usage.output_tokens == limit
+    [entry] = charges(shop, 1)
+    assert entry.cost_nano <= entry.hold_nano <= whole_nano - 100_000_000
+    assert entry.flags == ["clamped"]
 
 
 # --- Beliefs ----------------------------------------------------------------------------------------------------------
