@@ -572,7 +572,7 @@ class RollupDay(Measures):
 
 
 class RollupMonth(Measures):
-    """Per month and value of one dimension, so that a year of ten thousand customers is few rows. No sessions."""
+    """Per month and value of one dimension, so that a year of ten thousand customers is few rows. No users and sessions."""
 
     pk = models.CompositePrimaryKey("workspace_id", "dimension", "month", "value")
     workspace_id = models.BigIntegerField()
@@ -673,6 +673,66 @@ class DetailPack(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workspace_id} {self.day}"
+
+
+class ValuePack(models.Model):
+    """What rows of a dimension's rollup came to on one day, by column (`billing.ledger.packs.gathering`). Rows that are left count, too."""
+
+    workspace_id = models.BigIntegerField()
+    dimension = models.CharField(max_length=40)
+    """Never empty: the workspace's total stays in rows."""
+    day = models.DateField()
+    rows = models.IntegerField()
+    sum_cost_nano = models.BigIntegerField()
+    """With the next two: what `reconcile` compares without unpacking."""
+    sum_assumed_nano = models.BigIntegerField()
+    sum_attempts = models.BigIntegerField()
+    value = models.BinaryField()
+    calls = models.BinaryField()
+    attempts = models.BinaryField()
+    errors = models.BinaryField()
+    voids = models.BinaryField()
+    cost_nano = models.BinaryField()
+    assumed_nano = models.BinaryField()
+    unpriced_calls = models.BinaryField()
+    input_tokens = models.BinaryField()
+    cache_read_tokens = models.BinaryField()
+    cache_write_tokens = models.BinaryField()
+    output_tokens = models.BinaryField()
+    duration_ms = models.BinaryField()
+    timed = models.BinaryField()
+    first_byte_ms = models.BinaryField()
+    first_bytes = models.BinaryField()
+    overhead_us = models.BinaryField()
+
+    class Meta:
+        abstract = True
+
+
+class DayPack(ValuePack):
+    """Rows of `RollupDay`."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "dimension", "day")
+
+    class Meta:
+        db_table = "billing_day_pack"
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.dimension} {self.day}"
+
+
+class HourPack(ValuePack):
+    """Rows of `RollupHour` whose hour begins on a day of UTC."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "dimension", "day")
+    hour = models.BinaryField()
+    """Its start in quarters of an hour since 1970."""
+
+    class Meta:
+        db_table = "billing_hour_pack"
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.dimension} {self.day}"
 
 
 class PriceKind(models.TextChoices):

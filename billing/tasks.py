@@ -26,14 +26,16 @@ SCHEDULE: Final = {
     "billing.retire_totals": 3600.0,
     "billing.forget_calls": 3600.0,
     "billing.retire_minutes": 300.0,
-    "billing.pack_combinations": 600.0,
+    "billing.pack_rollups": 600.0,
+    "billing.pack_left_over": 86_400.0,
 }
 SLOW: Final = {
     "billing.keep_partitions",
     "billing.retire_totals",
     "billing.forget_calls",
     "billing.retire_minutes",
-    "billing.pack_combinations",
+    "billing.pack_rollups",
+    "billing.pack_left_over",
 }
 
 WATCH_S: Final = 0.95
@@ -121,6 +123,7 @@ def keep_partitions() -> None:
     partitions.make_ahead(now)
     for name in partitions.drop_before("billing_rollup_hour", (now - HOURS_KEPT).date()):
         log.info("dropped %s: hourly rollups are kept for %d days", name, HOURS_KEPT.days)
+    retention.retire_hours(now - HOURS_KEPT)
 
 
 @shared_task(name="billing.retire_totals")
@@ -144,14 +147,23 @@ def retire_minutes() -> None:
     minutes.retire(datetime.now(UTC))
 
 
-@shared_task(name="billing.pack_combinations")
-def pack_combinations() -> None:
-    """Pack the combinations that gathered since the last time, so that two dimensions are read as fast as one."""
-    from billing.ledger.packs import packing  # numpy's 20 MB only where something is packed
+@shared_task(name="billing.pack_rollups")
+def pack_rollups() -> None:
+    """Pack the combinations, hours and days that gathered since the last time: smaller, and two dimensions are read as fast as one."""
+    from billing.ledger.packs import gathering, packing  # numpy's 20 MB only where something is packed
 
-    packed = packing.pack_due(datetime.now(UTC))
-    if packed:
-        log.info("packed the combinations of %d days of workspaces", packed)
+    now = datetime.now(UTC)
+    combinations, values = packing.pack_due(now), gathering.pack_due(now)
+    if combinations or values:
+        log.info("packed %d days of combinations and %d of values", combinations, values)
+
+
+@shared_task(name="billing.pack_left_over")
+def pack_left_over() -> None:
+    """Pack days and hours of long ago: what came late, and what was there before packs were."""
+    from billing.ledger.packs import gathering
+
+    gathering.pack_left_over(datetime.now(UTC))
 
 
 def drain_now(workspace_id: int | None = None, *, timeout_s: float = 30) -> writer.Drained:

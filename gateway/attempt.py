@@ -42,7 +42,7 @@ NEXT: dict[State, frozenset[State]] = {
 }
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """How an attempt ended, for whoever carries it to the budget store."""
 
     void: bool
@@ -51,7 +51,7 @@ class Settlement(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-class Terms(msgspec.Struct, frozen=True):
+class Terms(msgspec.Struct, frozen=True, gc=False):
     """What was agreed at admission: everything that a price needs later, pinned."""
 
     provider: str

@@ -81,7 +81,7 @@ class ClientGone(Exception):
     """The client closed the connection before its request was whole. Nobody is there to answer."""
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, gc=False):
     """A request whose body is not read yet."""
 
     call_id: str
@@ -104,7 +104,7 @@ class Request(msgspec.Struct):
     """`Sluice-Fallbacks: off` forbids them."""
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, gc=False):
     """A well-formed call: who asks (unverified), for what, in which words."""
 
     request: Request

@@ -30,7 +30,7 @@ EDIT_BYTES = 128
 """The most that our edits add to a body: the quote counts what is sent."""
 
 
-class Sent(msgspec.Struct, frozen=True):
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """A call as its provider is to get it: the client's own bytes, or their translation. What is priced is this."""
 
     endpoint: str
@@ -43,7 +43,7 @@ class Sent(msgspec.Struct, frozen=True):
     translated: bool = False
 
 
-class Planned(msgspec.Struct):
+class Planned(msgspec.Struct, gc=False):
     """A call that is ready to be admitted."""
 
     call: Call

@@ -57,8 +57,8 @@ class Relay:
         self._flow: Flow | None = getattr(send, "flow", None)
         self._receive = receive
         self._gone = False
-        self._aligned = True
-        """The client has whole events only: an event of ours can follow."""
+        self._last = b""
+        """What the client got last"""
         self._drained = 0
         self._kept_back = b""
         self._settled = False
@@ -110,7 +110,7 @@ class Relay:
             if flow is None or flow.write_paused:
                 self._kept_back = passed
                 return False
-            self._aligned = passed[-1:] in (b"\n", b"\r")
+            self._last = passed
             flow.pass_on(passed)
             crash.point("after_chunk")
         return True
@@ -132,7 +132,7 @@ class Relay:
     async def _pass(self, passed: bytes) -> None:
         if self._gone:
             return
-        self._aligned = passed[-1:] in (b"\n", b"\r")
+        self._last = passed
         await self._tell({"type": "http.response.body", "body": passed, "more_body": True})
         crash.point("after_chunk")
 
@@ -167,9 +167,9 @@ class Relay:
         self._answer.abort()
         self._settle(error.code)
         payload = self._meter.error_event(self._surface.payload(error, self._call_id))
-        await self._tell(
-            {"type": "http.response.body", "body": payload if self._aligned else b"\n\n" + payload, "more_body": True}
-        )
+        if self._last[-1:] not in (b"", b"\n", b"\r"):  # half an event: none of ours can follow it as it is
+            payload = b"\n\n" + payload
+        await self._tell({"type": "http.response.body", "body": payload, "more_body": True})
         await self._tell({"type": "http.response.body", "body": b""})
 
 

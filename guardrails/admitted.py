@@ -41,7 +41,7 @@ class RateLeft(msgspec.Struct, frozen=True):
     reset_ms: int
 
 
-class Admitted(msgspec.Struct, frozen=True):
+class Admitted(msgspec.Struct, frozen=True, gc=False):
     """An attempt that may be sent, and what was agreed. Must be finished exactly once by the gateway; later finishes change nothing."""
 
     rid: str

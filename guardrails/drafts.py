@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 
 from billing.domain.money import NANO_PER_USD
+from billing.ledger import values as kept
 from billing.ledger.rollups import NO_HOURS
 from guardrails.actions import checked
 from guardrails.domain import backtest
@@ -32,11 +33,13 @@ VALUES: Final = 20
 """Values of an each-value budget whose past is shown one by one; the sums are over all of them."""
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
-_MEASURE: Final = {
-    Unit.USD: "cost_nano",
-    Unit.CALLS: "attempts - voids",
-    Unit.TOKENS: "input_tokens + cache_read_tokens + cache_write_tokens + output_tokens",
+_MEASURES: Final[dict[Unit, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    Unit.USD: (("cost_nano",), ()),
+    Unit.CALLS: (("attempts",), ("voids",)),
+    Unit.TOKENS: (("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens"), ()),
 }
+"""A unit -> the measures of rollups that it adds up, and those that it subtracts."""
+_NO_END: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,16 +203,20 @@ def _buckets(
 ) -> dict[str, list[Bucket]]:
     """The past of these values, each in order of time."""
     zone = ZoneInfo(workspace.time_zone)
-    column, since = ("hour", moment(since_ms)) if hourly else ("day", moment(since_ms).astimezone(zone).date())
+    plus, minus = _MEASURES[draft.unit]
+    grain, first, last = _span(since_ms, zone, hourly=hourly)
     found: dict[str, list[Bucket]] = {}
-    for value, start, amount, calls in _rows(
-        f"SELECT value, {column}, ({_MEASURE[draft.unit]})::bigint, attempts - voids FROM billing_rollup_{column} "  # noqa: S608 - names of ours
-        f"WHERE workspace_id = %s AND dimension = %s AND value = ANY(%s) AND {column} >= %s ORDER BY {column}",
-        [workspace.pk, draft.scope.by, list(values), since],
-    ):
-        begin, end = _bounds_of(start, zone)
-        found.setdefault(value, []).append(Bucket(begin, end, int(amount), int(calls)))
+    measures = (*plus, *minus, "attempts", "voids")
+    for start, value, *sums in kept.over_time(workspace.pk, grain, draft.scope.by, first, last, measures, list(values)):
+        amount = sum(sums[: len(plus)]) - sum(sums[len(plus) : len(plus) + len(minus)])
+        found.setdefault(value, []).append(Bucket(*_bounds_of(start, zone), amount, sums[-2] - sums[-1]))
     return found
+
+
+def _span(since_ms: int, zone: ZoneInfo, *, hourly: bool) -> tuple[kept.Grain, kept.Moment, kept.Moment]:
+    if hourly:
+        return kept.HOUR, moment(since_ms), _NO_END
+    return kept.DAY, moment(since_ms).astimezone(zone).date(), _NO_END.date()
 
 
 def _held_back_most(workspace: Workspace, draft: Budget, since_ms: int, now_ms: int) -> list[_Held]:
@@ -220,28 +227,16 @@ def _held_back_most(workspace: Workspace, draft: Budget, since_ms: int, now_ms: 
         starts.append(at_ms)
         at_ms = draft.bounds_at(at_ms).end_ms
     zone = ZoneInfo(workspace.time_zone)
-    since = moment(since_ms) if by_hour else moment(since_ms).astimezone(zone).date()
-    days = [moment(start).astimezone(zone).date() for start in starts]
-    limit = draft.limit_at(now_ms)
-    period, params = ("hour", []) if by_hour else ("width_bucket(day, %s::date[])", [days])
-    column = "hour" if by_hour else "day"
-    rows = _rows(
-        f"""
-        WITH periods AS (
-            SELECT value, sum({_MEASURE[draft.unit]})::bigint AS used, sum(attempts - voids) AS calls FROM billing_rollup_{column}
-            WHERE workspace_id = %s AND dimension = %s AND {column} >= %s GROUP BY value, {period}
-        ), per_value AS (
-            SELECT value, sum(used) AS used, coalesce(sum(used - %s) FILTER (WHERE used > %s), 0) AS blocked,
-                coalesce(sum(ceil(calls * (used - %s)::numeric / used)) FILTER (WHERE used > %s), 0) AS calls
-            FROM periods GROUP BY value
-        )
-        SELECT value, blocked, calls, count(*) OVER (), count(*) FILTER (WHERE blocked > 0) OVER (),
-            sum(used) OVER (), sum(blocked) OVER (), sum(calls) OVER ()
-        FROM per_value ORDER BY blocked DESC, used DESC, value LIMIT %s
-        """,  # noqa: S608 - names of ours
-        [workspace.pk, draft.scope.by, since, *params, limit, limit, limit, limit, VALUES],
-    )
-    return [_Held(value, *(int(number) for number in numbers)) for value, *numbers in rows]
+    days = None if by_hour else [moment(start).astimezone(zone).date() for start in starts]
+    grain, first, last = _span(since_ms, zone, hourly=by_hour)
+    plus, minus = _MEASURES[draft.unit]
+    rows = kept.beyond(
+        workspace.pk, grain, draft.scope.by, first, last, measures=plus, less=minus, limit=draft.limit_at(now_ms), starts=days
+    )  # fmt: skip
+    stopped = sum(row.beyond > 0 for row in rows)
+    sums = (sum(row.used for row in rows), sum(row.beyond for row in rows), sum(row.calls for row in rows))
+    rows.sort(key=lambda row: (-row.beyond, -row.used, row.value))
+    return [_Held(row.value, row.beyond, row.calls, len(rows), stopped, *sums) for row in rows[:VALUES]]
 
 
 def _paces(workspace: Workspace, draft: Budget, first: date, pace_ms: int, now_ms: int) -> list[_Pace]:
@@ -255,14 +250,21 @@ def _paces(workspace: Workspace, draft: Budget, first: date, pace_ms: int, now_m
         needed = -(-needed * pace_ms // (bounds.end_ms - bounds.start_ms))
     elif needed is not None:
         needed = 1
-    own = "" if draft.scope.each else "AND value = %s"
-    rows = _rows(
-        f"SELECT value, amount, count(*) OVER (), count(*) FILTER (WHERE amount >= %s) OVER () FROM ("  # noqa: S608 - names of ours
-        f"SELECT value, sum({_MEASURE[draft.unit]})::bigint AS amount FROM billing_rollup_day "
-        f"WHERE workspace_id = %s AND dimension = %s AND day >= %s {own} GROUP BY value) AS used ORDER BY amount DESC, value LIMIT 1",
-        [needed, workspace.pk, draft.scope.by, first, *([] if draft.scope.each else [draft.scope.value or ""])],
-    )
-    return [_Pace(value, int(amount), int(count), int(reaching)) for value, amount, count, reaching in rows]
+    plus, minus = _MEASURES[draft.unit]
+    measures, until = (*plus, *minus), _NO_END.date()
+    every: dict[str, tuple[int, ...]] = {}
+    if draft.scope.each:
+        every = kept.summed(workspace.pk, kept.DAY, [draft.scope.by], first, until, measures)[draft.scope.by]
+    else:
+        own = [draft.scope.value or ""]
+        for _, value, *sums in kept.over_time(workspace.pk, kept.DAY, draft.scope.by, first, until, measures, own):
+            every[value] = tuple(map(sum, zip(every.get(value, (0,) * len(measures)), sums, strict=True)))
+    used = {value: sum(sums[: len(plus)]) - sum(sums[len(plus) :]) for value, sums in every.items()}
+    if not used:
+        return []
+    reaching = 0 if needed is None else sum(amount >= needed for amount in used.values())
+    value = min(used, key=lambda one: (-used[one], one))
+    return [_Pace(value, used[value], len(used), reaching)]
 
 
 def _first_day(workspace: Workspace) -> date | None:

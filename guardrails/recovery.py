@@ -53,8 +53,9 @@ from billing.domain import keys
 from billing.domain.dimensions import OTHER
 from billing.domain.events import context_from_json
 from billing.ledger.stream import money_stream
+from billing.ledger.values import names as names_seen
 from billing.ledger.writer import drain
-from billing.models import BudgetTotal, Entry, OpenAttempt, RollupDay, SequenceMark
+from billing.models import BudgetTotal, Entry, OpenAttempt, SequenceMark
 from guardrails import handed_in, lines, presence
 from guardrails.domain.budgets import TAG_PREFIX
 from guardrails.domain.budgets import Budget as BudgetRule
@@ -76,6 +77,7 @@ ADVISORY_CLASS = 0x51_0C_E1
 """First key of the advisory locks (the ledger writer has the one before); the second is the workspace."""
 DRAIN_S = 20.0
 LOOK_BACK = timedelta(days=35)
+MOST_LABELS = 200_000
 """Totals of periods that began earlier are of ended periods, but for those that never end"""
 ADOPT_LEASE_MS = LEASE_MS
 LISTEN_MS = 400
@@ -291,11 +293,7 @@ def values_by_digest(workspace: Workspace, rules: Mapping[str, BudgetRule]) -> d
         return {}
     names = [by if by.startswith(TAG_PREFIX) else str(by) for by in dimensions]
     since = datetime.now(UTC).date() - LOOK_BACK
-    values = (
-        RollupDay.objects.filter(workspace_id=workspace.pk, dimension__in=names, day__gte=since)
-        .values_list("value", flat=True)
-        .distinct()[:200_000]
-    )
+    values = names_seen(workspace.pk, names, since, MOST_LABELS)
     return {keys.value_digest(value): value for value in (*values, OTHER)}
 
 

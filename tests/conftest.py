@@ -167,9 +167,13 @@ import django  # noqa: E402 - reads the environment written above
 
 django.setup()
 
+from django.conf import settings as django_settings  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.db.backends.signals import connection_created  # noqa: E402
 from django.test import TransactionTestCase  # noqa: E402
+
+# Each test's client makes the middleware anew, which otherwise looks through all static files there are, for a page that asks for none.
+django_settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from django import forms
 from django.forms.utils import flatatt
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from workspaces import zones
 from workspaces.actions.virtual_keys import PINNABLE
 from workspaces.domain.currencies import DOLLARS, SIGNS
 from workspaces.domain.providers import PROVIDERS
 from workspaces.models import Membership, Role, VirtualKey, Workspace
 
-_AREAS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 SETTINGS = {setting.name: setting for access in PROVIDERS.values() for setting in access.settings}
 """What some providers need beside the key, by name: no two providers mean different things by one."""
 ENVIRONMENTS = ("production", "staging", "development", "test")
@@ -27,8 +27,7 @@ ENVIRONMENTS = ("production", "staging", "development", "test")
 
 def zone_choices() -> list[tuple[str, str]]:
     """Every place-named zone, and UTC first."""
-    named = sorted(zone for zone in available_timezones() if zone.partition("/")[0] in _AREAS)
-    return [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in named)]
+    return [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in zones.places())]
 
 
 class ZoneSelect(forms.Select):

@@ -61,7 +61,7 @@ class BadAttribution(ValueError):
         self.source = source
 
 
-class Attribution(msgspec.Struct, frozen=True):
+class Attribution(msgspec.Struct, frozen=True, gc=False):
     """Dimension name -> value, and free tags. Dimensions that have ledger fields of their own (model, provider, key) are not here."""
 
     dims: dict[str, str] = msgspec.field(default_factory=dict)

@@ -84,6 +84,8 @@ def _parsed(payload: Any) -> Any:
 STREAMED = frozenset(
     {"message_start", "message_delta", "message_stop", "content_block_start", "content_block_stop", "ping"}
 )
+WRAPPERS = frozenset({"events", "chunks", "stream"})
+"""What recorders call the list of a stream's events."""
 ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -93,11 +95,15 @@ def _unwrapped(payload: Any) -> Any:
     One event alone is a stream of one.
     """
     if isinstance(payload, Mapping):
+        if len(payload) == 1 and isinstance(inner := next(iter(payload.values())), list) and payload.keys() <= WRAPPERS:
+            return _unwrapped(inner)
         if payload.get("type") in ENDINGS and isinstance(payload.get("response"), Mapping):
             return [payload]
         if payload and payload.keys() <= STREAMED and all(isinstance(said, Mapping) for said in payload.values()):
             return [_message_event(kind, said) for kind, said in payload.items()]
         return payload
+    if isinstance(payload, list) and payload and all(isinstance(one, str) for one in payload):
+        return _parsed("\n".join(payload))
     if not isinstance(payload, list) or not any(isinstance(one, Mapping) and "data" in one for one in payload):
         return payload
     events: list[Any] = []

@@ -41,7 +41,7 @@ class PriceStatus(StrEnum):
     UNPRICED = "unpriced"
 
 
-class CallContext(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class CallContext(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Who and what an attempt is for. Written with the hold, repeated on every later event of the attempt."""
 
     call: str
@@ -75,7 +75,7 @@ NO_USAGE = msgspec.Raw(b"")
 """Left out of what is written, which asks whether it is this very object."""
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """What became of an attempt. Written with its settle, void or adjust."""
 
     basis: Basis
@@ -105,7 +105,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Of a re-rating: how complete the price was until now."""
 
 
-class Charge(msgspec.Struct, frozen=True, array_like=True):
+class Charge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One counter moved by an event, in the stream [counter, unit, amount].
 
     `counter` is the key suffix "b:<budget>:<period start ms>[:<value digest>]".

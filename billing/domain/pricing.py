@@ -19,7 +19,7 @@ from billing.domain.rates import PER, PER_THOUSAND, Compiled, ModelMeta, Rates
 __all__ = ["ModelMeta", "PriceBook", "Priced", "Rates", "price"]
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One line of a bill: so many of a unit at a rate."""
 
     unit: str
@@ -47,7 +47,7 @@ class Line(msgspec.Struct, frozen=True):
         return plain
 
 
-class Priced(msgspec.Struct, frozen=True):
+class Priced(msgspec.Struct, frozen=True, gc=False):
     """What a call costs. `cost_nano` is None when it cannot be known; `known_nano` is then the part that is."""
 
     cost_nano: int | None

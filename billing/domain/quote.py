@@ -27,7 +27,7 @@ from billing.domain.tokens import count_tokens
 __all__ = ["BadLimit", "Quote", "count_tokens", "counted_usage", "limit_field", "quote"]
 
 
-class Quote(msgspec.Struct, frozen=True):
+class Quote(msgspec.Struct, frozen=True, gc=False):
     """A proven maximum, or the reason why there is none (`refusal`; then `amount_nano` is None and a hard budget must refuse)."""
 
     amount_nano: int | None

@@ -13,6 +13,7 @@ from django.db.models import JSONField, Model, Q, QuerySet
 
 from billing.domain.dimensions import Dimension
 from billing.ledger import sums
+from billing.ledger import values as kept
 from billing.ledger.asking import (
     NO_FILTERS,
     TAG,
@@ -25,9 +26,9 @@ from billing.ledger.asking import (
     narrowed,
 )
 from billing.ledger.kept import lookup
-from billing.ledger.ranking import LISTED_DAYS, days_between
+from billing.ledger.ranking import LISTED_DAYS
 from billing.ledger.rollups import NO_MONTHS
-from billing.models import Caller, Entry, OpenAttempt, Pattern, RollupDay, RollupMonth
+from billing.models import Caller, Entry, OpenAttempt, Pattern, RollupMonth
 from workspaces import narrowing
 from workspaces.ids import made_at_ms
 from workspaces.models import Workspace
@@ -202,7 +203,7 @@ def call_of(workspace: Workspace, given: UUID) -> UUID | None:
 
 
 def dimensions_with(workspace: Workspace, value: str, today: date) -> list[str]:
-    """The dimensions that calls of the last five years had this value in, as the months' rollup knows (sessions: of the last 400 days)."""
+    """The dimensions that calls of the last five years had this value in, as the months' rollup knows (users and sessions: of the last 400 days)."""
     inside(workspace)
     names = [str(name) for name in Dimension if name not in NO_MONTHS]
     # Months and days are named one by one: each is then one look at the index, where a range would be read through.
@@ -210,11 +211,8 @@ def dimensions_with(workspace: Workspace, value: str, today: date) -> list[str]:
     rows = RollupMonth.objects.filter(workspace_id=workspace.pk, dimension__in=names, month__in=months, value=value)
     found = set(rows.values_list("dimension", flat=True))
     if not found:
-        days = days_between(today - timedelta(days=LISTED_DAYS), today + timedelta(days=1))
-        kept = RollupDay.objects.filter(
-            workspace_id=workspace.pk, dimension__in=list(NO_MONTHS), day__in=days, value=value
-        )
-        found = set(kept.values_list("dimension", flat=True)[:1])
+        since = today - timedelta(days=LISTED_DAYS)
+        found = {str(name) for name in NO_MONTHS if kept.has(workspace.pk, name, value, since)}
     if narrowing.department() is not None:
         days_back = Days(today - timedelta(days=LISTED_DAYS), today)
         found = {name for name in found if sums.grouped(workspace, days_back, (name,), only=[(value,)])}

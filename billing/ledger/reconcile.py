@@ -78,6 +78,11 @@ def books(workspace: Workspace) -> Books:
             ):
                 if booked != found:
                     differences.append(Difference(f"{table}.{what}", booked, found))
+        differences += [
+            Difference(f"days of {dimension} and their packs, cost_nano", by_month, by_day)
+            for dimension, by_month, by_day in _rows(cursor, _VALUES, *[workspace.pk] * 3)
+            if by_month != by_day
+        ]
         charged = _charged(cursor, workspace.pk)
         for counter, amount in gone.items():
             charged[counter] = charged.get(counter, 0) + amount
@@ -193,6 +198,14 @@ _PACKED: Final = (
     "SELECT workspace_id, sum_cost_nano, sum_assumed_nano, sum_attempts FROM billing_detail_pack) AS details"
 )
 """Combinations, wherever they stand."""
+_VALUES: Final = """
+SELECT dimension, sum(by_month)::bigint, sum(by_day)::bigint FROM (
+    SELECT dimension, cost_nano AS by_month, 0 AS by_day FROM billing_rollup_month WHERE workspace_id = %s
+    UNION ALL SELECT dimension, 0, cost_nano FROM billing_rollup_day WHERE workspace_id = %s
+    UNION ALL SELECT dimension, 0, sum_cost_nano FROM billing_day_pack WHERE workspace_id = %s
+) AS either WHERE dimension NOT IN ('', 'session', 'user') GROUP BY dimension
+"""
+"""Each dimension's values by the month and by the day, wherever they stand."""
 _TOTAL_ONLY: Final = {"billing_rollup_day": "AND dimension = ''", "billing_rollup_month": "AND dimension = ''"}
 _SUMS: Final = {
     table: "SELECT coalesce(sum(cost_nano), 0)::bigint, coalesce(sum(assumed_nano), 0)::bigint, coalesce(sum(attempts), 0)::bigint "  # noqa: S608 - made of literals

@@ -6,7 +6,7 @@ The ledger itself is kept; any total can be added up from it again. All workspac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.db import connection
@@ -33,6 +33,13 @@ def retire(now: datetime, *, batch: int = BATCH, most_batches: int = MOST_BATCHE
     return Retired(
         *(_retire(table, now, batch, most_batches) for table in ("billing_budget_total", "billing_crossing"))
     )
+
+
+def retire_hours(before: datetime) -> int:
+    """Delete packs of hours that are older, by whole months as the rows' partitions go. Answers how many."""
+    with tenancy.every_workspace("packed hours of long ago leave"), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM billing_hour_pack WHERE day < %s", [before.astimezone(UTC).date().replace(day=1)])
+        return int(cursor.rowcount)
 
 
 def is_kept(counter: str, now: datetime) -> bool:

@@ -266,7 +266,8 @@ _DETAILS: Final = Staging(
 
 NO_HOURS: Final = frozenset((Dimension.SESSION, Dimension.USER))
 """Dimensions of so many values that hours of them would be one row a call."""
-NO_MONTHS: Final = frozenset((Dimension.SESSION,))
+NO_MONTHS: Final = NO_HOURS
+"""Days say as much: of a month's values few come again on many days. What is read of them is read from packs of days."""
 
 
 def _upsert(column: str, made_from: str, without: frozenset[Dimension], *, simply: bool) -> str:

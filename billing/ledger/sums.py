@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from django.db.models import DateField, DateTimeField, F, QuerySet, Sum, Value
 from django.utils import timezone
 
-from billing.domain.dimensions import Dimension
 from billing.ledger import ranking
+from billing.ledger import values as kept
 from billing.ledger.asking import (
     NO_FILTERS,
     TAG,
@@ -34,8 +34,6 @@ from workspaces.models import Workspace
 
 MOST_DAYS_BY_HOUR: Final = 62
 MOST_TAGS_SHOWN: Final = 30
-MOST_RANKED_BY_COMBINATIONS: Final = 1_000
-"""An export wants every value: those are read from its own rollup."""
 
 
 def totals(workspace: Workspace, days: Days, filters: Filters = NO_FILTERS) -> Totals:
@@ -87,29 +85,49 @@ def grouped(
             workspace.pk, days, dimensions, filters, limit=limit, rank_by=RANKS[rank_by].split(" + "), only=only
         )
         return rows
-    segments = _segments(workspace, days, single)
-    values = None
-    if dimensions:
-        dearest = only is None
-        values = (
-            _dearest(workspace, segments, single, filters, limit, rank_by)
-            if dearest
-            else [value for (value,) in only or ()]
-        )
-    parts = []
-    for model, column, first, last in segments:
-        read = _values(model, column, workspace, single, first, last, filters)
-        by = "dimension"  # one value: no group
-        if values is not None:
-            read, by = _only_values(read, column, first, last, values), "value"
-        parts.append(read.order_by().values(by).annotate(**_sums()).values_list(by, *_SUM_NAMES))
-    merged: dict[str, Totals] = {}
-    for group, *numbers in parts[0].union(*parts[1:], all=True) if len(parts) > 1 else parts[0]:
-        sums, before = _totals(numbers), merged.get(group)
-        merged[group] = sums if before is None else before + sums
-    if values is None:
-        return [Row((), sums) for sums in merged.values()]
-    return [Row((value,), merged[value]) for value in values if value in merged]
+    if not single:
+        whole = _whole(workspace, days)
+        return [] if whole is None else [Row((), whole)]
+    return _of_one(workspace, days, single, dimensions, filters, limit, rank_by, only, MEASURES)
+
+
+def _whole(workspace: Workspace, days: Days) -> Totals | None:
+    """The workspace's total, which is never packed."""
+    found = None
+    asked = _range(workspace, days, "")
+    parts: list[tuple[Any, str, Any, Any]] = [(RollupDay, "day", *span) for span in asked.spans]
+    if asked.months:
+        parts.append((RollupMonth, "month", asked.months[0], asked.months[-1]))
+    reads = [
+        _values(model, column, workspace, "", first, last).order_by().values("dimension").annotate(**_sums()).values_list(*_SUM_NAMES)
+        for model, column, first, last in parts
+    ]  # fmt: skip
+    for numbers in reads[0].union(*reads[1:], all=True) if len(reads) > 1 else reads[0]:
+        found = _totals(numbers) if found is None else found + _totals(numbers)
+    return found
+
+
+def _of_one(
+    workspace: Workspace,
+    days: Days,
+    dimension: str,
+    dimensions: Sequence[str],
+    filters: Filters,
+    limit: int,
+    rank_by: str,
+    only: Sequence[tuple[str, ...]] | None,
+    measures: Sequence[str],
+) -> list[Row]:
+    asked = _range(workspace, days, dimension)
+    if dimension in filters or only is not None:
+        values = [filters[dimension]] if dimension in filters else []
+        if dimensions and only is not None:
+            values = [value for (value,) in only if filters.get(dimension, value) == value]
+        found = ranking.of(workspace.pk, asked, dimension, values, measures)
+        return [Row((value,) if dimensions else (), found[value]) for value in values if value in found]
+    by = RANKS[rank_by].split(" + ")
+    today_ = today(workspace, timezone.now())
+    return ranking.dearest(workspace.pk, asked, dimension, limit=limit, rank_by=by, measures=measures, today=today_)
 
 
 def ranked(
@@ -132,8 +150,8 @@ def ranked(
             workspace.pk, days, dimensions, filters, limit=limit, rank_by=RANKS[rank_by].split(" + ")
         )
         return groups
-    segments = _segments(workspace, days, single)
-    return [(value,) for value in _dearest(workspace, segments, single, filters, limit, rank_by)]
+    rank = tuple(RANKS[rank_by].split(" + "))
+    return [row.values for row in _of_one(workspace, days, single, dimensions, filters, limit, rank_by, None, rank)]
 
 
 def answered(
@@ -161,13 +179,19 @@ def answered(
             only=only,
         )  # fmt: skip
         return found.rows, _bucketed(found.by_day, granularity)
-    rows = [] if only is not None and not only else grouped(
-        workspace, days, dimensions, filters=filters, limit=limit, rank_by=rank_by, only=only
-    )  # fmt: skip
-    points = series(workspace, days, granularity, filters=filters)
+    single = _single(dimensions, narrow)
+    rows: list[Row] = []
+    if only is None or only:
+        if single:
+            rows = _of_one(workspace, days, single, dimensions, narrow, limit, rank_by, only, measures)
+        else:
+            rows = grouped(workspace, days, dimensions, filters=filters, limit=limit, rank_by=rank_by, only=only)
+    points = series(workspace, days, granularity, filters=filters, measures=measures)
     values = [value for value in dict.fromkeys(row.value for row in rows) if value][:charted]
     if values:
-        points += series(workspace, days, granularity, dimension=dimensions[0], filters=filters, values=values)
+        points += series(
+            workspace, days, granularity, dimension=dimensions[0], filters=filters, values=values, measures=measures
+        )
     return rows, points
 
 
@@ -182,14 +206,23 @@ def days_and_hours_so_far(workspace: Workspace, days: Days, now: datetime) -> tu
     until = datetime.combine(local.date() - timedelta(days=1), local.time(), clock)
     filters = narrowed(NO_FILTERS)
     single = _single((), filters) or ""
-    by_day = _values(RollupDay, "day", workspace, single, days.first, days.last, filters)
-    by_hour = _values(RollupHour, "hour", workspace, single, day_before, now, filters)
-    wanted = ("of_day", "of_hour", *MEASURES)
-    of_days = by_day.annotate(of_day=F("day"), of_hour=Value(None, DateTimeField())).values_list(*wanted)
-    of_hours = by_hour.annotate(of_day=Value(None, DateField()), of_hour=F("hour")).values_list(*wanted)
+    rows: Iterable[tuple[Any, ...]]
+    if single:  # a lead's department
+        own = [filters[single]]
+        of_days = kept.over_time(workspace.pk, kept.DAY, single, days.first, days.last, MEASURES, own)
+        of_hours = kept.over_time(workspace.pk, kept.HOUR, single, day_before.astimezone(UTC), now, MEASURES, own)
+        rows = [(day, None, *numbers) for day, _, *numbers in of_days]
+        rows += [(None, hour, *numbers) for hour, _, *numbers in of_hours]
+    else:
+        wanted = ("of_day", "of_hour", *MEASURES)
+        by_day = _values(RollupDay, "day", workspace, "", days.first, days.last)
+        by_hour = _values(RollupHour, "hour", workspace, "", day_before, now)
+        of_day = by_day.annotate(of_day=F("day"), of_hour=Value(None, DateTimeField())).values_list(*wanted)
+        of_hour = by_hour.annotate(of_day=Value(None, DateField()), of_hour=F("hour")).values_list(*wanted)
+        rows = of_day.union(of_hour, all=True)
     found: dict[date, Totals] = {}
     today_sums, yesterday = Totals(), Totals()
-    for day, hour, *numbers in of_days.union(of_hours, all=True):
+    for day, hour, *numbers in rows:
         if day is not None:
             found[day] = found.get(day, Totals()) + Totals(*numbers)
         elif hour >= midnight:
@@ -219,33 +252,6 @@ def _check_rank(rank_by: str) -> None:
         raise CannotAnswer(f"cannot rank by {rank_by[:40]!r}: use one of {', '.join(RANKS)}")
 
 
-Segment = tuple[type[RollupDay] | type[RollupMonth], str, date, date]
-"""A rollup, its column of time, and the range to read from it."""
-
-
-def _dearest(
-    workspace: Workspace, segments: Sequence[Segment], dimension: str, filters: Filters, limit: int, rank_by: str
-) -> list[str]:
-    """The values to show, ranked by one measure before the others are added up.
-
-    Where months cannot tell (ten thousand customers that spend alike; sessions), combinations are faster than to add up all days of all values.
-    """
-    tables = [(model._meta.db_table, column, first, last) for model, column, first, last in segments]
-    measure = RANKS[rank_by]
-    if dimension in filters:
-        return ranking.added(workspace.pk, tables, dimension, limit=limit, measure=measure, values=[filters[dimension]])
-    found = None
-    # Of users there are too many, and they spend too much alike.
-    if dimension != Dimension.USER and ranking.months_can_tell(tables, today(workspace, timezone.now())):
-        found = ranking.by_threshold(workspace.pk, tables, dimension, limit=limit, measure=measure)
-    if found is None and not dimension.startswith(TAG) and limit <= MOST_RANKED_BY_COMBINATIONS:
-        days = Days(min(first for *_, first, _ in segments), max(last for *_, last in segments))
-        found = _combinations().dearest_values(workspace.pk, days, dimension, limit=limit, rank_by=measure.split(" + "))
-    if found is None:
-        found = ranking.added(workspace.pk, tables, dimension, limit=limit, measure=measure)
-    return found
-
-
 def _combinations() -> Any:
     """Imported when it is first asked: a gateway never does, and shall not carry numpy's 20 MB."""
     from billing.ledger.packs import combinations
@@ -261,8 +267,10 @@ def series(
     dimension: str = "",
     filters: Filters = NO_FILTERS,
     values: Sequence[str] | None = None,
+    measures: Sequence[str] = MEASURES,
 ) -> list[Point]:
     """Sums over time, oldest first; per value of one dimension if asked, only of `values` if given. Empty buckets are left out.
+    Other measures than `measures` may be 0.
 
     Hours are kept for one dimension at a time (users and sessions excepted); weeks begin on Monday.
     """
@@ -276,22 +284,56 @@ def series(
             raise CannotAnswer("hours are kept for one dimension at a time, not for users or sessions: ask by day")
         if (days.last - days.first).days >= MOST_DAYS_BY_HOUR:
             raise CannotAnswer(f"ask for at most {MOST_DAYS_BY_HOUR} days by the hour")
-        first, end = moments(workspace, days)
-        rows = _values(RollupHour, "hour", workspace, single, first, end - timedelta(microseconds=1), filters)
-        column = "hour"
-    elif single is not None:
-        rows = _values(RollupDay, "day", workspace, single, days.first, days.last, filters)
-        column = "day"
-    else:
+    if single is None:
         return _detailed_series(workspace, days, granularity, dimensions, filters, values)
-    if values is not None and dimension:
-        rows = _only_values(rows, column, days.first, days.last, values)
+    if single:
+        own = [filters[single]] if single in filters else values
+        if single in filters and dimension and values is not None and filters[single] not in values:
+            return []
+        rows = _over_time(workspace, days, granularity, single, own, measures)
+    else:
+        rows = _whole_over_time(workspace, days, granularity)
     merged: dict[tuple[Any, str], Totals] = {}
-    for start, value, *numbers in rows.values_list(column, "value", *MEASURES):
+    for start, value, sums in rows:
         key = (_bucket(start, granularity), value if dimension else "")
-        sums, before = Totals(*numbers), merged.get(key)
+        before = merged.get(key)
         merged[key] = sums if before is None else before + sums
     return _points(merged)
+
+
+def _over_time(
+    workspace: Workspace,
+    days: Days,
+    granularity: Granularity,
+    dimension: str,
+    values: Sequence[str] | None,
+    measures: Sequence[str],
+) -> list[tuple[Any, str, Totals]]:
+    grain: kept.Grain = kept.DAY
+    spans: Sequence[tuple[Any, Any]] = [(days.first, days.last)]
+    found: list[tuple[Any, ...]] = []
+    if granularity is Granularity.HOUR:
+        grain, (first, end) = kept.HOUR, moments(workspace, days)
+        spans = [(first, end - timedelta(microseconds=1))]
+    elif granularity is Granularity.MONTH:
+        asked = _range(workspace, days, dimension)
+        spans = asked.spans
+        of_months = RollupMonth.objects.filter(workspace_id=workspace.pk, dimension=dimension, month__in=asked.months)
+        of_months = of_months if values is None else of_months.filter(value__in=values)
+        found = list(of_months.values_list("month", "value", *measures)) if asked.months else []
+    for span in spans:
+        found += kept.over_time(workspace.pk, grain, dimension, *span, measures, values)
+    return [(start, value, Totals(**dict(zip(measures, numbers, strict=True)))) for start, value, *numbers in found]
+
+
+def _whole_over_time(workspace: Workspace, days: Days, granularity: Granularity) -> list[tuple[Any, str, Totals]]:
+    if granularity is Granularity.HOUR:
+        first, end = moments(workspace, days)
+        rows = _values(RollupHour, "hour", workspace, "", first, end - timedelta(microseconds=1))
+        column = "hour"
+    else:
+        rows, column = _values(RollupDay, "day", workspace, "", days.first, days.last), "day"
+    return [(start, "", Totals(*numbers)) for start, *numbers in rows.values_list(column, *MEASURES)]
 
 
 def _detailed_series(
@@ -332,43 +374,33 @@ def _single(dimensions: Sequence[str], filters: Filters) -> str | None:
     return next(iter(names), "")
 
 
-def _segments(workspace: Workspace, days: Days, dimension: str) -> list[Segment]:
-    return list(_calendar(days, monthly=dimension not in NO_MONTHS, today=today(workspace, timezone.now())))
-
-
-def _calendar(days: Days, *, monthly: bool, today: date) -> Iterator[Segment]:
+def _range(workspace: Workspace, days: Days, dimension: str) -> ranking.Range:
     """A range as whole months from monthly rows and the days at both ends. Until today, this month is a whole one: nothing comes after it."""
     first_month = days.first if days.first.day == 1 else _next_month(days.first)
-    is_over = (days.last + timedelta(days=1)).day == 1 or days.last >= today
+    is_over = (days.last + timedelta(days=1)).day == 1 or days.last >= today(workspace, timezone.now())
     after = _next_month(days.last) if is_over else days.last.replace(day=1)
-    if first_month >= after or not monthly:
-        yield RollupDay, "day", days.first, days.last
-        return
+    if first_month >= after or dimension in NO_MONTHS:
+        return ranking.Range((), ((days.first, days.last),))
+    spans = []
     if days.first < first_month:
-        yield RollupDay, "day", days.first, first_month - timedelta(days=1)
-    yield RollupMonth, "month", first_month, min(days.last, after - timedelta(days=1))
+        spans.append((days.first, first_month - timedelta(days=1)))
     if after <= days.last:
-        yield RollupDay, "day", after, days.last
+        spans.append((after, days.last))
+    months = [first_month]
+    while (following := _next_month(months[-1])) < after:
+        months.append(following)
+    return ranking.Range(tuple(months), tuple(spans))
 
 
 def _next_month(day: date) -> date:
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
-def _values(
-    model: Any, column: str, workspace: Workspace, dimension: str, first: Any, last: Any, filters: Filters
-) -> QuerySet[Any]:
+def _values(model: Any, column: str, workspace: Workspace, dimension: str, first: Any, last: Any) -> QuerySet[Any]:
     rows: QuerySet[Any] = model.objects.filter(
         workspace_id=workspace.pk, dimension=dimension, **{f"{column}__gte": first, f"{column}__lte": last}
     )
-    return rows.filter(value=filters[dimension]) if dimension in filters else rows
-
-
-def _only_values(rows: QuerySet[Any], column: str, first: date, last: date, values: Sequence[str]) -> QuerySet[Any]:
-    """Only some values. Days are then named one by one, so that the index is probed for each instead of read through."""
-    if column == "day" and (last - first).days < ranking.LISTED_DAYS:
-        rows = rows.filter(day__in=ranking.days_between(first, last))
-    return rows.filter(value__in=values)
+    return rows
 
 
 _SUM_NAMES: Final = tuple(f"sum_{name}" for name in MEASURES)

@@ -13,7 +13,7 @@ STREAM_TYPE = b"text/event-stream"
 OPENAI_HEADERS = frozenset({b"openai-beta", b"idempotency-key"})
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """What must be different in the body that is sent. None: as the client wrote it."""
 
     model: str | None = None
@@ -25,7 +25,7 @@ class Wanted(msgspec.Struct, frozen=True):
 COUNTED_BYTES = 100_000
 
 
-class Reading(msgspec.Struct):
+class Reading(msgspec.Struct, gc=False):
     """What the meter saw of an answer: all that the bill and the ledger need."""
 
     said: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -5,6 +5,7 @@ Under a hard budget the provider's `create_response` is turned off, and the clie
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import orjson
 from gateway.realtime.conversation import OPENINGS, detection_of
 
 MOST_REMEMBERED = 64
+MOST_SENT = 1_000
 
 
 class Beliefs:
@@ -21,8 +23,8 @@ class Beliefs:
         """The client expects that its turns are answered without being asked for."""
         self._off = False
         """The provider has said that it does not answer by itself, because it was told so."""
-        self._told = False
-        """It was told so, and has said nothing of its settings since."""
+        self._sent: deque[tuple[str, bool]] = deque(maxlen=MOST_SENT)
+        """Updates that the provider has not answered, in their order: (event id, whether it turns the answers off)."""
         self._how: dict[str, Any] | None = None
         """As the provider stated it last"""
         self.known = True
@@ -36,28 +38,35 @@ class Beliefs:
     def turn_off(self) -> dict[str, Any] | None:
         """The turn detection that the provider has stated, with the answers turned off, to be sent; None: there is nothing to turn off."""
         how = self._how
-        if not self.known or self._told or how is None or not _answers(how):
+        if not self.known or any(off for _, off in self._sent) or how is None or not _answers(how):
             return None
-        self._told = True
         return {**{name: value for name, value in how.items() if value is not None}, "create_response": False}
 
-    def update(self, event: dict[str, Any]) -> bool:
-        """A client's `session.update` that is about to be sent under a hard budget: whether it was changed."""
+    def sent(self, event_id: str, *, off: bool = False) -> None:
+        """An update of the gateway's own is on its way."""
+        self._sent.append((event_id, off))
+
+    def update(self, event: dict[str, Any], *, bounded: bool) -> bool:
+        """A client's `session.update` that is about to be sent. Returns whether it was changed, as it is under a hard budget."""
+        event_id = str(event.get("event_id"))
         found, how = detection_of(event.get("session"))
-        if not found:
-            return False
-        if len(self._before) < MOST_REMEMBERED:
-            self._before[str(event.get("event_id"))] = self._wanted
-        self._wanted = how is not None and how.get("create_response") is not False
-        if not self.known or how is None or not _answers(how):
-            return False
-        how["create_response"] = False
-        self._told = True
-        return True
+        off = False
+        if found:
+            if len(self._before) < MOST_REMEMBERED:
+                self._before[event_id] = self._wanted
+            self._wanted = how is not None and how.get("create_response") is not False
+            if bounded and self.known and how is not None and _answers(how):
+                how["create_response"], off = False, True
+        self.sent(event_id, off=off)
+        return off
 
     def declined(self, event_id: str) -> None:
         """The provider does not take that update."""
         self._wanted = self._before.pop(event_id, self._wanted)
+        for one in self._sent:
+            if one[0] == event_id:
+                self._sent.remove(one)
+                break
 
     def settings(self, kind: str, event: dict[str, Any], raw: bytes) -> bytes:
         """What the provider says that the settings are, as the client is told it."""
@@ -68,9 +77,10 @@ class Beliefs:
         if kind in OPENINGS:
             self._wanted = answers
             return raw
-        if self._told and how is not None and _answers(how):
+        event_id, told = self._sent.popleft() if self._sent else ("", False)
+        self._before.pop(event_id, None)
+        if told and how is not None and _answers(how):
             self.known = False
-        self._told = False
         self._off = self._wanted and how is not None and not answers
         if not self._off or how is None:
             return raw

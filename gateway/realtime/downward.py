@@ -103,6 +103,7 @@ class Downward:
     def _declined(self, mine: str) -> None:
         """The provider does not do what an event asked for."""
         turns = self._turns
+        turns.beliefs.declined(mine)
         if mine == OUR_LIMIT:
             told = "The provider does not take the output limit that this session needs."
             turns.finish(Ended(4502, ProviderBadResponse(told)))
@@ -113,7 +114,6 @@ class Downward:
             self._talk.not_updated()
         elif mine in turns.updates:
             turns.updates.remove(mine)
-            turns.beliefs.declined(mine)
             self._talk.not_updated()
 
     async def _start(self) -> None:
@@ -122,7 +122,7 @@ class Downward:
             return
         party = self._turns.party
         if not self._talk.hears_only and (party.bounded or party.grant.key.output_limit):
-            most = party.most_output
+            most = min([party.most_output, *self._turns.holds.clamped_to])
             if self._talk.limit is None or self._talk.limit > most:
                 self._turns.impose(most)
         if not self._talk.hears_only and party.bounded:

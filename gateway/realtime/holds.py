@@ -97,6 +97,8 @@ class Party:
                 self._move(changed.grant)
                 continue
             self.grant = admitted.grant
+            if admitted.clamped:  # the budget has room for a shorter answer: that is what is held for
+                ahead = replace_limit(ahead, admitted.output_limit)
             return Held(self._attempt(route, admitted), admitted, ahead)
         raise BudgetStoreUnavailable("recovering", retry_after_s=1)
 
@@ -187,6 +189,11 @@ class Holds:
         self.ready: list[Held] = [first] if first is not None else []
         self.running: dict[str, Held] = {}
 
+    @property
+    def clamped_to(self) -> list[int]:
+        """The output limits of the holds that wait and that the budget had no room for whole."""
+        return [held.admitted.output_limit or 1 for held in self.ready if held.admitted.clamped]
+
     async def ensure(self, count: int, ahead: Ahead) -> Held | None:
         """At least `count` holds wait, each enough for `ahead`. Returns the newest that had to be taken. Raises Refusal, NotAllowed."""
         small = [held for held in self.ready if not held.ahead.covers(ahead)]
@@ -197,8 +204,6 @@ class Holds:
         taken = None
         while len(self.ready) < count:
             taken = await self._party.admit(ahead)
-            if taken.admitted.clamped:
-                taken.ahead = replace_limit(ahead, taken.admitted.output_limit)
             self.ready.append(taken)
         return taken
 

@@ -222,19 +222,19 @@ class Turns:
         session: dict[str, Any] = {self.talk.limit_field: limit}
         if self.talk.kind:
             session["type"] = self.talk.kind
-        self.say({"type": "session.update", "event_id": OUR_LIMIT, "session": session})
+        self._update(OUR_LIMIT, session)
         self.talk.impose(limit)
 
     def take_over(self) -> None:
         """From here on turns are answered when the gateway asks for it. Raises UpstreamFailure."""
         how = self.beliefs.turn_off()
         if how is not None:
-            self.say({"type": "session.update", "event_id": OUR_TURNS, "session": self.talk.detecting(how)})
+            self._update(OUR_TURNS, self.talk.detecting(how), off=True)
             self.talk.updated_by_us()
 
     def silence(self) -> None:
         """No turn is answered any more; `talk.updating` until the provider has said so. Raises UpstreamFailure."""
-        self.say({"type": "session.update", "event_id": OUR_SILENCE, "session": self.talk.silence()})
+        self._update(OUR_SILENCE, self.talk.silence())
 
     def cancel(self, name: str) -> None:
         """Stops a response as far as the provider still listens. A transcript cannot be stopped."""
@@ -244,6 +244,10 @@ class Turns:
             self.say({"type": "response.cancel", "response_id": name})
         except UpstreamFailure:
             return  # its side has ended: nothing more is generated
+
+    def _update(self, name: str, session: dict[str, Any], *, off: bool = False) -> None:
+        self.say({"type": "session.update", "event_id": name, "session": session})
+        self.beliefs.sent(name, off=off)
 
     def say(self, event: dict[str, Any]) -> None:
         """Raises UpstreamFailure."""

@@ -200,7 +200,7 @@ class Upward:
             raise
         if kind in talk.UPDATES:
             self._turns.updates.append(event["event_id"])
-            if self._turns.party.bounded and self._turns.beliefs.update(event):
+            if self._turns.beliefs.update(event, bounded=self._turns.party.bounded):
                 raw = orjson.dumps(event)
         return raw
 

@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._silence = select.poll()
         self._sink: Sink | None = None
         self._declined = False
-        self._idle_s = self._ends_at = 0.0
+        self._idle_s = self._ends_at = self._heard_at = 0.0
         self.lost = False
         self.idle_since = 0.0
         self.keep_idle_s: float | None = None
@@ -112,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._sink, self._declined = sink, False
         try:
             while not self.complete:
+                self._heard_at = self._loop.time()
                 await self._progress(*self._next_deadline())
                 if self._declined:
                     return False
@@ -120,7 +121,8 @@ class Connection(asyncio.Protocol):
         return True
 
     def _next_deadline(self) -> tuple[float, str]:
-        silent_at = self._loop.time() + self._idle_s
+        """Of a pour: counted from the piece that came last."""
+        silent_at = self._heard_at + self._idle_s
         return (silent_at, IDLE_LIMIT) if silent_at < self._ends_at else (self._ends_at, TOTAL_LIMIT)
 
     def arrived(self) -> bytes:
@@ -132,7 +134,7 @@ class Connection(asyncio.Protocol):
 
     def _pour_on(self, sink: Sink) -> None:
         """A piece has come while a task waits in `pour`, which need not wake for it."""
-        self._deadline, self._limit_named = self._next_deadline()
+        self._heard_at = self._loop.time()
         try:
             more = sink(self.arrived())
         except Exception as error:  # noqa: BLE001 - whatever the sink raised is raised where the pour is awaited
@@ -204,6 +206,8 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._waiter is None:
             return
+        if self._sink is not None:
+            self._deadline, self._limit_named = self._next_deadline()
         if self._loop.time() + 0.001 >= self._deadline:
             self._fail(Silent(self._limit_named))
         else:

@@ -206,6 +206,11 @@ def follow_time_zone(workspace: Workspace) -> int:
     """After the workspace moved to another time zone: budgets follow when their running period ends. Returns how many will."""
     if workspace.state == WorkspaceState.DELETING:
         return 0
+    with tenancy.entered(
+        workspace
+    ):  # without the lock: this is asked after every change, and nearly always there is nothing to do
+        if not any(_move_calendar(budget, workspace.time_zone) for budget in Budget.objects.all()):
+            return 0
     with changing(workspace):
         moved = [budget for budget in Budget.objects.all() if _move_calendar(budget, workspace.time_zone)]
         for budget in moved:

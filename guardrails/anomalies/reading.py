@@ -15,9 +15,10 @@ from django.db.models import Q
 
 from billing.domain.dimensions import Dimension
 from billing.ledger import queries as books
+from billing.ledger import values as kept
 from billing.ledger.queries import Days
 from billing.ledger.rollups import zone
-from billing.models import Minute, RollupDay, RollupHour
+from billing.models import Minute, RollupMonth
 from guardrails.anomalies.models import Expectation, Wishes
 from guardrails.domain.anomalies.baseline import Cell, History
 from guardrails.domain.anomalies.causes import Line
@@ -32,6 +33,7 @@ MOST_COMBINATIONS: Final = 3_000
 MOST_HISTORY: Final = 40
 """Series of a dimension whose hours are read at once: those that cost most."""
 FLEETING: Final = ("session", "user")
+_NO_END: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - wall time: of every zone
 _NAMES: Final = (
     "session",
@@ -94,17 +96,12 @@ def dear_series(
     workspace: Workspace, dimensions: Sequence[str], since: datetime, least_nano: int
 ) -> dict[str, list[str]]:
     """By dimension, the values that cost at least so much since then, the dearest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT dimension, value FROM (SELECT dimension, value, row_number() OVER (PARTITION BY dimension ORDER BY sum(cost_nano) DESC) AS place "
-            "FROM billing_rollup_hour WHERE workspace_id = %s AND dimension = ANY(%s) AND hour >= %s GROUP BY 1, 2 HAVING sum(cost_nano) >= %s) AS r "
-            "WHERE place <= %s",
-            [workspace.pk, list(dimensions), since, least_nano, MOST_HISTORY],
-        )
-        found: dict[str, list[str]] = {}
-        for dimension, value in cursor.fetchall():
-            found.setdefault(dimension, []).append(value)
-        return found
+    found = {}
+    for dimension, spent in kept.summed(workspace.pk, kept.HOUR, dimensions, since, _NO_END, ("cost_nano",)).items():
+        dear = [value for value, (cost,) in spent.items() if cost >= least_nano]
+        if dear:
+            found[dimension] = dear[:MOST_HISTORY]
+    return found
 
 
 def histories(workspace: Workspace, dimension: str, values: Sequence[str], since: datetime) -> dict[Series, History]:
@@ -112,10 +109,9 @@ def histories(workspace: Workspace, dimension: str, values: Sequence[str], since
     clock = zone(workspace.time_zone)
     first = since - HISTORY
     cells: dict[str, dict[int, Cell]] = {value: {} for value in values}
-    rows = RollupHour.objects.filter(workspace_id=workspace.pk, dimension=dimension, value__in=values, hour__gte=first)
-    for value, hour, calls, attempts, errors, cost in rows.values_list(
-        "value", "hour", "calls", "attempts", "errors", "cost_nano"
-    ):
+    measures = ("calls", "attempts", "errors", "cost_nano")
+    rows = kept.over_time(workspace.pk, kept.HOUR, dimension, first, _NO_END, measures, values)
+    for hour, value, calls, attempts, errors, cost in rows:
         at = hour_of(hour, clock)
         was = cells[value].get(at, Cell())  # where clocks are set back an hour comes twice
         cells[value][at] = Cell(was.calls + calls, was.attempts + attempts, was.errors + errors, was.cost_nano + cost)
@@ -184,30 +180,32 @@ def lines(workspace: Workspace, start: datetime, end: datetime) -> list[Line]:
 
 # --- Days -------------------------------------------------------------------------------------------------------------
 def first_days(workspace: Workspace, dimension: str, values: Sequence[str]) -> dict[str, Any]:
-    """The first day on which each value was seen."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT value, min(day) FROM billing_rollup_day WHERE workspace_id = %s AND dimension = %s AND value = ANY(%s) GROUP BY value",
-            [workspace.pk, dimension, list(values)],
-        )
-        return dict(cursor.fetchall())
+    """The first day on which each value was seen; of those seen before last month, the first day of a month by then."""
+    since = _months_first(datetime.now(UTC) - timedelta(days=31)).date()
+    found: dict[str, Any] = {}
+    rows = kept.over_time(workspace.pk, kept.DAY, dimension, since, _NO_END.date(), ("attempts",), values)
+    for day, value, _ in rows:
+        found.setdefault(value, day)
+    before = RollupMonth.objects.filter(
+        workspace_id=workspace.pk, dimension=dimension, value__in=values, month__lt=since
+    )
+    return found | dict(before.order_by("-month").values_list("value", "month"))
+
+
+def _months_first(moment: datetime) -> datetime:
+    return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def day_costs(workspace: Workspace, dimension: str, value: str, first: Any) -> dict[Any, int]:
-    rows = RollupDay.objects.filter(workspace_id=workspace.pk, dimension=dimension, value=value, day__gte=first)
-    return dict(rows.values_list("day", "cost_nano"))
+    rows = kept.over_time(workspace.pk, kept.DAY, dimension, first, _NO_END.date(), ("cost_nano",), [value])
+    return {day: cost for day, _, cost in rows}
 
 
 def usual_days(workspace: Workspace, dimension: str, first: Any, last: Any) -> list[int]:
     """What the values of a dimension cost on an average day of a time."""
     days = max(1, (last - first).days + 1)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT (sum(cost_nano) / %s)::bigint FROM billing_rollup_day WHERE workspace_id = %s AND dimension = %s AND day BETWEEN %s AND %s "
-            "GROUP BY value ORDER BY 1 DESC LIMIT 2000",
-            [days, workspace.pk, dimension, first, last],
-        )
-        return [row[0] for row in cursor.fetchall()]
+    spent = kept.summed(workspace.pk, kept.DAY, [dimension], first, last, ("cost_nano",))[dimension]
+    return [(2 * cost + days) // (2 * days) for (cost,) in spent.values()][:2000]
 
 
 # --- Minutes ----------------------------------------------------------------------------------------------------------
@@ -250,6 +248,11 @@ def busiest_minute(
 
 def since_yesterday(workspace: Workspace, series: Series, now: datetime) -> bool:
     """Whether a series was there before today's last 24 hours: whether it can have a habit."""
-    return RollupHour.objects.filter(
-        workspace_id=workspace.pk, dimension=series.dimension, value=series.value, hour__lt=now - timedelta(hours=24)
+    end = now - timedelta(hours=24, microseconds=1)
+    long_ago = _months_first(now - HISTORY)
+    for since in (now - timedelta(hours=48), long_ago):  # nearly every series was there yesterday
+        if kept.over_time(workspace.pk, kept.HOUR, series.dimension, since, end, ("attempts",), [series.value]):
+            return True
+    return RollupMonth.objects.filter(
+        workspace_id=workspace.pk, dimension=series.dimension, value=series.value, month__lt=long_ago.date()
     ).exists()

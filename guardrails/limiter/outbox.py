@@ -68,6 +68,7 @@ class Memory:
         return self._count
 
     def keep(self, parcel: Parcel) -> None:
+        parcel.payload = b""  # presented again, it is made anew
         self._kept.setdefault(parcel.workspace_id, deque()).append(parcel)
         self._count += 1
         if self._count > self._most:

@@ -48,7 +48,7 @@ class RateAsk(msgspec.Struct, array_like=True, gc=False):
     """How many new values of an each-value limit get a state of their own in one window; 0: no bound"""
 
 
-class AdmitRequest(msgspec.Struct, array_like=True):
+class AdmitRequest(msgspec.Struct, array_like=True, gc=False):
     prefix: str
     workspace: str
     rid: str
@@ -71,7 +71,7 @@ class FinishKind(StrEnum):
     """The truth about an attempt that may already be expired; never ends one that is still running."""
 
 
-class FinishRequest(msgspec.Struct, array_like=True, frozen=True):
+class FinishRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
     prefix: str
     workspace: str
     rid: str
@@ -82,7 +82,7 @@ class FinishRequest(msgspec.Struct, array_like=True, frozen=True):
     payload: str
 
 
-class Handed(msgspec.Struct, array_like=True, frozen=True):
+class Handed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a gateway knows of one call, for a rebuild."""
 
     hold: AdmitRequest
@@ -98,7 +98,7 @@ class RenewRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
     lease_ms: int
 
 
-class Ok(msgspec.Struct, frozen=True):
+class Ok(msgspec.Struct, frozen=True, gc=False):
     seq: int
     deadline_ms: int
     used: list[int]

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from billing.domain.book import PriceBook
+from billing.domain.dimensions import Dimension
 from billing.ledger import queries as books
+from billing.ledger import values as kept
 from billing.ledger.queries import Days
 from billing.models import RollupDay
 from guardrails.domain.waste.sorter import LOOP_CALLS, WINDOW_MS, Sorter
@@ -24,11 +26,6 @@ from workspaces.models import Workspace
 HABIT_DAYS: Final = 14
 LEAST_AT_ONCE: Final = 1_000
 """Calls that are looked at however late it is: every part gets on."""
-
-_HABIT: Final = """
-SELECT coalesce(percentile_disc(0.99) WITHIN GROUP (ORDER BY calls), 0) FROM billing_rollup_day
-WHERE workspace_id = %s AND dimension = 'session' AND value <> '' AND day BETWEEN %s AND %s
-"""
 
 Chooser = Callable[[str, str], tuple[Choice, ...]]
 
@@ -93,7 +90,8 @@ def _row(workspace: Workspace, day: date, one: Found) -> Day:
 
 def _session_limit(workspace: Workspace, day: date) -> int:
     """Calls an hour beyond which a session is a loop: far more than sessions of this workspace have in a whole day."""
-    with connection.cursor() as cursor:
-        cursor.execute(_HABIT, [workspace.pk, day - timedelta(days=HABIT_DAYS), day - timedelta(days=1)])
-        usual = int(cursor.fetchone()[0])
+    first, last = day - timedelta(days=HABIT_DAYS), day - timedelta(days=1)
+    rows = kept.over_time(workspace.pk, kept.DAY, Dimension.SESSION, first, last, ("calls",))
+    calls = sorted(calls for _, value, calls in rows if value)
+    usual = calls[-(-99 * len(calls) // 100) - 1] if calls else 0
     return max(LOOP_CALLS, 2 * usual)

@@ -170,12 +170,13 @@ def _sum(sizes: Iterable[dict[str, int]]) -> int:
 
 
 def _packed(server: Any) -> dict[str, dict[str, int]]:
-    """Sizes when the worker has packed combinations (it does every ten minutes) and autovacuum came by."""
+    """Sizes when the worker has packed (it does every ten minutes) and autovacuum came by."""
     from datetime import UTC, datetime
 
-    from billing.ledger.packs import packing
+    from billing.ledger.packs import gathering, packing
 
     packing.pack_due(datetime.now(UTC), most=1_000)
+    gathering.pack_left_over(datetime.now(UTC))
     _vacuum(server)
     return _sizes()
 

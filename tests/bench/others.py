@@ -44,7 +44,11 @@ def beside(stack: Stack, ours: list[str], rounds: int, seconds: float) -> list[R
             if other is None and name != NGINX:
                 facts += [f"**{one.rate / found[rival.name].rate:.1f} times {rival.name}**" for rival in others]
             elif other is not None:
-                facts += [f"first answer {other.started_s:.1f} s after its start", f"{memory_mb(*other.pids):.0f} MB"]
+                facts += [
+                    f"first answer {other.started_s:.1f} s after its start",
+                    f"{memory_mb(*other.pids):.0f} MB",
+                    other.interpreter,
+                ]
             rows.append(
                 Row(
                     "beside others, tiny chat, 64 connections",

@@ -205,7 +205,7 @@ def write_book(workspace_id: int, entries: int, customers: int, keys: list[str])
     from django.db import connection
 
     from billing.ledger import common, folding, partitions
-    from billing.ledger.packs import packing
+    from billing.ledger.packs import gathering, packing
     from workspaces import tenancy
 
     with tenancy.every_workspace("a book for measuring pages"), connection.cursor() as cursor:
@@ -235,6 +235,7 @@ def write_book(workspace_id: int, entries: int, customers: int, keys: list[str])
         )
     connection.connection.commit()
     packing.pack_due(datetime.now(UTC), most=1_000)  # the worker does it every ten minutes
+    gathering.pack_left_over(datetime.now(UTC))
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
 

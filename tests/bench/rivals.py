@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +41,13 @@ class Rival:
     pid: int
     started_s: float
     """From the start of the process to its first good answer"""
+
+    @property
+    def interpreter(self) -> str:
+        """What runs it, with its version: a comparison of two programs should not be one of two builds of Python."""
+        program = os.readlink(f"/proc/{self.pids[-1]}/exe")
+        version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+        return f"{Path(program).name.rstrip('.0123456789')} {version.lstrip('v')}"
 
     @property
     def pids(self) -> list[int]:

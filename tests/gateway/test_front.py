@@ -15,9 +15,15 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.front import FrontProtocol
-from tests.gateway.world import GatewayProcess, Shop
+from tests.gateway.world import GatewayProcess, Shop, World
 
 BODY = b'{"model":"sim-small","messages":[{"role":"user","content":"hi"}]}'
+
+
+@pytest.fixture(scope="module")
+def shop(world: World) -> Shop:
+    """One for all of these: none looks at what its workspace spent."""
+    return world.shop()
 
 
 def exchange(gateway: GatewayProcess, raw: bytes, timeout_s: float = 8) -> bytes:

@@ -243,7 +243,7 @@ EVENTS = st.fixed_dictionaries(
 @given(st.lists(EVENTS | st.sampled_from([b"[DONE]", b"{", b"[]"]), max_size=8), st.booleans())
 def test_a_chunk_that_only_adds_text_is_read_as_the_careful_way_reads_it(events: list[Any], show: bool) -> None:
     class Careful(ChatStreamMeter):
-        def _adds_text(self, answer: Any) -> bool:
+        def _is_plain(self, data: bytes) -> bool:
             return False
 
     short, careful = ChatStreamMeter(show_usage=show), Careful(show_usage=show)
@@ -264,3 +264,15 @@ def test_chunks_of_text_go_the_short_way(monkeypatch: pytest.MonkeyPatch) -> Non
         meter.feed(chunk("word", usage=None))
     assert len(noted) == 1
     assert meter.reading.output_bytes == 8
+
+
+def test_a_stream_whose_chunks_are_never_plain_is_not_read_twice_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bytes] = []
+    meter = ChatStreamMeter(show_usage=False)
+    meter.feed(chunk("first"))
+    plain = meter._is_plain
+    monkeypatch.setattr(ChatStreamMeter, "_is_plain", lambda self, data: tried.append(data) or plain(data))
+    for _ in range(3 * openai_chat.MOST_MISSES):
+        meter.feed(b'data: {"choices":[{"delta":{"reasoning":"so "}}]}\n\n')
+    assert len(tried) == openai_chat.MOST_MISSES
+    assert meter.reading.output_bytes == 5 + 3 * 3 * openai_chat.MOST_MISSES

@@ -27,7 +27,7 @@ def test_every_task_that_beat_wakes_exists_and_has_a_worker_of_its_own_kind() ->
 def test_crossings_and_their_mails_wait_for_no_ledger_and_no_look() -> None:
     assert {queue_of(name) for name in ("signals.tell", "signals.send_mail", "anomalies.watch")} == {PROMPT}
     assert queue_of("billing.write_ledger") == LEDGER
-    for slow in ("waste.look", "billing.pack_combinations", "billing.forget_calls", "anomalies.look", "signals.weekly"):
+    for slow in ("waste.look", "billing.pack_rollups", "billing.forget_calls", "anomalies.look", "signals.weekly"):
         assert queue_of(slow) == SLOW
 
 

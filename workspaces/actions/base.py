@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
-from zoneinfo import available_timezones
 
 from django.db import transaction
 from django.utils import timezone
 
-from workspaces import tenancy
+from workspaces import tenancy, zones
 from workspaces.errors import Invalid, NotThere, WrongState
 from workspaces.models import Workspace, WorkspaceState
 
@@ -58,7 +57,7 @@ def words(value: Any, *, field: str, longest: int = 80, required: bool = True) -
 
 
 def time_zone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in zones.names():
         raise Invalid("There is no such time zone. Write one like Europe/Berlin.", field="time_zone")
     return value
 

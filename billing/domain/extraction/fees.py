@@ -41,7 +41,16 @@ def openai_tools(tally: Tally, body: Mapping[str, Any], call: Call) -> None:
     tally.fee("web_search_preview" if preview else "web_search", searches)
     tally.fee("file_search", kinds.count("file_search_call"))
     _containers(tally, items, tools, call)
-    _pictures(tally, tally.section(tool_usage, "image_gen"), tools, call)
+    pictures = tally.section(tool_usage, "image_gen")
+    if not pictures and any(_drawn(item) for item in items):
+        tally.missing.append(
+            "image_tool_usage_unstated"
+        )  # "calls with missing usage may be skipped", says the provider
+    _pictures(tally, pictures, tools, call)
+
+
+def _drawn(item: Mapping[str, Any]) -> bool:
+    return text_of(item, "type") == "image_generation_call" and text_of(item, "status") != "failed"
 
 
 def _containers(tally: Tally, items: list[Mapping[str, Any]], tools: list[Mapping[str, Any]], call: Call) -> None:

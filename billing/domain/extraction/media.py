@@ -203,7 +203,8 @@ def realtime_events(events: Sequence[Mapping[str, Any]], call: Call) -> Usage:
     """One bill for every `response.done`; the transcription of what the user said is a bill of its own, at its own model."""
     tally = Tally()
     raw: list[Any] = []
-    model = transcriber = ""
+    asked = call.request.get("session", call.request)
+    model, transcriber = "", _transcriber(asked) if isinstance(asked, Mapping) else ""
     for event in events:
         session = event.get("session")
         if isinstance(session, Mapping):

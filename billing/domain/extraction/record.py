@@ -27,7 +27,7 @@ MAX_COUNT = 1_000_000_000
 """Above this a count is garbage, not usage: no call reads or writes a billion tokens."""
 
 
-class UsageContext(msgspec.Struct, frozen=True):
+class UsageContext(msgspec.Struct, frozen=True, gc=False):
     """What decides *which* rate applies, as the answer states it. Empty strings and None: the answer does not say."""
 
     tier: str = "standard"
@@ -56,7 +56,7 @@ class UsageContext(msgspec.Struct, frozen=True):
         return plain
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """What one answer consumed. `measured` is False when it cannot be used for a bill: then count, or assume (PROTOCOL.md, Finish)."""
 
     buckets: Mapping[str, int] = msgspec.field(default_factory=dict)

@@ -1,14 +1,15 @@
 """A column of numbers or texts as bytes, and back: the narrowest whole numbers that hold it, deflated where that helps. Pure.
 
 Numbers: one byte of width (0: all are `base`; 1, 2, 4, 8 bytes each), one that says whether the rest is deflated, `base` (the smallest) and the
-count; then the differences from `base`. Texts: a digest of each distinct one, the texts with NUL between them, then numbers that choose among
-them. Columns of several days are compared by digest: hundreds of thousands of texts are then never looked at.
+count; then the differences from `base`. Texts: a digest of each distinct one, the texts with NUL between them (deflated where that helps, which
+the highest bit of their length says), then numbers that choose among them, or none where each text has one row, in their order. Columns of several
+days are compared by digest: hundreds of thousands of texts are then never looked at, nor inflated.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
@@ -22,8 +23,12 @@ Numbers: TypeAlias = NDArray[np.int64]
 _HEAD: Final = Struct("<BBqI")
 _TEXTS: Final = Struct("<II")
 _WIDTHS: Final[dict[int, Any]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_DEFLATED: Final = 1 << 31
 _WORTH_IT: Final = 0.5
 """Deflated only when it becomes this much smaller: inflating costs time whenever it is read."""
+_TEXTS_WORTH_IT: Final = 0.8
+"""Texts are inflated for those that are shown only."""
+_NONE: Final = np.zeros(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -36,23 +41,36 @@ class Texts:
     _joined: bytes | memoryview
     _ends: Numbers | None = None
     """Where each distinct text ends: of thousands of them, a few are asked for by name."""
+    _is_deflated: bool = False
+
+    @property
+    def _text(self) -> bytes | memoryview:
+        if self._is_deflated:
+            self._joined, self._is_deflated = zlib.decompress(self._joined), False
+        return self._joined
 
     def value(self, code: int) -> str:
         if self._ends is None:
-            nuls = np.flatnonzero(np.frombuffer(self._joined, np.uint8) == 0)
-            self._ends = np.append(nuls, len(self._joined))
+            nuls = np.flatnonzero(np.frombuffer(self._text, np.uint8) == 0)
+            self._ends = np.append(nuls, len(self._text))
         start = int(self._ends[code - 1]) + 1 if code else 0
-        return str(self._joined[start : int(self._ends[code])], "utf-8")
+        return str(self._text[start : int(self._ends[code])], "utf-8")
 
     def values(self) -> list[str]:
-        return str(self._joined, "utf-8").split("\x00")
+        return str(self._text, "utf-8").split("\x00")
 
     def with_codes(self, codes: Numbers) -> Texts:
-        return Texts(self.digests, codes, self._joined, self._ends)
+        return Texts(self.digests, codes, self._joined, self._ends, self._is_deflated)
 
     def packed(self) -> bytes:
-        head = _TEXTS.pack(len(self.digests), len(self._joined))
-        return head + self.digests.tobytes() + self._joined + pack_numbers(self.codes)
+        joined, count = bytes(self._text), len(self.digests)
+        deflated = zlib.compress(joined, 6)
+        is_smaller = len(deflated) < _TEXTS_WORTH_IT * len(joined)
+        body = deflated if is_smaller else joined
+        in_order = len(self.codes) == count and bool((self.codes == np.arange(count)).all())
+        codes = _NONE if in_order else self.codes
+        head = _TEXTS.pack(count, len(body) | (_DEFLATED if is_smaller else 0))
+        return head + self.digests.tobytes() + body + pack_numbers(codes)
 
 
 def digest(text: str) -> int:
@@ -117,12 +135,15 @@ def unpack_numbers(packed: bytes | memoryview) -> Numbers:
 
 
 def unpack_texts(packed: bytes) -> Texts:
-    count, length = _TEXTS.unpack_from(packed)
+    count, told = _TEXTS.unpack_from(packed)
     start = _TEXTS.size + 8 * count
-    end = start + length
+    end = start + (told & ~_DEFLATED)
     digests = np.frombuffer(packed, dtype=np.int64, count=count, offset=_TEXTS.size)
     whole = memoryview(packed)
-    return Texts(digests, unpack_numbers(whole[end:]), whole[start:end])
+    codes = unpack_numbers(whole[end:])
+    if not len(codes):
+        codes = np.arange(count)
+    return Texts(digests, codes, whole[start:end], None, bool(told & _DEFLATED))
 
 
 def coded(texts: Iterable[str]) -> Texts:
@@ -131,6 +152,12 @@ def coded(texts: Iterable[str]) -> Texts:
     codes = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
     digests = np.array([digest(value) for value in places], np.int64)
     return Texts(digests, codes, "\x00".join(places).encode())
+
+
+def of_distinct(values: Sequence[str], codes: Numbers) -> Texts:
+    """The column that has these distinct texts by these numbers."""
+    digests = np.array([digest(value) for value in values], np.int64)
+    return Texts(digests, codes, "\x00".join(values).encode())
 
 
 _EXACT: Final = 2**53

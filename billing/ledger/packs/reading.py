@@ -61,7 +61,7 @@ def blocks(
     names = [*dimensions, *filters]
     columns = list(dict.fromkeys(_column(name) for name in names))
     query, params = _query(workspace_id, days, names, columns, filters, measures, apart=apart)
-    rows = _read(query, params)
+    rows = read(query, params)
     split = 2 + len(columns) + len(measures)
     found = [_packed(row, names, columns, measures) for row in rows if row[1] is not None]
     loose: dict[date | None, list[Any]] = {}
@@ -71,7 +71,7 @@ def blocks(
     return [*found, *(_loose(day, some, len(names), measures) for day, some in loose.items())]
 
 
-def _read(query: str, params: Sequence[Any]) -> list[Any]:
+def read(query: str, params: Sequence[Any]) -> list[Any]:
     """Django's cursors spell bytes out in hexadecimal digits: this one, inside Django's wrapper, takes them as they are."""
     with connection.cursor():  # enters the schema
         pass

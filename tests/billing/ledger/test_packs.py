@@ -16,6 +16,7 @@ from billing.ledger.packs import adding, columns, packing
 from billing.ledger.packs.columns import coded
 from billing.ledger.packs.reading import Block
 from billing.ledger.queries import Days, Granularity
+from billing.ledger.values import texts_in
 from tests.cast import Cast
 from tests.rig.effort import examples
 from workspaces import tenancy
@@ -41,6 +42,7 @@ def test_a_column_of_numbers_comes_back_as_it_was(numbers: list[int]) -> None:
 def test_a_column_of_texts_comes_back_as_it_was(texts: list[str]) -> None:
     column = columns.unpack_texts(columns.coded(texts).packed())
     assert [column.value(int(code)) for code in column.codes] == texts
+    assert texts_in(columns.coded(texts * 9).packed()) == list(dict.fromkeys(texts))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-(10**15), 10**15)), max_size=60))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +68,15 @@ def status_of_handshake(address: str, key: str) -> tuple[int, dict[str, Any]]:
         pass
     response = refused.value.response
     return response.status_code, json.loads(response.body or b"")["error"]
+
+
+def nothing_held(shop: Shop) -> bool:
+    """Once what was given back has arrived: the answer to a handshake does not wait for it."""
+    for _ in range(100):
+        if not shop.open_holds():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def charges(shop: Shop, count: int) -> list[Entry]:

@@ -18,6 +18,7 @@ from tests.gateway.realtime.talks import (
     by_itself,
     charges,
     close_code,
+    nothing_held,
     say,
     sessions_invoice,
     talking,
@@ -69,7 +70,8 @@ def test_near_a_cap_turns_that_are_told_late_are_answered_one_after_the_other_an
 def test_the_client_sees_the_settings_it_asked_for_and_the_events_of_a_provider_that_answers_by_itself(
     client: OpenAI, shop: Shop
 ) -> None:
-    seen = []
+    seen: list[list[str]] = []
+    spare: list[int] = []
     for hard in (False, True):
         if hard:
             shop.do(create_budget, cap="5", period="day")
@@ -82,7 +84,10 @@ def test_the_client_sees_the_settings_it_asked_for_and_the_events_of_a_provider_
             assert told.create_response is True
             connection.input_audio_buffer.append(audio=TURN)
             seen.append(types_until(connection, "response.done"))
+        charges(shop, len(seen))
+        spare.append(sum(entry.state == "void" for entry in shop.booked()) - sum(spare))
     assert seen[0] == seen[1]
+    assert spare == [1, 0], "by itself: one hold always stands ahead. Asked for: one hold, one answer"
     assert seen[0][:4] == [
         "input_audio_buffer.speech_started",
         "input_audio_buffer.speech_stopped",
@@ -164,6 +169,27 @@ def test_a_response_that_begins_without_a_hold_gets_one_as_soon_as_one_may_be_ta
     assert min(entry.hold_nano for entry in entries) < max(entry.hold_nano for entry in entries), "late: no room ahead"
 
 
+def test_a_session_that_is_opened_near_a_cap_answers_as_briefly_as_the_budget_has_room_for(
+    client: OpenAI, shop: Shop
+) -> None:
+    budget = shop.do(create_budget, cap="5", period="day", on_tight="clamp")
+    with talking(client) as connection:
+        until(connection, "session.created")
+        whole_nano = shop.held_nano()
+    assert nothing_held(shop)
+    shop.do(update_budget, budget_id=budget.pk, cap=f"{(whole_nano - 100_000_000) / 1e9:.3f}")
+    with talking(client) as connection:
+        until(connection, "session.created")
+        limit = until(connection, "session.updated").session.max_output_tokens
+        assert 0 < limit < 4_000
+        say(connection, "Talk [[sim:ok tokens=4000]]")
+        connection.input_audio_buffer.append(audio=TURN)
+        assert until(connection, "response.done").response.usage.output_tokens == limit
+    [entry] = charges(shop, 1)
+    assert entry.cost_nano <= entry.hold_nano <= whole_nano - 100_000_000
+    assert entry.flags == ["clamped"]
+
+
 # --- Beliefs ----------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +207,7 @@ def test_a_provider_that_does_not_know_the_switch_is_told_once_and_believed() ->
     beliefs = Beliefs()
     shown(beliefs, "session.created", settings())
     assert beliefs.turn_off() == {"type": "server_vad", "create_response": False}
+    beliefs.sent("ours", off=True)
     assert beliefs.turn_off() is None, "it is on its way"
     assert shown(beliefs, "session.updated", settings())["create_response"] is True
     assert not beliefs.known
@@ -188,12 +215,25 @@ def test_a_provider_that_does_not_know_the_switch_is_told_once_and_believed() ->
     assert not beliefs.heard("input_audio_buffer.committed", {"item_id": "item_1"}), "it answers by itself"
 
 
+def test_the_answers_to_updates_are_told_apart_by_their_order() -> None:
+    beliefs = Beliefs()
+    shown(beliefs, "session.created", settings())
+    beliefs.sent("a limit of ours")
+    beliefs.sent("ours", off=True)
+    assert beliefs.update({**settings(threshold=0.4), "event_id": "mine"}, bounded=True)
+    shown(beliefs, "session.updated", settings())
+    assert beliefs.known, "that was the limit's"
+    beliefs.declined("ours")
+    assert shown(beliefs, "session.updated", settings(threshold=0.4, create_response=False))["create_response"] is True
+    assert beliefs.known
+
+
 def test_an_update_that_is_declined_leaves_the_belief_before_it() -> None:
     beliefs = Beliefs()
     shown(beliefs, "session.created", settings())
-    beliefs.turn_off()
+    beliefs.sent("ours", off=True)
     shown(beliefs, "session.updated", settings(create_response=False))
-    assert not beliefs.update({**settings(create_response=False), "event_id": "mine"})
+    assert not beliefs.update({**settings(create_response=False), "event_id": "mine"}, bounded=True)
     beliefs.declined("mine")
     assert shown(beliefs, "session.updated", settings(create_response=False))["create_response"] is True
     assert beliefs.heard("input_audio_buffer.committed", {"item_id": "item_1"})
@@ -202,7 +242,7 @@ def test_an_update_that_is_declined_leaves_the_belief_before_it() -> None:
 def test_sound_that_the_client_commits_itself_asks_for_nothing_and_a_turn_that_was_heard_does() -> None:
     beliefs = Beliefs()
     shown(beliefs, "session.created", settings())
-    beliefs.turn_off()
+    beliefs.sent("ours", off=True)
     shown(beliefs, "session.updated", settings(create_response=False))
     beliefs.committing()
     assert not beliefs.heard("input_audio_buffer.committed", {"item_id": "item_1"})
@@ -214,7 +254,7 @@ def test_sound_that_the_client_commits_itself_asks_for_nothing_and_a_turn_that_w
 def test_a_session_that_speaks_when_nobody_does_is_left_to_the_provider() -> None:
     beliefs = Beliefs()
     shown(beliefs, "session.created", settings())
-    assert not beliefs.update({**settings(idle_timeout_ms=5_000), "event_id": "mine"})
+    assert not beliefs.update({**settings(idle_timeout_ms=5_000), "event_id": "mine"}, bounded=True)
     shown(beliefs, "session.updated", settings(idle_timeout_ms=5_000))
     assert beliefs.turn_off() is None
     assert beliefs.known

@@ -23,6 +23,7 @@ from tests.gateway.realtime.talks import (
     charges,
     close_code,
     invoiced,
+    nothing_held,
     say,
     sessions_invoice,
     status_of_handshake,
@@ -101,7 +102,7 @@ def test_a_budget_that_has_no_room_refuses_the_handshake_as_it_would_any_call(
     assert status == 402
     assert (error["code"], error["sluice"]["budget"]) == ("budget_exceeded", "Pocket money")
     assert shop.world.simulator.totals() == before
-    assert shop.open_holds() == []
+    assert nothing_held(shop)
 
 
 def test_a_budget_that_is_used_up_in_the_middle_ends_the_session_and_says_why(client: OpenAI, shop: Shop) -> None:
@@ -306,7 +307,7 @@ def test_a_handshake_that_cannot_be_meant_is_answered_like_any_bad_call(
 ) -> None:
     address = f"ws://127.0.0.1:{gateway.port}/v1/realtime?{query}"
     assert status_of_handshake(address, shop.key if key is None else key)[0] == status
-    assert shop.open_holds() == []
+    assert nothing_held(shop)
 
 
 def test_under_a_hard_budget_nothing_leaves_whose_cost_is_not_understood(client: OpenAI, shop: Shop) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from tests.billing.domain.vectors.own import GENERATE as G
-from tests.billing.domain.vectors.own import Case, chat, gemini, message
+from tests.billing.domain.vectors.own import Case, chat, gemini, message, response
 from tests.billing.domain.vectors.own import million as m
 
 CACHES = "/v1beta/cachedContents"
@@ -59,4 +59,10 @@ RULES = [
     Case("no such generation", "openrouter", "/api/v1/generation", "openai/gpt-4o", {"error": {"code": 404, "message": "Generation not found"}}, Decimal(0)),
     Case("Groq's batch is half for Llama, too", "groq", "/openai/v1/batches", "llama-3.3-70b-versatile", {"custom_id": "1", "response": {"status_code": 200, "body": chat("llama-3.3-70b-versatile", 1000, 100)}}, m((1000, "0.295"), (100, "0.395"))),
     Case("compaction and answer are each below and above a threshold", "anthropic", "/v1/messages", "claude-haiku-5-5", {**message("claude-haiku-5-5", 1, 1), "usage": {"input_tokens": 60_000, "output_tokens": 100, "iterations": [{"type": "compaction", "input_tokens": 120_000, "output_tokens": 1000, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}, {"type": "message", "input_tokens": 60_000, "output_tokens": 100, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}]}}, m((60_000, "0.1"), (100, "0.5"), (120_000, "0.5"), (1000, "2.5"))),
+    Case("an image tool that does not state its tokens", "openai", "/v1/responses", "gpt-5.4", response("gpt-5.4", 100, 10, items=[{"type": "image_generation_call", "status": "completed"}]), m((100, "2.5"), (10, "15")), status="partial"),
+    Case("an image that failed", "openai", "/v1/responses", "gpt-5.4", response("gpt-5.4", 100, 10, items=[{"type": "image_generation_call", "status": "failed"}]), m((100, "2.5"), (10, "15")), status="exact"),
+    Case("a transcript of a session that was asked for with its model", "openai", "/v1/realtime", "gpt-realtime", {"type": "conversation.item.input_audio_transcription.completed", "usage": {"type": "tokens", "input_tokens": 100, "input_token_details": {"text_tokens": 0, "audio_tokens": 100}, "output_tokens": 10, "total_tokens": 110}}, m((100, "1.25"), (10, "5")), request={"session": {"audio": {"input": {"transcription": {"model": "gpt-4o-mini-transcribe"}}}}}),
+    Case("a stream's lines as texts", "openai", "/v1/chat/completions", "gpt-4o", ['data: {"model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":100,"completion_tokens":10,"total_tokens":110}}', "data: [DONE]"], m((100, "2.5"), (10, "10")), streamed=True),
+    Case("a stream under a name", "openai", "/v1/responses", "gpt-5", {"events": [{"type": "response.completed", "response": response("gpt-5", 100, 10)}]}, m((100, "1.25"), (10, "10")), streamed=True),
+    Case("the larger reranker", "cohere", "/v2/rerank", "rerank-v4.0-pro", {"results": [], "meta": {"billed_units": {"search_units": 2}}}, Decimal("0.005")),
 ]  # fmt: skip
