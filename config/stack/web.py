@@ -10,7 +10,10 @@ import argparse
 import socket
 
 import uvicorn
+from django.template.loader import get_template
+from django.urls import get_resolver
 
+from config.env import ROOT
 from gateway.front import FrontProtocol
 from gateway.front_socket import FrontSocket
 from gateway.realtime.bounds import MAX_EVENT_BYTES
@@ -31,6 +34,15 @@ def listen(host: str, port: int) -> socket.socket:
 def _listen_at(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     return listen(host, int(port))
+
+
+def warm_pages() -> None:
+    """Import every page's view and compile its templates before the first visitor comes, who waited half a second for that; and before
+    what is in memory is settled (`gateway.asgi`). numpy stays out: it comes with the first question that needs it."""
+    _ = get_resolver().url_patterns
+    templates = ROOT / "templates"
+    for path in sorted(templates.rglob("*.html")):
+        get_template(path.relative_to(templates).as_posix())
 
 
 def main() -> None:
@@ -55,6 +67,8 @@ def main() -> None:
         timeout_graceful_shutdown=options.drain,
         backlog=BACKLOG,
     )
+    config.load()
+    warm_pages()
     uvicorn.Server(config).run(sockets=[listener])
 
 

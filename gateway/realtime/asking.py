@@ -63,4 +63,8 @@ class Asking:
         taken = await self._turns.claim(name, apart=False, patient=True)
         if taken is not None and taken.admitted.clamped:
             event["response"] = {self._turns.talk.limit_field: taken.admitted.output_limit or 1}
-        self._turns.say(event)
+        try:
+            self._turns.say(event)
+        except UpstreamFailure:  # nothing was sent, nothing is billed
+            self._turns.unclaim(name)
+            raise

@@ -108,8 +108,7 @@ class Downward:
             told = "The provider does not take the output limit that this session needs."
             turns.finish(Ended(4502, ProviderBadResponse(told)))
         elif mine in turns.claims:
-            del turns.claims[mine]
-            turns.holds.release()
+            turns.unclaim(mine)
         elif mine in (OUR_SILENCE, OUR_TURNS):
             self._talk.not_updated()
         elif mine in turns.updates:

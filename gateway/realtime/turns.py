@@ -129,6 +129,11 @@ class Turns:
             ready[-1].begin()
         return taken
 
+    def unclaim(self, name: str) -> None:
+        """What was claimed does not begin."""
+        del self.claims[name]
+        self.holds.release()
+
     @property
     def free_to_ask(self) -> bool:
         """The conversation has no response under way or asked for, and goes on."""

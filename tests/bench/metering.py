@@ -127,6 +127,15 @@ ASKED: dict[str, Any] = {
     ],
     "tools": [TOOL],
 }
+LONG: dict[str, Any] = {
+    **ASKED,
+    "messages": [
+        {"role": "system", "content": "Be brief. " * 20},
+        *[{"role": "user" if n % 2 == 0 else "assistant", "content": f"Turn {n}. " * 20} for n in range(20)],
+        {"role": "user", "content": "So?"},
+    ],
+    "tools": [TOOL] * 5,
+}
 RESPONDED: dict[str, Any] = {
     "model": "m",
     "max_output_tokens": 500,
@@ -207,6 +216,11 @@ def ways() -> list[Way]:
         answer, given = ANSWERS[name]
         found += [
             Way(f"a chat's request to {name}", TRANSLATE_US, lambda to=request, m=model: to(ASKED, m)),  # type: ignore[misc]
+            Way(
+                f"a chat of twenty turns and five tools to {name}",
+                TRANSLATE_US,
+                lambda to=request, m=model: to(LONG, m),
+            ),  # type: ignore[misc]
             Way(
                 f"a response's request to {name}",
                 TRANSLATE_US,

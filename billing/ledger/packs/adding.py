@@ -218,6 +218,13 @@ class _Sums:
         self.counts = np.zeros(length, np.int64)
         self._columns = {name: np.zeros(length, np.int64) for name in measures}
 
+    def add_some(self, one: Chosen, rows: Numbers, places: Numbers) -> None:
+        """As `add`, without the rows whose place is -1."""
+        there = np.flatnonzero(places >= 0)
+        if len(there) < len(places):
+            rows, places = rows[there], places[there]
+        self.add(one, rows, places)
+
     def add(self, one: Chosen, rows: Numbers, places: Numbers) -> None:
         """The rows of a block, each at its place."""
         if not len(rows):
@@ -239,21 +246,35 @@ class _Sums:
 
 def of(chosen: Sequence[Chosen], groups: Sequence[Group], measures: Sequence[str]) -> list[Row]:
     """A row for each of the groups that is there, in their order."""
+    return of_groups_and_days(chosen, groups, [], measures)[0]
+
+
+def of_groups_and_days(
+    chosen: Sequence[Chosen], groups: Sequence[Group], charted: Sequence[str], measures: Sequence[str]
+) -> tuple[list[Row], list[tuple[date, str, Totals]]]:
+    """(`of`; sums of each day and value of the first dimension, of those `charted`, which the groups have): rows are looked for once."""
     if not groups:
-        return []
+        return [], []
     sides = [sorted_digests(values) for values in zip(*groups, strict=True)]
     place_of = np.full(prod(len(side) for side in sides), -1, np.int64)
     for place, group in enumerate(groups):
         place_of[_number(group, sides)] = place
+    line_of = np.full(len(sides[0]), -1, np.int64)
+    line_of[[int(np.searchsorted(sides[0], digest(value))) for value in charted]] = np.arange(len(charted))
     sums = _Sums(len(groups), measures)
+    of_each: dict[date, _Sums] = {}
     for one in chosen:
         rows, at = _rows_with(one, 0, sides[0], None)
+        if charted:
+            if one.block.on not in of_each:
+                of_each[one.block.on] = _Sums(len(charted), measures)
+            of_each[one.block.on].add_some(one, rows, line_of[at])
         if len(sides) == 2:
             some, second = _rows_with(one, 1, sides[1], rows)
             rows, at = rows[some], at[some] * len(sides[1]) + second
-        at = place_of[at]
-        sums.add(one, rows[at >= 0], at[at >= 0])
-    return [Row(groups[place], totals) for place, totals in sums.totals()]
+        sums.add_some(one, rows, place_of[at])
+    lines = [(day, charted[line], totals) for day in sorted(of_each) for line, totals in of_each[day].totals()]
+    return [Row(groups[place], totals) for place, totals in sums.totals()], lines
 
 
 def of_days(chosen: Sequence[Chosen], values: Sequence[str], measures: Sequence[str]) -> list[tuple[date, str, Totals]]:
@@ -279,10 +300,13 @@ def _number(group: Group, sides: Sequence[Numbers]) -> int:
 def _rows_with(one: Chosen, place: int, wanted: Numbers, among: Numbers | None) -> tuple[Numbers, Numbers]:
     """(rows, of all or of those `among`, whose value is one of `wanted`; which of them it is)."""
     texts, codes = one.texts[place], one.codes[place]
-    if among is None or len(among) > len(texts.digests):
-        at = place_among(wanted, texts.digests)[codes if among is None else codes[among]]
-    else:
-        at = place_among(wanted, texts.digests[codes[among]])
+    if among is not None:
+        codes = codes[among]
+    if len(codes) > len(texts.digests):
+        places = place_among(wanted, texts.digests)
+        rows = np.flatnonzero((places >= 0)[codes])
+        return rows, places[codes[rows]]
+    at = place_among(wanted, texts.digests[codes])
     rows = np.flatnonzero(at >= 0)
     return rows, at[rows]
 

@@ -63,7 +63,7 @@ def grouped(
     chosen = _chosen(workspace_id, days, dimensions, filters, MEASURES)
     if not dimensions:
         return [Row((), sum((adding.whole(one, MEASURES) for one in chosen), Totals()))]
-    return _rows(chosen, MEASURES, only, rank_by, limit)
+    return adding.of(chosen, _groups(chosen, only, rank_by, limit), MEASURES)
 
 
 def answered(
@@ -81,10 +81,11 @@ def answered(
     """`grouped` by one or two dimensions, and each day's whole and first `charted` values of the first one. Other measures than `measures` are 0."""
     wanted = tuple(dict.fromkeys((*measures, *(() if only is not None else rank_by))))
     chosen = _chosen(workspace_id, days, dimensions, filters, wanted, apart=True)
-    rows = _rows(chosen, measures, only, rank_by, limit)
-    values = [value for value in dict.fromkeys(row.value for row in rows) if value][:charted]
+    groups = _groups(chosen, only, rank_by, limit)
+    values = [value for value in dict.fromkeys(group[0] for group in groups) if value][:charted]
     by_day = [(day, "", totals) for day, totals in adding.by_block_day(chosen, measures).items()]
-    return Answered(rows, by_day + adding.of_days(chosen, values, measures))
+    rows, lines = adding.of_groups_and_days(chosen, groups, values, measures)
+    return Answered(rows, by_day + lines)
 
 
 def by_day(
@@ -98,11 +99,10 @@ def by_day(
     return [(day, "", totals) for day, totals in adding.by_block_day(chosen, MEASURES).items()]
 
 
-def _rows(
-    chosen: Sequence[Chosen], measures: Sequence[str], only: Sequence[Group] | None, rank_by: Sequence[str], limit: int
-) -> list[Row]:
-    groups = adding.ranked(chosen, rank_by, limit) if only is None else list(dict.fromkeys(only))
-    return adding.of(chosen, groups, measures)
+def _groups(
+    chosen: Sequence[Chosen], only: Sequence[Group] | None, rank_by: Sequence[str], limit: int
+) -> Sequence[Group]:
+    return adding.ranked(chosen, rank_by, limit) if only is None else list(dict.fromkeys(only))
 
 
 def _chosen(

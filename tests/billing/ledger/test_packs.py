@@ -78,6 +78,10 @@ def test_the_largest_groups_are_found(rows: list[tuple[int, str, str, int]], lim
     assert [row.totals.cost_nano for row in adding.of(chosen, expected, ["cost_nano"])] == [
         sums[one] for one in expected
     ]
+    there = list(dict.fromkeys(group[0] for group in expected))[:2]
+    of_groups, lines = adding.of_groups_and_days(chosen, expected, there, ["cost_nano"])
+    assert of_groups == adding.of(chosen, expected, ["cost_nano"])
+    assert sorted(lines) == sorted(adding.of_days(chosen, there, ["cost_nano"]))
     by_day = adding.of_days(chosen, ["a", "c"], ["cost_nano"])
     assert sum(totals.cost_nano for _, _, totals in by_day) == sum(row[3] for row in rows if row[1] in "ac")
 
