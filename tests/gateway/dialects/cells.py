@@ -124,7 +124,7 @@ TALKS = """
 ## Realtime
 
 `GET {endpoint}` as a WebSocket, in OpenAI's realtime protocol, by its SDK: {providers}. Each response is an attempt with a hold and a line
-of its own (docs/adr/0015); tests/gateway/realtime. Transcription sessions (`?intent=transcription`) likewise, a line for each piece of sound.
+of its own (docs/adr/0015, 0026); tests/gateway/realtime. Transcription sessions (`?intent=transcription`) likewise, a line for each piece of sound.
 Translation and live sessions, client secrets and WebRTC are refused.
 """
 
