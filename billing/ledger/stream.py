@@ -25,6 +25,10 @@ StreamUnavailable: Final = RedisError
 """The money Redis does not answer, or refuses. Nothing was lost: read again later."""
 
 
+MOST_TRIMS: Final = 500
+"""Of five million entries of a partition in one go: a minute's entries of far more than one Redis takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawEntry:
     """One stream entry as Redis keeps it."""
@@ -97,11 +101,23 @@ class MoneyStream:
         self._redis.xread(streams, count=1, block=max(1, timeout_ms))  # type: ignore[arg-type]
 
     def trim(self, oldest_kept: Mapping[int, str]) -> int:
-        """Drop what is older than the id given for a partition; answers how many entries went."""
-        pipe = self._redis.pipeline(transaction=False)
-        for partition, oldest in oldest_kept.items():
-            pipe.xtrim(stream_key(partition), minid=oldest, approximate=True)
-        return sum(int(dropped) for dropped in pipe.execute())
+        """Drop what is older than the id given for a partition; answers how many entries went.
+
+        Redis drops ten thousand entries of a stream at a time, so that nobody waits for long: as often as there are more, but not for ever.
+        """
+        dropped = 0
+        for _ in range(MOST_TRIMS):
+            pipe = self._redis.pipeline(transaction=False)
+            for partition, oldest in oldest_kept.items():
+                pipe.xtrim(stream_key(partition), minid=oldest, approximate=True)
+            gone = {
+                partition: int(count) for partition, count in zip(oldest_kept, pipe.execute(), strict=True) if count
+            }
+            dropped += sum(gone.values())
+            oldest_kept = {partition: oldest_kept[partition] for partition in gone}
+            if not oldest_kept:
+                break
+        return dropped
 
     def close(self) -> None:
         self._redis.close()

@@ -1,6 +1,6 @@
 """The ledger's writer and what it writes: entries a second on one core, with all rollups, and PostgreSQL's size for a million entries.
 
-    python -m tests.bench.ledger [--live 100000] [--entries 1000000] [--days 30]
+    python -m tests.bench.ledger [--live 100000] [--entries 1000000] [--days 30] [--backlog 0] [--arriving 500]
 
 Two books, on a PostgreSQL with every safety on (fsync, synchronous commits) and a Redis of its own. *live*: calls that end now, as a gateway at full
 speed leaves them. *size*: a month of a product with 10,000 customers, 100,000 users and sessions. What is timed is the writer from Redis to
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tests.bench import backlog
 from tests.bench.report import Point, Row
 
 FED_AT_ONCE = 10_000
@@ -70,6 +71,10 @@ def main() -> int:
     parser.add_argument("--live", type=int, default=100_000, help="calls that end now")
     parser.add_argument("--entries", type=int, default=1_000_000, help="calls of the month whose size is measured")
     parser.add_argument("--days", type=int, default=30)
+    parser.add_argument(
+        "--backlog", type=int, default=0, help="calls that wait before the writer begins (tests.bench.backlog)"
+    )
+    parser.add_argument("--arriving", type=int, default=500, help="calls a second that join the backlog meanwhile")
     parser.add_argument("--profile", action="store_true", help="print where the writer's Python spends its time")
     parser.add_argument("--json", help="keep the figures in this file")
     options = parser.parse_args()
@@ -144,6 +149,15 @@ def _measure(options: argparse.Namespace, server: Any) -> list[Row]:
             sizes = _grown(before, _packed(server))
             points.append(Point("size", "with rollups and indexes", total.entries, _sum(sizes.values()) / 1e6))
         rows += [replace(total.row(), points=tuple(points)), _of_size(sizes, options.entries, days)]
+    if options.backlog:
+        made = believable.calls(
+            _workspace("backlog"), 2 * options.backlog, first_ms=now_ms - 3_600_000, last_ms=now_ms, seed=3, sessions=max(100, options.backlog // 10)
+        )  # fmt: skip
+        rows.append(
+            backlog.drained(
+                made, options.backlog, options.arriving, feed=_feed, postgres_cpu_s=lambda: _postgres_cpu_s(server)
+            )
+        )
     for row in rows:
         print(f"{row.what}, {row.who}: {row.figure}; {row.facts}", flush=True)
     return rows
@@ -170,15 +184,20 @@ def _sum(sizes: Iterable[dict[str, int]]) -> int:
 
 
 def _packed(server: Any) -> dict[str, dict[str, int]]:
-    """Sizes when the worker has packed (it does every ten minutes) and autovacuum came by."""
+    """Sizes when the worker has packed and autovacuum came by."""
+    _pack()
+    _vacuum(server)
+    return _sizes()
+
+
+def _pack() -> None:
+    """As the worker does every ten minutes, and of long ago every day. Not timed: it has a process of its own."""
     from datetime import UTC, datetime
 
     from billing.ledger.packs import gathering, packing
 
     packing.pack_due(datetime.now(UTC), most=1_000)
     gathering.pack_left_over(datetime.now(UTC))
-    _vacuum(server)
-    return _sizes()
 
 
 def _workspace(slug: str) -> Any:
@@ -248,6 +267,7 @@ def _written(what: str, made: Iterator[Any], server: Any, *, profile: bool) -> W
                 raise SystemExit(f"{len(some)} calls were fed, {done} booked")
             entries += done.booked
             redis.xtrim(stream_key(partition), minid=last, approximate=False)
+            _pack()
     if profile:
         for sql, seconds in sorted(spent.items(), key=lambda pair: -pair[1])[:14]:
             print(f"{1e6 * seconds / entries:7.0f} us of its backend's CPU an entry: {sql}")

@@ -182,7 +182,12 @@ def _all(chosen: Sequence[Chosen], measure: str) -> Numbers:
 
 def _some(one: Chosen, measure: str, places: Numbers) -> Numbers:
     """Of some of the rows chosen."""
-    return one.numbers([measure])[places]
+    column = one.block.column(measure)
+    if column.above is None:
+        return np.full(len(places), column.base, np.int64)
+    rows = places if one.rows is None else one.rows[places]
+    numbers: Numbers = column.above[rows].astype(np.int64) + column.base
+    return numbers
 
 
 def _periods(one: Chosen, grain: Grain, starts: Sequence[date]) -> Numbers:

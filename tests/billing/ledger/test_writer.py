@@ -312,6 +312,18 @@ def test_an_older_redis_that_gives_the_same_id_again_is_noticed(events: Any, boo
     assert books.value("SELECT sum(cost_nano)::bigint FROM billing_entry") == 7
 
 
+@pytest.mark.django_db
+def test_a_minute_of_many_calls_is_trimmed_whole(events: Any, books: Any) -> None:
+    """Redis drops ten thousand entries at a time: a partition that gets more a minute would grow until its Redis is full."""
+    pipe = events.redis.pipeline(transaction=False)
+    for number in range(12_000):
+        pipe.xadd(stream_key(63), {"k": "hold"}, id=f"{1_000 + number}-0")
+    pipe.xadd(stream_key(63), {"k": "hold"}, id="99999-0")
+    pipe.execute()
+    assert books.stream.trim({63: "99999-0"}) >= 11_900
+    assert books.stream.lengths()[63] <= 101
+
+
 def test_trimming_keeps_what_is_young_what_is_not_committed_and_the_last_committed_one(events: Any, books: Any) -> None:
     for place in range(250):
         events.add(WS, events.fields("settle", WS, str(uuid7()), cost=1), id_=f"{1000 + place}-0")
