@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,32 +210,25 @@ def piece(name: str, *, as_response: bool) -> Callable[[], object]:
     return work
 
 
+def _as_response(answer: Callable[[Any, int], dict[str, Any]], given: dict[str, Any]) -> object:
+    return responses.response(answer(given, 1), RESPONDED)
+
+
 def ways() -> list[Way]:
     """Every dialect that is priced, every pair that is translated."""
     found = [Way(f"price of {name}", PRICE_US, pricing(*kept)) for name, kept in KEPT.items()]
     for name, (request, model) in REQUESTS.items():
         answer, given = ANSWERS[name]
-        found += [
-            Way(f"a chat's request to {name}", TRANSLATE_US, lambda to=request, m=model: to(ASKED, m)),  # type: ignore[misc]
-            Way(
-                f"a chat of twenty turns and five tools to {name}",
-                TRANSLATE_US,
-                lambda to=request, m=model: to(LONG, m),
-            ),  # type: ignore[misc]
-            Way(
-                f"a response's request to {name}",
-                TRANSLATE_US,
-                lambda to=request, m=model: responses.translated(RESPONDED, m, to),  # type: ignore[misc]
-            ),
-            Way(f"{name}'s answer to a chat", TRANSLATE_US, lambda do=answer, g=given: do(g, 1)),  # type: ignore[misc]
-            Way(
-                f"{name}'s answer to a response",
-                TRANSLATE_US,
-                lambda do=answer, g=given: responses.response(do(g, 1), RESPONDED),  # type: ignore[misc]
-            ),
-            Way(f"a piece of {name}'s stream to a chat", TRANSLATE_US, piece(name, as_response=False)),
-            Way(f"a piece of {name}'s stream to a response", TRANSLATE_US, piece(name, as_response=True)),
-        ]
+        work: dict[str, Callable[[], object]] = {
+            f"a chat's request to {name}": partial(request, ASKED, model),
+            f"a chat of twenty turns and five tools to {name}": partial(request, LONG, model),
+            f"a response's request to {name}": partial(responses.translated, RESPONDED, model, request),
+            f"{name}'s answer to a chat": partial(answer, given, 1),
+            f"{name}'s answer to a response": partial(_as_response, answer, given),
+            f"a piece of {name}'s stream to a chat": piece(name, as_response=False),
+            f"a piece of {name}'s stream to a response": piece(name, as_response=True),
+        }
+        found += [Way(what, TRANSLATE_US, one) for what, one in work.items()]
     return found
 
 
