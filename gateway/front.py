@@ -242,7 +242,7 @@ class _Call(RequestResponseCycle):
             elif not whole:
                 await self.send_500_response()
         finally:
-            self.scope.pop(FLOW, None)  # type: ignore[typeddict-item]  # a key of ours beside those of ASGI
+            cast("dict[str, Any]", self.scope).pop(FLOW, None)
             self.on_response = _nothing
 
     @property
