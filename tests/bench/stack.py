@@ -82,12 +82,13 @@ def postgres_cpu_s(home: Path) -> float:
 
 
 @contextlib.contextmanager
-def running(home: Path) -> Iterator[Stack]:
+def running(home: Path, *, simulated: bool = False) -> Iterator[Stack]:
+    """`simulated`: the upstream is the simulator, which can be told to be slow, in place of a canned answer."""
     with contextlib.ExitStack() as parts:
         database = parts.enter_context(postgres.running(home / "postgres"))
         store = parts.enter_context(redis.running(home / "redis"))
         _pin(OTHERS_CORE, *(part.process for part in (database, store) if part.process))
-        has_nginx = shutil.which("nginx") is not None
+        has_nginx = shutil.which("nginx") is not None and not simulated
         upstream, encrypted = (
             parts.enter_context(_canned(home)) if has_nginx else (parts.enter_context(_simulator(home)), "")
         )

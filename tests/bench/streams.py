@@ -26,6 +26,8 @@ GOAL_FIRST_BYTE_MS = 2.0
 GOAL_P99_RATIO = 1.10
 """FAULTS F7: a probe beside slow streams has a p99 that is at most 10% longer."""
 GAP_MS = 1000
+KEY = "one"
+"""Of a workspace with one hard budget"""
 SIDE_BY_SIDE = 4
 """Short calls at a time."""
 
@@ -44,7 +46,7 @@ def main() -> None:
     os.sched_setaffinity(0, {OTHERS_CORE})
     with tempfile.TemporaryDirectory(prefix="sluice-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        with running(Path(folder), budgets=1) as stack:
+        with running(Path(folder), simulated=True) as stack:
             good = asyncio.run(first_bytes(stack, options.firsts))
             good &= asyncio.run(beside(stack, options))
     sys.exit(0 if good else 1)
@@ -55,7 +57,7 @@ async def first_bytes(stack: Stack, count: int) -> bool:
     straight, through = [], []
     for number in range(count + 30):
         for base, times in ((f"{stack.upstream_url}/v1", straight), (f"{stack.gateway_url}/v1", through)):
-            taken = await _first_byte(base, stack.key)
+            taken = await _first_byte(base, stack.keys[KEY])
             if number >= 30:  # the first ones warm caches
                 times.append(taken * 1e3)
     added = statistics.median(after - before for before, after in zip(straight, through, strict=True))
@@ -70,15 +72,15 @@ async def first_bytes(stack: Stack, count: int) -> bool:
 async def beside(stack: Stack, options: argparse.Namespace) -> bool:
     """The p99 of short calls with and without slow streams, in turns."""
     base = f"{stack.gateway_url}/v1"
-    await short_calls(base, stack.key, 200)
+    await short_calls(base, stack.keys[KEY], 200)
     alone, crowded = [], []
     for number in range(options.rounds):
-        alone.append(await short_calls(base, stack.key, options.calls))
-        streams = await asyncio.gather(*(slow_stream(base, stack.key, GAP_MS, 2000) for _ in range(options.streams)))
-        cpu_s, started = stack.gateway_cpu_s(), time.perf_counter()
+        alone.append(await short_calls(base, stack.keys[KEY], options.calls))
+        streams = await asyncio.gather(*(slow_stream(base, stack.keys[KEY], GAP_MS, 2000) for _ in range(options.streams)))
+        cpu_s, started = stack.cpu_s(stack.gateway_pid), time.perf_counter()
         await asyncio.sleep(3)
-        share = (stack.gateway_cpu_s() - cpu_s) / (time.perf_counter() - started)
-        crowded.append(await short_calls(base, stack.key, options.calls))
+        share = (stack.cpu_s(stack.gateway_pid) - cpu_s) / (time.perf_counter() - started)
+        crowded.append(await short_calls(base, stack.keys[KEY], options.calls))
         for stream in streams:
             stream.cancel()
         print(
