@@ -1,6 +1,6 @@
 """What streams cost: the time to the first byte beside asking the provider directly, and what 200 slow streams do to short calls.
 
-    python -m tests.bench.streams [--streams 200] [--calls 600] [--rounds 3] [--firsts 300]
+    python -m tests.bench.streams [--streams 200] [--calls 3000] [--rounds 7] [--firsts 300]
 
 The gateway has core 0 to itself; the load generator, the simulator provider, Redis and PostgreSQL share core 1. Rounds are interleaved, so that a
 noisy neighbour disturbs both sides alike. Exit code 1 when a goal is missed.
@@ -37,8 +37,8 @@ def main() -> None:
         prog="python -m tests.bench.streams", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--calls", type=int, default=600, help="short calls a round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=3000, help="short calls a round")
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
         "--firsts", type=int, default=300, help="streams one after the other, for the time to the first byte"
     )
@@ -76,7 +76,9 @@ async def beside(stack: Stack, options: argparse.Namespace) -> bool:
     alone, crowded = [], []
     for number in range(options.rounds):
         alone.append(await short_calls(base, stack.keys[KEY], options.calls))
-        streams = await asyncio.gather(*(slow_stream(base, stack.keys[KEY], GAP_MS, 2000) for _ in range(options.streams)))
+        streams = await asyncio.gather(
+            *(slow_stream(base, stack.keys[KEY], GAP_MS, 2000) for _ in range(options.streams))
+        )
         cpu_s, started = stack.cpu_s(stack.gateway_pid), time.perf_counter()
         await asyncio.sleep(3)
         share = (stack.cpu_s(stack.gateway_pid) - cpu_s) / (time.perf_counter() - started)
