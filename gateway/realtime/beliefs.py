@@ -95,12 +95,14 @@ class Beliefs:
         self._commits += 1
 
     def heard(self, kind: str, event: Mapping[str, Any]) -> bool:
-        """Whether this event of the provider's tells of a turn that an answer is now to be asked for."""
+        """Whether this event of the provider's tells of a turn that an answer is now to be asked for: its end, not its beginning."""
         item = str(event.get("item_id", ""))
         if kind == "input_audio_buffer.speech_stopped":
             if len(self._stopped) >= MOST_REMEMBERED:
                 self._stopped.pop(next(iter(self._stopped)))
             self._stopped[item] = None
+            return False
+        if kind != "input_audio_buffer.committed":
             return False
         if item in self._stopped:
             del self._stopped[item]

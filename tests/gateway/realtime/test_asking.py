@@ -247,8 +247,10 @@ def test_sound_that_the_client_commits_itself_asks_for_nothing_and_a_turn_that_w
     beliefs.committing()
     assert not beliefs.heard("input_audio_buffer.committed", {"item_id": "item_1"})
     beliefs.committing()  # declined: the provider had nothing to commit
+    assert not beliefs.heard("input_audio_buffer.speech_started", {"item_id": "item_2"}), "it was not said yet"
     assert not beliefs.heard("input_audio_buffer.speech_stopped", {"item_id": "item_2"})
     assert beliefs.heard("input_audio_buffer.committed", {"item_id": "item_2"})
+    assert not beliefs.heard("input_audio_buffer.cleared", {})
 
 
 def test_a_session_that_speaks_when_nobody_does_is_left_to_the_provider() -> None:
