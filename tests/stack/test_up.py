@@ -125,10 +125,12 @@ def test_two_copies_run_side_by_side_and_one_remembers_after_a_stop(stacks: Call
     assert intruder.process.wait(60) == 1
 
     ports = (one.home / "ports.json").read_text()
+    untouched = other.pid_of("config.stack.web")
     assert one.stop() == 0
     assert one.processes() == {}
     assert not (one.home / "run.env").exists()
-    assert answers_http(other.port), "stopping one copy must not touch the other"
+    other.until(lambda: answers_http(other.port), what="web page beside a copy that stopped")
+    assert other.pid_of("config.stack.web") == untouched, "stopping one copy must not touch the other"
 
     began = time.monotonic()
     one.start()
