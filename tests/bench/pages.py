@@ -22,6 +22,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,27 +41,34 @@ def main() -> int:
     parser.add_argument("--home", help="keep the book in this folder, and find it there again")
     parser.add_argument("--only", default="", help="only pages whose address contains this")
     options = parser.parse_args()
-    from config.stack import postgres as stack_postgres
-    from config.stack import redis as stack_redis
-
     with tempfile.TemporaryDirectory(prefix="sluice-pages-", ignore_cleanup_errors=True) as passing:
         folder = options.home or passing
         Path(folder).mkdir(parents=True, exist_ok=True)
-        Path(folder).chmod(0o755)
-        settings = {"shared_buffers": "256MB"}
-        server = stack_postgres.PostgresServer(home=Path(folder) / "postgres", fast_and_unsafe=True, settings=settings)
-        cache = stack_redis.RedisServer(home=Path(folder) / "redis", settings={"appendonly": "no"})
-        try:
-            cache.launch()
-            server.launch()
-            cache.wait()
-            server.wait()
-            server.ensure_application_database()
-            _set_up_django(server.url(), cache.url(0), folder)
+        with set_up(folder):
             return _measure(options)
-        finally:
-            cache.stop()
-            server.stop()
+
+
+@contextmanager
+def set_up(folder: str) -> Iterator[None]:
+    """Django, migrated and warm, on a PostgreSQL and a Redis of its own under `folder`."""
+    from config.stack import postgres as stack_postgres
+    from config.stack import redis as stack_redis
+
+    Path(folder).chmod(0o755)
+    settings = {"shared_buffers": "256MB"}
+    server = stack_postgres.PostgresServer(home=Path(folder) / "postgres", fast_and_unsafe=True, settings=settings)
+    cache = stack_redis.RedisServer(home=Path(folder) / "redis", settings={"appendonly": "no"})
+    try:
+        cache.launch()
+        server.launch()
+        cache.wait()
+        server.wait()
+        server.ensure_application_database()
+        _set_up_django(server.url(), cache.url(0), folder)
+        yield
+    finally:
+        cache.stop()
+        server.stop()
 
 
 def _set_up_django(database: str, money: str, home: str) -> None:

@@ -16,10 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from tests.bench.pages import _set_up_django
+from tests.bench.pages import set_up
 
 GOAL_MS = 200
 
@@ -32,26 +31,8 @@ def main() -> int:
     parser.add_argument("--a-day", type=int, default=4_000, help="customers that call on a day")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    from config.stack import postgres as stack_postgres
-    from config.stack import redis as stack_redis
-
-    with tempfile.TemporaryDirectory(prefix="sluice-year-") as folder:
-        Path(folder).chmod(0o755)
-        server = stack_postgres.PostgresServer(
-            home=Path(folder) / "postgres", fast_and_unsafe=True, settings={"shared_buffers": "256MB"}
-        )
-        cache = stack_redis.RedisServer(home=Path(folder) / "redis", settings={"appendonly": "no"})
-        try:
-            cache.launch()
-            server.launch()
-            cache.wait()
-            server.wait()
-            server.ensure_application_database()
-            _set_up_django(server.url(), cache.url(0), folder)
-            return _measure(options)
-        finally:
-            cache.stop()
-            server.stop()
+    with tempfile.TemporaryDirectory(prefix="sluice-year-") as folder, set_up(folder):
+        return _measure(options)
 
 
 def _measure(options: argparse.Namespace) -> int:
