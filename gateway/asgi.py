@@ -180,7 +180,10 @@ def _route(scope: Scope) -> Route:
 
 async def _call(endpoint: Endpoint, runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
     edge.require_method(scope, "POST")
-    with runtime.uploads.for_one(scope) if endpoint.form else contextlib.nullcontext():
+    if endpoint.form:
+        with runtime.uploads.for_one(scope):
+            await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
+    else:
         await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
 
 

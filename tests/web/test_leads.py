@@ -40,7 +40,11 @@ class Lead:
         self.own_call = book(acme, customer="initech", cost=10**9, dims={"department": "Sales", "feature": "mail"})
         others = dict.fromkeys(("customer", "feature", "agent", "user", "session", "member"), f"{CANARY}-value")
         self.other_call = book(
-            acme, cost=5_000 * 10**9, key=str(key.id), model=f"{CANARY}-model", dims={**others, "department": research.name}
+            acme,
+            cost=5_000 * 10**9,
+            key=str(key.id),
+            model=f"{CANARY}-model",
+            dims={**others, "department": research.name},
         )
         book(acme, cost=7_000 * 10**9, customer=f"{CANARY}-nobodys")
         self.pages = Client()
