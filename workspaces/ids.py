@@ -17,29 +17,27 @@ def uuid7_text() -> str:
     """The canonical text of a new UUIDv7, where nobody needs the object. Its chance is drawn from the system for many at once: asking it costs
     more than all the rest."""
     time_is = f"{time.time_ns() // 1_000_000:012x}"
-    end = next(_ends, None)  # each is given once, to whatever thread
-    while end is None:
+    chance = next(_chances, "")  # each is given once, to whatever thread
+    while not chance:
         _draw()
-        end = next(_ends, None)
-    return f"{time_is[:8]}-{time_is[8:]}{end}"
+        chance = next(_chances, "")
+    return f"{time_is[:8]}-{time_is[8:]}-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-{chance[7:19]}"
 
 
 _AT_ONCE = 256
-_ends: Iterator[str] = iter(())
+_chances: Iterator[str] = iter(())
 
 
 def _draw() -> None:
-    """Second halves of the next identities."""
-    global _ends
-    chances = os.urandom(10 * _AT_ONCE).hex()
-    drawn = [chances[at : at + 20] for at in range(0, len(chances), 20)]
-    _ends = iter([f"-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-{chance[7:19]}" for chance in drawn])
+    """20 hexadecimal digits for each of the next identities."""
+    global _chances
+    _chances = iter(os.urandom(10 * _AT_ONCE).hex("-", 10).split("-"))
 
 
 def _forget() -> None:
     """A forked process must not go on with what its parent has drawn."""
-    global _ends
-    _ends = iter(())
+    global _chances
+    _chances = iter(())
 
 
 os.register_at_fork(after_in_child=_forget)
