@@ -165,7 +165,8 @@ def test_the_overview_makes_few_queries_however_much_there_is_to_show(
     alice_client.get("/w/acme/")  # the session then knows where she was last
     with CaptureQueriesContext(connection) as asked:
         page = alice_client.get("/w/acme/").content.decode()
-    assert len(reads(asked)) <= 14, "\n".join(read[:160] for read in reads(asked))
+    most = 15  # 14, and one more early in a month, when the charted days hold that month whole
+    assert len(reads(asked)) <= most, "\n".join(read[:160] for read in reads(asked))
     assert "Everything else" in page
     with CaptureQueriesContext(connection) as asked:
         assert alice_client.get("/w/acme/guardrails/").status_code == 200
