@@ -1,6 +1,6 @@
 """What a call costs the money Redis: an admit and its finish, one call after the other or many in a batch, without the gateway.
 
-    python -m tests.bench.money [--pairs 3000] [--rounds 5] [--beside OTHER/guardrails/limiter/lua]
+    python -m tests.bench.money [--pairs 300] [--rounds 20] [--beside OTHER/guardrails/limiter/lua]
 
 Prints the processor time of the server's main thread (its kernel time included) and the commands inside the two scripts. It is the least of some
 rounds, because noise only ever adds. `--beside` measures the scripts of another folder in turns with ours, each on a server of its own.
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def budget(number: int) -> CounterAsk:
     start_ms = int(time.time() // 86_400) * 86_400_000
     digest = keys.value_digest("alice@example.com") if number >= 5 else ""
     suffix = keys.counter_suffix(f"{number:08x}-0000-7000-8000-000000000000", start_ms, digest)
-    return CounterAsk(suffix, "nano", AMOUNT, CAP, 0, FOREVER_MS, label=digest and "alice", most_values=10_000 * bool(digest))
+    return CounterAsk(
+        suffix, "nano", AMOUNT, CAP, 0, FOREVER_MS, label=digest and "alice", most_values=10_000 * bool(digest)
+    )
 
 
 def rates() -> list[RateAsk]:
@@ -112,22 +115,18 @@ class Side:
 
 def texts_of(folder: Path) -> dict[str, str]:
     """ADMIT and FINISH of a folder of scripts."""
-    ours, scripts._FOLDER = scripts._FOLDER, folder
-    try:
-        admit = scripts.Script.load("admit", "common", "rates", "admit", flags=scripts.NEEDS_MEMORY)
-        return {"admit": admit.text, "finish": scripts.Script.load("finish", "common", "release", "finish").text}
-    finally:
-        scripts._FOLDER = ours
+    load = partial(scripts.Script.load, folder=folder)
+    admit = load("admit", "common", "rates", "admit", flags=scripts.NEEDS_MEMORY)
+    return {"admit": admit.text, "finish": load("finish", "common", "release", "finish").text}
 
 
 @contextlib.contextmanager
 def side(name: str, folder: Path, home: Path) -> Iterator[Side]:
-    with redis.running(home) as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made = Side(name, server, texts_of(folder), connection)
-            made.ready()
-            yield made
+    with redis.running(home) as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made = Side(name, server, texts_of(folder), connection)
+        made.ready()
+        yield made
 
 
 def pairs_of(budgets: int, limits: int, count: int) -> list[tuple[bytes, bytes]]:
@@ -150,7 +149,9 @@ def replay(one: Side, pairs: list[tuple[bytes, bytes]], batch: int) -> None:
         assert all(reply[0] == b"OK" for reply in [*held, *ended]), (held, ended)
 
 
-def measured(sides: list[Side], budgets: int, limits: int, batch: int, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+def measured(
+    sides: list[Side], budgets: int, limits: int, batch: int, options: argparse.Namespace
+) -> dict[str, tuple[float, float]]:
     """Name of a side -> CPU us and commands a pair: the least of some rounds in turns."""
     found: dict[str, list[tuple[float, float]]] = {one.name: [] for one in sides}
     for number in range(options.rounds + 1):
@@ -162,27 +163,31 @@ def measured(sides: list[Side], budgets: int, limits: int, batch: int, options: 
             cost = (one.cpu_us() - cpu) / len(pairs), (one.commands() - commands) / len(pairs)
             if number:  # the first round makes the counters
                 found[one.name].append(cost)
-    return {name: (min(cpu for cpu, _ in costs), min(commands for _, commands in costs)) for name, costs in found.items()}
+    return {
+        name: (min(cpu for cpu, _ in costs), min(commands for _, commands in costs)) for name, costs in found.items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.money", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=3000, help="calls a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=300, help="calls a round")
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--batch", type=int, default=16, help="calls a script call, where they come together")
     parser.add_argument("--beside", type=Path, help="a folder with other scripts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sluice-money-") as home, contextlib.ExitStack() as parts:
-        folders = {"other": options.beside, "ours": scripts._FOLDER}
+        folders = {"other": options.beside, "ours": scripts.FOLDER}
         sides = [
             parts.enter_context(side(name, folder, Path(home) / name)) for name, folder in folders.items() if folder
         ]
         for batch in (1, options.batch):
             for way, (budgets, limits) in WAYS.items():
                 found = measured(sides, budgets, limits, batch, options)
-                said = "; ".join(f"{name} {cpu:6.1f} us, {commands:5.1f} commands" for name, (cpu, commands) in found.items())
+                said = "; ".join(
+                    f"{name} {cpu:6.1f} us, {commands:5.1f} commands" for name, (cpu, commands) in found.items()
+                )
                 print(f"{way:26} {f'{batch} at once':12} {said}", flush=True)
 
 

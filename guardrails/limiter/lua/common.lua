@@ -142,12 +142,11 @@ local function emit(prefix, workspace, kind, rid, cost, held, charges, ctx, payl
   local meta, parts = meta_of(base_of(prefix, workspace)), {}
   local seq = (meta.seq or 0) + 1
   meta.seq, meta.told = seq, true
-  for i, c in ipairs(charges) do parts[i] = format('["%s","%s",%d]', c[1], c[2], c[3]) end
-  local json = '[' .. table.concat(parts, ',') .. ']'
+  for i, c in ipairs(charges) do parts[i] = '["' .. c[1] .. '","' .. c[2] .. '",' .. int(c[3]) .. ']' end
   local tail = payload and payload ~= '' and { 'p', payload } or {}
   if leg then tail[#tail + 1], tail[#tail + 2] = 'l', int(leg) end
   call('XADD', prefix .. 'out', '*', 'k', kind, 'w', workspace, 'q', int(seq), 'r', rid, 't', int(now), 'c', int(cost), 'h', int(held),
-    'b', json, 'x', ctx, unpack(tail))
+    'b', '[' .. table.concat(parts, ',') .. ']', 'x', ctx, unpack(tail))
   return seq
 end
 
