@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any, Final
 
 from django.db.models import DateField, DateTimeField, F, QuerySet, Sum, Value
@@ -176,7 +177,7 @@ def answered(
     if _single(dimensions, narrow) is None and granularity is not Granularity.HOUR:
         found = _combinations().answered(
             workspace.pk, days, dimensions, narrow, limit=limit, rank_by=RANKS[rank_by].split(" + "), measures=measures, charted=charted,
-            only=only,
+            only=only, period_of=partial(_bucket, granularity=granularity),
         )  # fmt: skip
         return found.rows, _bucketed(found.by_day, granularity)
     single = _single(dimensions, narrow)
@@ -344,7 +345,8 @@ def _detailed_series(
     filters: Filters,
     values: Sequence[str] | None,
 ) -> list[Point]:
-    return _bucketed(_combinations().by_day(workspace.pk, days, dimensions, filters, values), granularity)
+    period_of = partial(_bucket, granularity=granularity)
+    return _bucketed(_combinations().by_day(workspace.pk, days, dimensions, filters, values, period_of), granularity)
 
 
 def _bucketed(by_day: Iterable[tuple[date, str, Totals]], granularity: Granularity) -> list[Point]:

@@ -7,7 +7,7 @@ through one by one, at the width their numbers were packed: a day's column fits 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -59,6 +59,27 @@ class Chosen:
 
     def __len__(self) -> int:
         return self.block.length if self.rows is None else len(self.rows)
+
+
+PeriodOf = Callable[[date], Any]
+
+
+def by_period(chosen: Iterable[Chosen], period_of: PeriodOf) -> list[Chosen]:
+    """The same with merged months taken apart where a period ends; each part is on its first day. Blocks of a day stay."""
+    found = []
+    for one in chosen:
+        if one.block.spread is None:
+            found.append(one)
+            continue
+        for day, start, stop in one.block.spread.runs(period_of):
+            if one.rows is None:
+                block, rows, place = one.block.piece(start, stop, day=day), None, slice(start, stop)
+            else:
+                low, high = np.searchsorted(one.rows, [start, stop]).tolist()
+                block, rows, place = one.block.only_on(day), one.rows[low:high], slice(low, high)
+            if rows is None or len(rows):
+                found.append(Chosen(block, rows, one.texts, [codes[place] for codes in one.codes]))
+    return found
 
 
 def condensed(one: Chosen, measures: Sequence[str]) -> Chosen:

@@ -32,38 +32,45 @@ _NONE: Final = np.zeros(0, np.int64)
 
 
 @dataclass(slots=True)
+class _Joined:
+    """The distinct texts of a column, and of all columns made of it: inflated and taken apart once, when one is asked for by name."""
+
+    text: bytes | memoryview
+    is_deflated: bool = False
+    ends: Numbers | None = None
+    """Where each ends: of thousands of them, a few are asked for."""
+
+    def plain(self) -> bytes | memoryview:
+        if self.is_deflated:
+            self.text, self.is_deflated = zlib.decompress(self.text), False
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Texts:
     """A column of texts: for each row which of the distinct ones it has."""
 
     digests: Numbers
     """Of each distinct text, 64 bits: two of a million are alike once in thirty million workspaces."""
     codes: Numbers
-    _joined: bytes | memoryview
-    _ends: Numbers | None = None
-    """Where each distinct text ends: of thousands of them, a few are asked for by name."""
-    _is_deflated: bool = False
-
-    @property
-    def _text(self) -> bytes | memoryview:
-        if self._is_deflated:
-            self._joined, self._is_deflated = zlib.decompress(self._joined), False
-        return self._joined
+    _joined: _Joined
 
     def value(self, code: int) -> str:
-        if self._ends is None:
-            nuls = np.flatnonzero(np.frombuffer(self._text, np.uint8) == 0)
-            self._ends = np.append(nuls, len(self._text))
-        start = int(self._ends[code - 1]) + 1 if code else 0
-        return str(self._text[start : int(self._ends[code])], "utf-8")
+        joined, text = self._joined, self._joined.plain()
+        if joined.ends is None:
+            nuls = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)
+            joined.ends = np.append(nuls, len(text))
+        start = int(joined.ends[code - 1]) + 1 if code else 0
+        return str(text[start : int(joined.ends[code])], "utf-8")
 
     def values(self) -> list[str]:
-        return str(self._text, "utf-8").split("\x00")
+        return str(self._joined.plain(), "utf-8").split("\x00")
 
     def with_codes(self, codes: Numbers) -> Texts:
-        return Texts(self.digests, codes, self._joined, self._ends, self._is_deflated)
+        return Texts(self.digests, codes, self._joined)
 
     def packed(self) -> bytes:
-        joined, count = bytes(self._text), len(self.digests)
+        joined, count = bytes(self._joined.plain()), len(self.digests)
         deflated = zlib.compress(joined, 6)
         is_smaller = len(deflated) < _TEXTS_WORTH_IT * len(joined)
         body = deflated if is_smaller else joined
@@ -98,6 +105,9 @@ class Narrow:
     base: int
     above: Any
     length: int
+
+    def piece(self, start: int, stop: int) -> Narrow:
+        return Narrow(self.base, None if self.above is None else self.above[start:stop], stop - start)
 
     def numbers(self) -> Numbers:
         if self.above is None:
@@ -143,7 +153,7 @@ def unpack_texts(packed: bytes) -> Texts:
     codes = unpack_numbers(whole[end:])
     if not len(codes):
         codes = np.arange(count)
-    return Texts(digests, codes, whole[start:end], None, bool(told & _DEFLATED))
+    return Texts(digests, codes, _Joined(whole[start:end], bool(told & _DEFLATED)))
 
 
 def coded(texts: Iterable[str]) -> Texts:
@@ -151,13 +161,17 @@ def coded(texts: Iterable[str]) -> Texts:
     places: dict[str, int] = {}
     codes = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
     digests = np.array([digest(value) for value in places], np.int64)
-    return Texts(digests, codes, "\x00".join(places).encode())
+    return of_digests(list(places), digests, codes)
 
 
 def of_distinct(values: Sequence[str], codes: Numbers) -> Texts:
     """The column that has these distinct texts by these numbers."""
-    digests = np.array([digest(value) for value in values], np.int64)
-    return Texts(digests, codes, "\x00".join(values).encode())
+    return of_digests(values, np.array([digest(value) for value in values], np.int64), codes)
+
+
+def of_digests(values: Sequence[str], digests: Numbers, codes: Numbers) -> Texts:
+    """As `of_distinct`, where the digests are known."""
+    return Texts(digests, codes, _Joined("\x00".join(values).encode()))
 
 
 _EXACT: Final = 2**53
