@@ -35,6 +35,9 @@ from workspaces.models import Workspace
 
 MOST_DAYS_BY_HOUR: Final = 62
 MOST_TAGS_SHOWN: Final = 30
+MOST_READ_ONCE: Final = 6
+"""Measures of one dimension that are ranked and charted from one read of its days. With more of them a year's days are too much to read, and
+months rank."""
 
 
 def totals(workspace: Workspace, days: Days, filters: Filters = NO_FILTERS) -> Totals:
@@ -181,7 +184,21 @@ def answered(
         )  # fmt: skip
         return found.rows, _bucketed(found.by_day, granularity)
     single = _single(dimensions, narrow)
-    rows: list[Row] = []
+    rank = RANKS[rank_by].split(" + ")
+    if (
+        single
+        and not narrow
+        and only is None
+        and charted
+        and granularity is not Granularity.HOUR
+        and len(measures) <= MOST_READ_ONCE
+    ):
+        rows, lines = ranking.charted(
+            workspace.pk, days, single, limit=limit, rank_by=rank, measures=measures, charted=charted,
+            period_of=partial(_bucket, granularity=granularity),
+        )  # fmt: skip
+        return rows, series(workspace, days, granularity, measures=measures) + _bucketed(lines, granularity)
+    rows = []
     if only is None or only:
         if single:
             rows = _of_one(workspace, days, single, dimensions, narrow, limit, rank_by, only, measures)

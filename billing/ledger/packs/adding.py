@@ -1,8 +1,8 @@
 """Adding up rows of packed combinations: which groups are largest, and what some groups come to. Pure but for numpy.
 
-Blocks number their values each in its own way. To add some known groups up, their values are looked for in each block. To rank all groups, a
-group is a hash of its values' digests, and what cannot be among the largest is sieved out before the rest is told apart. Blocks are gone
-through one by one, at the width their numbers were packed: a day's column fits the processor's cache, thirty days' does not.
+Blocks number their values each in its own way. To add some known groups up, their values are looked for in each block. To rank more groups than
+`placing` can, a group is a hash of its values' digests, and what cannot be among the largest is sieved out before the rest is told apart. Blocks are
+gone through one by one, at the width their numbers were packed: a day's column fits the processor's cache, thirty days' does not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from billing.ledger.asking import Row, Totals
+from billing.ledger.packs import placing
 from billing.ledger.packs.columns import Numbers, Texts, digest
 from billing.ledger.packs.reading import Block
 
@@ -120,9 +121,13 @@ def ranked(
     chosen: Sequence[Chosen], rank_by: Sequence[str], limit: int, *, most_equals: int = MOST_EQUALS
 ) -> list[Group]:
     """The groups whose sum of the measures `rank_by` is largest, largest first; equals in the order of their names."""
-    entries = [_entries(one, rank_by) for one in chosen if len(one)]
-    if not entries or limit < 1:
+    parts = [placing.Part(one.texts, one.codes, one.numbers(rank_by)) for one in chosen if len(one)]
+    if not parts or limit < 1:
         return []
+    placed = placing.ranked(parts, limit, most_equals)
+    if placed is not None:
+        return placed
+    entries = [_entries(part) for part in parts]
     some, sums = _largest(
         np.concatenate([one.keys for one in entries]), np.concatenate([one.sums for one in entries]), limit
     )
@@ -132,9 +137,9 @@ def ranked(
     return [group for _, group in sorted(found)[:limit]]
 
 
-def _entries(one: Chosen, rank_by: Sequence[str]) -> _Entries:
+def _entries(one: placing.Part) -> _Entries:
     sides = (texts.digests.view(np.uint64)[codes] for texts, codes in zip(one.texts, one.codes, strict=True))
-    return _Entries(one.texts, reduce(_mixed, sides).view(np.int64), one.numbers(rank_by), one.codes)
+    return _Entries(one.texts, reduce(_mixed, sides).view(np.int64), one.numbers, one.codes)
 
 
 def _mixed(first: Any, second: Any) -> Any:

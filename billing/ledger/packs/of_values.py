@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from django.db import connection
 
-from billing.ledger.asking import Row
+from billing.ledger.asking import Row, Totals
 from billing.ledger.packs import adding
 from billing.ledger.packs.adding import Chosen, place_among, sorted_digests
 from billing.ledger.packs.columns import Numbers, coded, digest, sums_at, unpack_texts
@@ -38,6 +38,26 @@ def of_days(
 ) -> list[Chosen]:
     """Days of a dimension for `adding`: of rows that are not packed, those of `values`; of packs all."""
     return _chosen(workspace_id, DAY, dimension, spans, measures, values=values)
+
+
+def answered(
+    workspace_id: int,
+    dimension: str,
+    span: Span,
+    *,
+    limit: int,
+    rank_by: Sequence[str],
+    measures: Sequence[str],
+    charted: int,
+    period_of: adding.PeriodOf,
+) -> tuple[list[Row], list[tuple[date, str, Totals]]]:
+    """(the values that come to most, largest first; sums of each day and of the first `charted` of them): packs are read once. Days of one period
+    may be added up and stand on the first of them. Other measures than `measures` are 0."""
+    wanted = tuple(dict.fromkeys((*measures, *rank_by)))
+    chosen = adding.by_period(_chosen(workspace_id, DAY, dimension, [span], wanted, apart=True), period_of)
+    groups = adding.ranked(chosen, rank_by, limit)
+    values = [value for (value,) in groups if value][:charted]
+    return adding.of_groups_and_days(chosen, groups, values, measures)
 
 
 def moved(
