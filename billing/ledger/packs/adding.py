@@ -289,14 +289,15 @@ def of_groups_and_days(
     line_of[[int(np.searchsorted(sides[0], digest(value))) for value in charted]] = np.arange(len(charted))
     sums = _Sums(len(groups), measures)
     of_each: dict[date, _Sums] = {}
+    wanted = [_Wanted(side) for side in sides]
     for one in chosen:
-        rows, at = _rows_with(one, 0, sides[0], None)
+        rows, at = wanted[0].rows(one.texts[0], one.codes[0])
         if charted:
             if one.block.on not in of_each:
                 of_each[one.block.on] = _Sums(len(charted), measures)
             of_each[one.block.on].add_some(one, rows, line_of[at])
         if len(sides) == 2:
-            some, second = _rows_with(one, 1, sides[1], rows)
+            some, second = wanted[1].rows(one.texts[1], one.codes[1][rows])
             rows, at = rows[some], at[some] * len(sides[1]) + second
         sums.add_some(one, rows, place_of[at])
     lines = [(day, charted[line], totals) for day in sorted(of_each) for line, totals in of_each[day].totals()]
@@ -308,11 +309,11 @@ def of_days(chosen: Sequence[Chosen], values: Sequence[str], measures: Sequence[
     if not values or not chosen:
         return []
     days = sorted({one.block.on for one in chosen})
-    wanted = sorted_digests(values)
-    names = {int(np.searchsorted(wanted, digest(value))): value for value in values}
-    of_each = {day: _Sums(len(wanted), measures) for day in days}
+    wanted = _Wanted(sorted_digests(values))
+    names = {int(np.searchsorted(wanted.digests, digest(value))): value for value in values}
+    of_each = {day: _Sums(len(wanted.digests), measures) for day in days}
     for one in chosen:
-        of_each[one.block.on].add(one, *_rows_with(one, 0, wanted, None))
+        of_each[one.block.on].add(one, *wanted.rows(one.texts[0], one.codes[0]))
     return [(day, names[place], totals) for day in days for place, totals in of_each[day].totals()]
 
 
@@ -323,18 +324,25 @@ def _number(group: Group, sides: Sequence[Numbers]) -> int:
     return number
 
 
-def _rows_with(one: Chosen, place: int, wanted: Numbers, among: Numbers | None) -> tuple[Numbers, Numbers]:
-    """(rows, of all or of those `among`, whose value is one of `wanted`; which of them it is)."""
-    texts, codes = one.texts[place], one.codes[place]
-    if among is not None:
-        codes = codes[among]
-    if len(codes) > len(texts.digests):
-        places = place_among(wanted, texts.digests)
+class _Wanted:
+    """Some values, in the order of their digests; where texts stand among them is looked up once for all pieces of a month, which share them."""
+
+    def __init__(self, digests: Numbers) -> None:
+        self.digests = digests
+        self._known: dict[int, tuple[Texts, Numbers]] = {}
+
+    def rows(self, texts: Texts, codes: Numbers) -> tuple[Numbers, Numbers]:
+        """(rows whose value is one of them; which of them it is)."""
+        known = self._known.get(id(texts.digests))
+        if known is None and 4 * len(codes) <= len(texts.digests):
+            at = place_among(self.digests, texts.digests[codes])
+            rows = np.flatnonzero(at >= 0)
+            return rows, at[rows]
+        if known is None:  # the texts are kept as well, so that nothing else gets their id
+            known = self._known[id(texts.digests)] = texts, place_among(self.digests, texts.digests)
+        places = known[1]
         rows = np.flatnonzero((places >= 0)[codes])
         return rows, places[codes[rows]]
-    at = place_among(wanted, texts.digests[codes])
-    rows = np.flatnonzero(at >= 0)
-    return rows, at[rows]
 
 
 # --- Small ------------------------------------------------------------------------------------------------------------

@@ -24,10 +24,11 @@ _HEAD: Final = Struct("<BBqI")
 _TEXTS: Final = Struct("<II")
 _WIDTHS: Final[dict[int, Any]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _DEFLATED: Final = 1 << 31
-_WORTH_IT: Final = 0.5
+WORTH_IT: Final = 0.5
 """Deflated only when it becomes this much smaller: inflating costs time whenever it is read."""
 _TEXTS_WORTH_IT: Final = 0.8
 """Texts are inflated for those that are shown only."""
+_SAMPLE: Final = 4096
 _NONE: Final = np.zeros(0, np.int64)
 
 
@@ -69,7 +70,7 @@ class Texts:
     def with_codes(self, codes: Numbers) -> Texts:
         return Texts(self.digests, codes, self._joined)
 
-    def packed(self) -> bytes:
+    def packed(self, worth_it: float = WORTH_IT) -> bytes:
         joined, count = bytes(self._joined.plain()), len(self.digests)
         deflated = zlib.compress(joined, 6)
         is_smaller = len(deflated) < _TEXTS_WORTH_IT * len(joined)
@@ -77,7 +78,7 @@ class Texts:
         in_order = len(self.codes) == count and bool((self.codes == np.arange(count)).all())
         codes = _NONE if in_order else self.codes
         head = _TEXTS.pack(count, len(body) | (_DEFLATED if is_smaller else 0))
-        return head + self.digests.tobytes() + body + pack_numbers(codes)
+        return head + self.digests.tobytes() + body + pack_numbers(codes, worth_it)
 
 
 def digest(text: str) -> int:
@@ -85,7 +86,7 @@ def digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def pack_numbers(numbers: Numbers) -> bytes:
+def pack_numbers(numbers: Numbers, worth_it: float = WORTH_IT) -> bytes:
     if not len(numbers):
         return _HEAD.pack(0, 0, 0, 0)
     base, most = int(numbers.min()), int(numbers.max())
@@ -93,9 +94,17 @@ def pack_numbers(numbers: Numbers) -> bytes:
         return _HEAD.pack(0, 0, base, len(numbers))
     width = next(width for width in _WIDTHS if (most - base) < 1 << (8 * width))
     plain = (numbers - base).astype(_WIDTHS[width]).tobytes()
-    deflated = zlib.compress(plain, 6)
-    is_smaller = len(deflated) < _WORTH_IT * len(plain)
+    deflated = zlib.compress(plain, 6) if _may_deflate(plain, worth_it) else plain
+    is_smaller = len(deflated) < worth_it * len(plain)
     return _HEAD.pack(width, is_smaller, base, len(numbers)) + (deflated if is_smaller else plain)
+
+
+def _may_deflate(plain: bytes, worth_it: float) -> bool:
+    """Of a long column a few pieces tell, before much time is spent on what deflates little."""
+    if len(plain) < 16 * _SAMPLE:
+        return True
+    sample = b"".join(plain[place : place + _SAMPLE] for place in range(0, len(plain), len(plain) // 4))
+    return len(zlib.compress(sample, 6)) < 1.2 * worth_it * len(sample)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from billing.ledger import queries, reconcile, values
-from billing.ledger.packs import merging, packing
+from billing.ledger.packs import gathering, merging, packing
 from billing.ledger.queries import Days, Granularity
 from billing.models import DayMonthPack, DetailMonthPack
 from tests.billing.ledger import test_packs, test_value_packs
@@ -37,10 +37,12 @@ class Book:
         self.chance = random.Random(seed)
         self.calls: list[tuple[date, dict[str, str], int]] = []
         self._events, self._books, self.workspace = events, books, workspace
+        every = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
+        self._days = sorted({*every[:2], LAST, *self.chance.sample(every, 14)})
 
     def call(self, count: int) -> None:
-        for _ in range(count):
-            day = FIRST + timedelta(days=self.chance.randrange((LAST - FIRST).days + 1))
+        for number in range(count):
+            day = self._days[number % len(self._days)]
             at = datetime(day.year, day.month, day.day, tzinfo=UTC)
             own = {name: self.chance.choice(some) for name, some in OF.items()}
             cost = self.chance.randrange(1, 10**12)
@@ -97,12 +99,19 @@ class Book:
 
 
 def pack_days(workspace: Workspace) -> None:
-    test_value_packs._pack(workspace)
+    """As the worker would if there was enough of each."""
     with tenancy.every_workspace("tests pack"), connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT day FROM billing_rollup_detail WHERE workspace_id = %s", [workspace.pk])
         days = [day for (day,) in cursor.fetchall()]
+        cursor.execute(
+            "SELECT DISTINCT dimension, day FROM billing_rollup_day WHERE workspace_id = %s AND dimension = ANY(%s)",
+            [workspace.pk, ["customer", "feature", "model", "user", "session", "tag:team"]],
+        )
+        of_values = cursor.fetchall()
     for day in days:
         assert packing.pack(workspace.id, day)
+    for dimension, day in of_values:
+        assert gathering.pack(values.DAY, workspace.id, dimension, day)
 
 
 def later() -> datetime:
@@ -120,7 +129,7 @@ def test_any_question_is_answered_as_a_sum_over_the_calls_before_and_after_mergi
     pack_days(cast.acme)
     book.check(12)
     assert merging.merge_due(later()) > 0
-    assert books.value("SELECT count(*) FROM billing_detail_pack WHERE day < %s", LAST.replace(day=1)) == 0
+    assert books.value("SELECT count(*) FROM billing_detail_month_pack") > 0
     book.check(40)
     # What comes late: rows, packs of their days, and joined to their months.
     book.call(25)
