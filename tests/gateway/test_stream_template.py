@@ -125,6 +125,7 @@ def test_padding_is_letters_and_digits_alone(padding: str) -> None:
         (data("a", ',\n"y":1'), "a"),
         (data("a", ',"y":"%s"' % ("x" * 5000)), "a"),
         (data("a").replace(b'"content":', b'"content" :'), "a"),
+        (data("a").replace(b'"content":', b'"content":\n'), "a"),
         (data("a"), "b"),
     ],
 )
