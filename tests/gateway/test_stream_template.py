@@ -149,7 +149,7 @@ def fed(meter: ChatStreamMeter, reads: Iterable[bytes]) -> bytes:
             passed += b"".join(framed(shown) for one in pieces_of(wire) if (shown := meter.feed(one)))
             continue
         passed += wire
-        for text in texts:
+        for text in filter(None, texts):
             meter.reading.add_text(text)
     return passed
 
