@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any, Final
 
@@ -36,6 +36,9 @@ from workspaces.models import Workspace
 
 MOST_DAYS_BY_HOUR: Final = 62
 MOST_TAGS_SHOWN: Final = 30
+MOST_READ_ONCE: Final = 6
+"""Measures of one dimension that are ranked and charted from one read of its days. With more of them a year's days are too much to read, and
+months rank."""
 
 
 def totals(workspace: Workspace, days: Days, filters: Filters = NO_FILTERS) -> Totals:
@@ -178,11 +181,25 @@ def answered(
     if _single(dimensions, narrow) is None and granularity is not Granularity.HOUR:
         found = _combinations().answered(
             workspace.pk, days, dimensions, narrow, limit=limit, rank_by=RANKS[rank_by].split(" + "), measures=measures, charted=charted,
-            only=only,
+            only=only, period_of=partial(_bucket, granularity=granularity),
         )  # fmt: skip
         return found.rows, _bucketed(found.by_day, granularity)
     single = _single(dimensions, narrow)
-    rows: list[Row] = []
+    rank = RANKS[rank_by].split(" + ")
+    if (
+        single
+        and not narrow
+        and only is None
+        and charted
+        and granularity is not Granularity.HOUR
+        and len(measures) <= MOST_READ_ONCE
+    ):
+        rows, lines = ranking.charted(
+            workspace.pk, days, single, limit=limit, rank_by=rank, measures=measures, charted=charted,
+            period_of=partial(_bucket, granularity=granularity),
+        )  # fmt: skip
+        return rows, series(workspace, days, granularity, measures=measures) + _bucketed(lines, granularity)
+    rows = []
     if only is None or only:
         if single:
             rows = _of_one(workspace, days, single, dimensions, narrow, limit, rank_by, only, measures)
@@ -351,7 +368,8 @@ def _detailed_series(
     filters: Filters,
     values: Sequence[str] | None,
 ) -> list[Point]:
-    return _bucketed(_combinations().by_day(workspace.pk, days, dimensions, filters, values), granularity)
+    period_of = partial(_bucket, granularity=granularity)
+    return _bucketed(_combinations().by_day(workspace.pk, days, dimensions, filters, values, period_of), granularity)
 
 
 def _bucketed(by_day: Iterable[tuple[date, str, Totals]], granularity: Granularity) -> list[Point]:
