@@ -40,6 +40,10 @@ class Flow(Protocol):
         """Sends a piece of a streamed answer that has begun, without waiting. Of a client that has left, nothing."""
         ...
 
+    def pass_framed(self, framed: bytes) -> bool:
+        """The same for pieces that are framed as the chunked coding wants them; false, and nothing is sent, when it would wait."""
+        ...
+
 
 MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 100

@@ -263,6 +263,13 @@ class _Call(RequestResponseCycle):
         if not self.disconnected:
             self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
+    def pass_framed(self, framed: bytes) -> bool:
+        if self.flow.write_paused:
+            return False
+        if not self.disconnected:
+            self.transport.write(framed)
+        return True
+
     async def receive(self) -> Any:
         if (
             not self.body

@@ -1,7 +1,7 @@
 """The process's memory in large pages: a call touches its objects all over the heap and its code all over the interpreter, and on a virtual
 machine each page of 4 KB that the processor has forgotten costs a walk through two tables. Pages of 2 MB are remembered all at once.
 
-Measured on the machine of docs/performance.md: a tenth less processor time a call (ADR 0027). Nothing but speed depends on it, so whatever the
+Measured on the machine of docs/performance.md: a tenth less processor time a call (ADR 0028). Nothing but speed depends on it, so whatever the
 kernel does not allow is left as it is: another system than Linux, a kernel before 6.1, no memory in whole pieces of 2 MB.
 """
 

@@ -30,10 +30,11 @@ class Splitter:
 
     def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         """More bytes -> the events (with their blank line) that they complete, and whether each is whole."""
-        if not self._pending and not self._skipping and b"\r" not in chunk and chunk[-2:] == b"\n\n":
-            if chunk.find(b"\n\n") == len(chunk) - 2:
+        # `find`, because `in` asks first whether bytes are a number, and makes an exception of it
+        if not self._pending and not self._skipping and chunk.find(b"\r") < 0 and chunk[-2:] == b"\n\n":
+            if chunk.find(b"\n", 0, -2) < 0 or chunk.find(b"\n\n") == len(chunk) - 2:
                 return [(chunk, True)]
-            if b"\n\n\n" not in chunk:
+            if chunk.find(b"\n\n\n") < 0:
                 return [(event + b"\n\n", True) for event in chunk[:-2].split(b"\n\n")]
         return self._feed_slowly(chunk)
 
@@ -58,6 +59,11 @@ class Splitter:
             self._scanned = 0
         return events
 
+    @property
+    def between_events(self) -> bool:
+        """Nothing of an event that has begun is held, or was given in pieces."""
+        return not self._pending and not self._skipping
+
     def rest(self) -> bytes:
         """At the end of the stream: the bytes of an event that no blank line ended."""
         rest, self._pending = self._pending, b""
@@ -68,7 +74,7 @@ def data_of(event: bytes) -> bytes:
     """The data of one whole event: its data lines joined by LF, without comments and other fields. b"" when it has none."""
     if event[:6] == b"data: " and event[-2:] == b"\n\n":  # nearly every event of nearly every provider
         data = event[6:-2]
-        if b"\n" not in data and b"\r" not in data:
+        if data.find(b"\n") < 0 and data.find(b"\r") < 0:
             return data
     lines = []
     for line in _LINE.split(event.removeprefix(_BOM)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway import crash
@@ -15,12 +16,15 @@ from gateway.attempt import Attempt
 from gateway.edge import Flow, Receive, Send
 from gateway.errors import GatewayError, Headers, ProviderBadResponse, ProviderTimeout, Restarting
 from gateway.providers.dialect import StreamMeter
+from gateway.providers.template import EventTemplate
 from gateway.surfaces import OPENAI, Surface
 from gateway.upstream import Answer, Broken, Silent, UpstreamFailure
 
 DRAIN_S = 120.0
 DRAIN_BYTES = 16 * 1024 * 1024
 MAX_DRAINS = 500
+MOST_TEXTS = 500
+"""Pieces of text that have passed and are not in the reading yet."""
 STALL_S = 60.0
 """A client that takes no byte for so long has left."""
 
@@ -55,6 +59,10 @@ class Relay:
         self._drains = drains
         self._send = send
         self._flow: Flow | None = getattr(send, "flow", None)
+        self._learns: Callable[[], EventTemplate | None] = getattr(meter, "template", _nothing)
+        self._template: EventTemplate | None = None
+        """None, also, when the client has left"""
+        self._texts: list[str] = []
         self._receive = receive
         self._gone = False
         self._last = b""
@@ -88,7 +96,7 @@ class Relay:
                 await watcher
 
     async def _relay(self) -> None:
-        while not await self._answer.pour(self._take):
+        while not await self._answer.pour(self._take, self._take_framed):
             passed, self._kept_back = self._kept_back, b""
             await self._pass(passed)
         rest = self._finish()
@@ -100,12 +108,15 @@ class Relay:
 
     def _take(self, chunk: bytes) -> bool:
         """A piece from the provider, on to the client where that need not wait: nearly always. Else it is kept back, and the provider waits."""
+        self._note_texts()
         passed = self._meter.feed(chunk)
         if self._gone:
             self._drained += len(chunk)
             if self._drained > DRAIN_BYTES:
                 raise Silent("the client left and the rest of the answer is too long to read")
-        elif passed:
+            return True
+        self._template = self._learns()
+        if passed:
             flow = self._flow
             if flow is None or flow.write_paused:
                 self._kept_back = passed
@@ -115,8 +126,37 @@ class Relay:
             crash.point("after_chunk")
         return True
 
+    def _take_framed(self, wire: bytes) -> bool:
+        """The short way of nearly all that comes: events that only add text, each a piece of the chunked coding. They pass as they are."""
+        template, flow = self._template, self._flow
+        if template is None or flow is None:
+            return False
+        text = template.text_of_piece(wire)
+        if text is not None:
+            if not flow.pass_framed(wire):
+                return False
+            self._texts.append(text)
+        else:  # several that came together
+            texts = template.texts_of(wire)
+            if texts is None or not flow.pass_framed(wire):
+                return False
+            self._texts += texts
+        if len(self._texts) > MOST_TEXTS:
+            self._note_texts()
+        if crash.ARMED:
+            crash.point("after_chunk")
+        return True
+
+    def _note_texts(self) -> None:
+        """What passed the short way, into the reading."""
+        if self._texts:
+            text, self._texts = "".join(self._texts), []
+            if text:
+                self._meter.reading.add_text(text)
+
     def _finish(self) -> bytes:
         """The provider's side is complete: settle now, whatever the client still does."""
+        self._note_texts()
         rest = self._meter.finish()
         crash.point("after_last_byte")
         self._settle("")
@@ -126,6 +166,7 @@ class Relay:
         if self._settled:
             return
         self._settled = True
+        self._note_texts()
         self._attempt.settle(self._meter.reading, 200, "client_closed" if self._gone else error)
         crash.point("after_finish")
 
@@ -159,7 +200,7 @@ class Relay:
     def _leave(self) -> None:
         if self._gone:
             return
-        self._gone = True
+        self._gone, self._template = True, None
         self._answer.end_within(DRAIN_S if self._drains.running < MAX_DRAINS else 0)
         self._drains.running += 1
 
@@ -171,6 +212,10 @@ class Relay:
             payload = b"\n\n" + payload
         await self._tell({"type": "http.response.body", "body": payload, "more_body": True})
         await self._tell({"type": "http.response.body", "body": b""})
+
+
+def _nothing() -> None:
+    """What a meter learns that reads each event."""
 
 
 def _as_error(failure: UpstreamFailure) -> GatewayError:

@@ -14,6 +14,7 @@ import orjson
 
 from gateway.jsonbody import with_first, with_value
 from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, STREAM_TYPE, Reading, Wanted, stated
+from gateway.providers.template import EventTemplate, learn
 from gateway.sse import Splitter, data_of, event_of
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -116,6 +117,10 @@ MOST_MISSES = 8
 """Chunks of a stream that were not plain, after which none is read as if it were: both ways together take longer than the careful one alone."""
 
 
+MOST_LESSONS = 8
+"""Events of a stream from which a template is made: where each is written in another way (its time in it, say), none of them serves the next."""
+
+
 class OpenAIChat:
     """Implements `Dialect`."""
 
@@ -167,7 +172,17 @@ class OpenAIChat:
 class ChatStreamMeter:
     """Implements `StreamMeter`. Gives whole events only, so that an event of ours can follow at any time; holds back one at most."""
 
-    __slots__ = ("_events", "_finished", "_misses", "_named", "_show_usage", "_tier", "reading")
+    __slots__ = (
+        "_events",
+        "_finished",
+        "_lessons",
+        "_misses",
+        "_named",
+        "_show_usage",
+        "_template",
+        "_tier",
+        "reading",
+    )
     content_type = EVENT_STREAM
 
     def __init__(self, *, show_usage: bool) -> None:
@@ -177,7 +192,12 @@ class ChatStreamMeter:
         self._finished = False
         self._named, self._tier = False, None
         """Whether the reading has id and model, and the tier it has"""
-        self._misses = 0
+        self._misses = self._lessons = 0
+        self._template: EventTemplate | None = None
+
+    def template(self) -> EventTemplate | None:
+        """Whole events of its kind, while it is given, need not be fed: they pass as they are, and all that is noted of them is their text."""
+        return self._template if self._events.between_events else None
 
     def feed(self, chunk: bytes) -> bytes:
         events = self._events.feed(chunk)
@@ -200,6 +220,12 @@ class ChatStreamMeter:
 
     def _note(self, event: bytes, whole: bool) -> bool:
         """Reads one event. Whether the client is to see it."""
+        if self._template is not None and whole:
+            text = self._template.text_of(event)
+            if text is not None:
+                if text:
+                    self.reading.add_text(text)
+                return True
         data = data_of(event) if whole else b""
         if not data:
             return True
@@ -215,7 +241,10 @@ class ChatStreamMeter:
                 reading.flags.append("malformed_event")
             return True
         _note(answer, reading)
-        self._named, self._tier = reading.said.keys() >= {"id", "model"}, reading.said.get("service_tier")
+        self._named = reading.said.keys() >= {"id", "model"}
+        tier = reading.said.get("service_tier")
+        if tier != self._tier:
+            self._tier, self._template = tier, None
         if not answer.choices:
             if not stated(answer.usage):
                 return True
@@ -236,6 +265,9 @@ class ChatStreamMeter:
         text = plain.choices[0].delta.content
         if text:
             self.reading.add_text(text)
+            if self._lessons < MOST_LESSONS:
+                self._lessons += 1
+                self._template = learn(data, text) or self._template
         return True
 
 

@@ -20,6 +20,7 @@ HIGH_WATER = 256 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200
 MAX_INTERIM = 8
+_LF = 0x0A
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -51,7 +52,10 @@ class Connection(asyncio.Protocol):
         self._limit_named = ""
         self._silence = select.poll()
         self._sink: Sink | None = None
-        self._declined = False
+        self._framed: Sink | None = None
+        self._framed_now: Sink | None = None
+        """`_framed`, while all that came ended with a piece of the chunked coding: llhttp expects the next one, or the end"""
+        self._declined = self._between_pieces = False
         self._idle_s = self._ends_at = self._heard_at = 0.0
         self.lost = False
         self.idle_since = 0.0
@@ -69,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._buffered = 0
         self._paused = False
-        self._until_eof = False
+        self._until_eof = self._between_pieces = False
         self.complete = False
         self._tainted = False
         self._error: UpstreamFailure | None = None
@@ -100,16 +104,19 @@ class Connection(asyncio.Protocol):
             await self._progress(deadline, named)
         return self.arrived()
 
-    async def pour(self, sink: Sink, idle_s: float, ends_at: float) -> bool:
+    async def pour(self, sink: Sink, idle_s: float, ends_at: float, framed: Sink | None = None) -> bool:
         """Gives the body to `sink` piece by piece, in the very turn of the loop that brings it. True at its end, false when `sink` was false.
 
         `idle_s` seconds may pass between two pieces, `ends_at` is loop time. Raises Silent, Broken, and what `sink` raises. What comes while
         nobody pours is kept for the next one, who waits with it as `chunk` does.
+
+        `framed` is asked first, with the bytes as they came where they begin at the begin of a piece of the chunked coding. When it is true these
+        were one or more whole pieces, none of them the last, framed without extensions, and it has taken them; else `sink` gets what they carry.
         """
         if self._parts and not sink(self.arrived()):
             return False
         self._idle_s, self._ends_at = idle_s, ends_at
-        self._sink, self._declined = sink, False
+        self._sink, self._framed, self._declined = sink, framed, False
         try:
             while not self.complete:
                 self._heard_at = self._loop.time()
@@ -117,7 +124,7 @@ class Connection(asyncio.Protocol):
                 if self._declined:
                     return False
         finally:
-            self._sink = None
+            self._sink = self._framed = self._framed_now = None
         return True
 
     def _next_deadline(self) -> tuple[float, str]:
@@ -132,20 +139,27 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    @property
+    def _pouring(self) -> bool:
+        return self._sink is not None
+
     def _pour_on(self, sink: Sink) -> None:
         """A piece has come while a task waits in `pour`, which need not wake for it."""
         self._heard_at = self._loop.time()
         try:
             more = sink(self.arrived())
         except Exception as error:  # noqa: BLE001 - whatever the sink raised is raised where the pour is awaited
-            self._sink = None
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_exception(error)
+            self._end_pour(error)
             return
         if not more:
             self._sink, self._declined = None, True
         if not more or self.complete:
             self._wake()
+
+    def _end_pour(self, error: Exception) -> None:
+        self._sink = self._framed_now = None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
     @property
     def reusable(self) -> bool:
@@ -234,6 +248,15 @@ class Connection(asyncio.Protocol):
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
+        if self._framed_now is not None:
+            try:
+                if self._framed_now(data):
+                    self._heard_at = self._loop.time()
+                    return
+            except Exception as error:  # noqa: BLE001 - as in `_pour_on`
+                self._end_pour(error)
+                return
+            self._framed_now = None
         if self.complete:
             self._tainted = (
                 True  # bytes that nobody asked for: whatever they are, this connection is no longer ours to trust
@@ -254,6 +277,9 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         if self._sink is not None and self._parts:
             self._pour_on(self._sink)
+            if self._between_pieces and data[-1] == _LF and self._pouring and not self.complete:
+                # what followed the piece would have to be a whole head: then it is not between
+                self._framed_now = self._framed
         elif self._waiter is not None and self._head is not None and (self._sink is None or self.complete):
             self._wake()
 
@@ -312,6 +338,12 @@ class Connection(asyncio.Protocol):
             return
         self._parts.append(body)
         self._buffered += len(body)
+
+    def on_chunk_header(self) -> None:
+        self._between_pieces = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_pieces = True
 
     def on_message_complete(self) -> None:
         if self.complete:

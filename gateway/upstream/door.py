@@ -82,13 +82,15 @@ class Answer:
             self._door.give_back(self._origin, connection)
         return chunk
 
-    async def pour(self, sink: Sink) -> bool:
-        """What is left of the body, to `sink` in the turn of the loop that brings it (no task wakes for a piece). True when it has ended;
-        false when `sink` could take no more for now: pour again when it can. Raises Silent, Broken, and what `sink` raises."""
+    async def pour(self, sink: Sink, framed: Sink | None = None) -> bool:
+        """What is left of the body, to `sink` (and `framed`, see Connection) in the turn of the loop that brings it: no task wakes for a piece.
+
+        True when it has ended; false when `sink` could take no more for now: pour again when it can. Raises Silent, Broken, and what the sinks raise.
+        """
         connection = self._connection
         if connection is None:
             return True
-        if not await connection.pour(sink, self._idle_s, self._ends_at):
+        if not await connection.pour(sink, self._idle_s, self._ends_at, framed):
             return False
         if self._connection is not None:
             self._connection = None

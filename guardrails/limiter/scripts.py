@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent / "lua"
+FOLDER = Path(__file__).parent / "lua"
 MAY_EXCEED_MEMORY = "#!lua flags=allow-oom"
 NEEDS_MEMORY = "#!lua"
 
@@ -23,9 +23,9 @@ class Script:
     sha: str
 
     @classmethod
-    def load(cls, name: str, *parts: str, flags: str = MAY_EXCEED_MEMORY) -> Script:
+    def load(cls, name: str, *parts: str, flags: str = MAY_EXCEED_MEMORY, folder: Path = FOLDER) -> Script:
         """The last part is the script itself; what it shares between its calls is written when it ends (common.lua, "flush")."""
-        *library, main = ((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+        *library, main = ((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
         text = "\n".join([flags, *library, "return surely(function()", main, "end)"])
         return cls(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -165,3 +165,93 @@ async def test_a_sink_that_can_take_no_more_stops_the_provider(door: Door) -> No
             stopped_at = written
             await asyncio.sleep(0.1)
         assert stopped_at < 32 * 1024 * 1024  # the kernel's buffers, not ours
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whole_pieces_may_be_taken_as_they_came_wherever_the_network_cuts(door: Door, seed: int) -> None:
+    """What a sink of framed pieces declines, and all that is not whole pieces, arrives as before, and nothing arrives twice."""
+    chance = random.Random(seed)
+    pieces = [
+        bytes([65 + number % 26]) * chance.choice((1, 7, 300)) + b"\n" * chance.randrange(3) for number in range(60)
+    ]
+    wire = CHUNKED + b"".join(map(framed, pieces)) + b"0\r\n\r\n"
+    edges = [len(CHUNKED) + len(b"".join(map(framed, pieces[:count]))) for count in range(60)]
+
+    async def in_bits(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at = 0
+        while at < len(wire):
+            to = min(at + chance.choice((1, 3, 50, 900)), len(wire))
+            if chance.random() < 0.7:
+                to = next((edge for edge in edges if edge > at), len(wire))
+            writer.write(wire[at:to])
+            at = to
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    got: list[bytes] = []
+    short: list[bytes] = []
+
+    def sink(piece: bytes) -> bool:
+        got.append(piece)
+        return chance.random() < 0.9
+
+    def whole(data: bytes) -> bool:
+        found, rest = [], data
+        while rest:
+            head, _, after = rest.partition(b"\r\n")
+            size = int(head, 16) if head.isalnum() else 0
+            if not size or after[size : size + 2] != b"\r\n":
+                return False
+            found.append(after[:size])
+            rest = after[size + 2 :]
+        if chance.random() < 0.2:
+            return False
+        got.extend(found)
+        short.extend(found)
+        return True
+
+    async with serving(in_bits) as (server, origin):
+        for _ in range(2):
+            got.clear()
+            async with await ask(door, origin) as answer:
+                while not await answer.pour(sink, whole):
+                    await asyncio.sleep(0)
+            assert b"".join(got) == b"".join(pieces)
+        assert server.connections == 1, "llhttp saw the end where it was"
+    assert short
+
+
+async def test_an_error_of_the_framed_sink_is_the_error_of_the_pour(door: Door) -> None:
+    async def talking(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        for _number in range(9):
+            writer.write(framed(b"x"))
+            await asyncio.sleep(0.005)
+
+    def full(_: bytes) -> bool:
+        raise Silent("that is enough")
+
+    async with serving(talking) as (_, origin), await ask(door, origin) as answer:
+        with pytest.raises(UpstreamFailure, match="enough"):
+            await answer.pour(lambda piece: True, full)
+
+
+async def test_silence_is_counted_from_the_piece_that_was_taken_as_it_came(door: Door) -> None:
+    async def talking(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        for _number in range(12):
+            writer.write(framed(b"x"))
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(5)
+
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return True
+
+    async with serving(talking) as (_, origin), await ask(door, origin, Limits(first_byte_s=9, idle_s=0.4)) as answer:
+        await answer.chunk()
+        with pytest.raises(Silent, match="silent"):
+            await answer.pour(lambda piece: True, take)
+    assert len(taken) > 8, "0.6 s of pieces, although 0.4 s of silence end it"

@@ -18,6 +18,7 @@ local function check_throttle(base, budget, used, plan)
     per_unit = remaining / left
     step = math.min(per_unit * budget[3], remaining)
   end
+  plan.throttles = plan.throttles or {}
   plan.throttles[#plan.throttles + 1] = { key, step, per_unit, budget[3], #plan.charges + 1 }
 end
 
@@ -33,42 +34,71 @@ local function find_counters(base, budgets, plan)
     end
   end
   if #unknown == 0 then return end
-  for n, found in ipairs(redis.call('HMGET', base .. 'idx', unpack(suffixes))) do unknown[n].listed = found and true or false end
+  for n, found in ipairs(call('HMGET', base .. 'idx', unpack(suffixes))) do unknown[n].listed = found and true or false end
+end
+
+-- A counter that is not there: it was lost, has no room, or is new. Answers the refusal.
+local function check_missing(base, i, budget, counter, plan)
+  if counter.listed or counter.s or counter.h then return { 'NEED_REBUILD', budget[1] } end
+  plan.fresh = plan.fresh or {}
+  plan.fresh[i] = ''
+  if budget[11] > 0 then
+    local family = 'c:' .. string.match(budget[1], '^b:([^:]+:%d+)')
+    if tonumber(call('GET', base .. family) or 0) >= budget[11] then return { 'CARDINALITY', i, now } end
+    plan.fresh[i] = family
+  end
 end
 
 local function check_budgets(base, budgets, plan)
+  if #budgets == 0 then return end
   for i, budget in ipairs(budgets) do
     if now < budget[5] or now >= budget[6] then return { 'PERIOD', i, now } end
   end
-  if #budgets == 0 then return end
   find_counters(base, budgets, plan)
-  local settled, held, refused, throttled = {}, {}, nil, nil
+  local used, charges, refused, throttled = plan.used, plan.charges, nil, nil
   for i, budget in ipairs(budgets) do
-    local counter = plan.counters[i]
-    local s, h = counter.s, counter.h
-    if not s or not h then
-      if counter.listed or s or h then return { 'NEED_REBUILD', budget[1] } end
-      if budget[11] > 0 then
-        local family = 'c:' .. string.match(budget[1], '^b:([^:]+:%d+)')
-        if tonumber(redis.call('GET', base .. family) or 0) >= budget[11] then return { 'CARDINALITY', i, now } end
-        plan.families[i] = family
-      end
-      plan.fresh[i], s, h = true, 0, 0
-    elseif not counter.listed then
-      plan.unlisted[i] = true
+    local counter, amount, cap = plan.counters[i], budget[3], budget[4]
+    local before = 0
+    if counter.s and counter.h then
+      before = counter.s + counter.h
+    else
+      local stop = check_missing(base, i, budget, counter, plan)
+      if stop then return stop end
     end
-    settled[i], held[i] = s, h
-    if budget[4] >= 0 and s + h + budget[3] > budget[4] then
+    if cap >= 0 and before + amount > cap then
       refused = refused or i
-    elseif budget[7] >= 0 and s + h >= budget[7] and not throttled then
-      local wait = check_throttle(base, budget, s + h, plan)
+    elseif budget[7] >= 0 and before >= budget[7] and not throttled then
+      local wait = check_throttle(base, budget, before, plan)
       if wait then throttled = { i, wait } end
     end
-    plan.used[i] = s + h + budget[3]
-    plan.charges[i] = { budget[1], budget[2], budget[3] }
+    used[i] = before + amount
+    charges[i] = { budget[1], budget[2], amount }
   end
+  if not (refused or throttled) then return end
+  local settled, held = {}, {}
+  for i, counter in ipairs(plan.counters) do settled[i], held[i] = counter.s or 0, counter.h or 0 end
   if refused then return { 'DENIED', refused, now, settled, held } end
-  if throttled then return { 'THROTTLED', throttled[1], throttled[2], settled, held } end
+  return { 'THROTTLED', throttled[1], throttled[2], settled, held }
+end
+
+-- The first call on a counter, or the first after the index forgot it.
+local function make_counter(item, base, meta, budget, counter, family)
+  local prefix, workspace = item[1], item[2]
+  if family then
+    open_counter(prefix, workspace, budget[1], budget[3], budget[6], budget[10])
+    counter.s, counter.h = 0, budget[3]
+    if family ~= '' then
+      call('INCR', base .. family)
+      call('PEXPIREAT', base .. family, int(math.min(budget[6] + RETIRE_MS, 8000000000000)))
+    end
+  else
+    call('HSET', base .. 'idx', budget[1], int(budget[6]))
+    call('HINCRBY', base .. 'meta', 'n', 1)
+    call('ZADD', prefix .. 'due', int(budget[6] + RETIRE_MS), 'w:' .. workspace .. ':' .. budget[1])
+    add(counter, 0, budget[3])
+  end
+  counter.listed = true
+  meta.n, meta.idx = meta.n + 1, meta.idx + 1
 end
 
 local function write(item, base, meta, plan)
@@ -77,34 +107,21 @@ local function write(item, base, meta, plan)
   for i, rate in ipairs(item[11]) do
     if rate[2] == 'c' then
       occupy(base, rate[1], rid, lease)
-      running[base .. rate[1]] = running_of(base .. rate[1]) + 1
+      running[base .. rate[1]] = running[base .. rate[1]] + 1
     else
       take_rate(base, rate, plan.arrivals[i])
     end
   end
-  for _, slow in ipairs(plan.throttles) do
+  for _, slow in ipairs(plan.throttles or {}) do
     local arrival = arrival_of(base .. slow[1])
     arrival.at, arrival.px = now_us + slow[2], math.ceil(slow[2] / 1000) + 1000
     if slow[3] > 0 then plan.rates[#plan.rates + 1] = { slow[1], 'p', slow[3], slow[4], slow[5] } end
   end
-  for i, budget in ipairs(item[10]) do
-    local counter = plan.counters[i]
-    if plan.fresh[i] then
-      open_counter(prefix, workspace, budget[1], budget[3], budget[6], budget[10])
-      counter.s, counter.h, counter.listed = 0, budget[3], true
-      meta.n, meta.idx = meta.n + 1, meta.idx + 1
-      if plan.families[i] then
-        redis.call('INCR', base .. plan.families[i])
-        redis.call('PEXPIREAT', base .. plan.families[i], int(math.min(budget[6] + RETIRE_MS, 8000000000000)))
-      end
+  for i, counter in ipairs(plan.counters) do
+    local budget, family = item[10][i], plan.fresh and plan.fresh[i]
+    if family or not counter.listed then
+      make_counter(item, base, meta, budget, counter, family)
     else
-      if plan.unlisted[i] then
-        redis.call('HSET', base .. 'idx', budget[1], int(budget[6]))
-        redis.call('HINCRBY', base .. 'meta', 'n', 1)
-        redis.call('ZADD', prefix .. 'due', int(budget[6] + RETIRE_MS), 'w:' .. workspace .. ':' .. budget[1])
-        counter.listed = true
-        meta.n, meta.idx = meta.n + 1, meta.idx + 1
-      end
       add(counter, 0, budget[3])
     end
   end
@@ -113,15 +130,9 @@ local function write(item, base, meta, plan)
   return { 'OK', seq, now + lease, plan.used, plan.rate_left }
 end
 
--- An attempt's id (UUIDv7) says when it was made, and the books file it there: one made while the gateway's clock was wrong is refused, even if
--- the clock was put right since. A minute is longer than any admission is tried.
-local function misdated(rid)
-  local made = tonumber(string.sub(rid, 1, 8) .. string.sub(rid, 10, 13), 16)
-  return made and math.abs(now - made) > 60000
-end
-
 local function admit(item)
-  local base = base_of(item[1], item[2])
+  local prefix, rid = item[1], item[3]
+  local base = base_of(prefix, item[2])
   local meta = meta_of(base)
   if not (meta.state and meta.epoch and meta.seq and meta.ver and meta.n) then return { 'NEED_REBUILD', 'meta' } end
   if meta.state ~= 'active' then return { 'STATE', meta.state } end
@@ -129,11 +140,14 @@ local function admit(item)
   if meta.epoch > item[4] then return { 'STALE_EPOCH', meta.epoch, meta.seq, meta.ver } end
   if meta.epoch < item[4] or meta.seq < item[6] then return { 'ROLLED_BACK', meta.epoch, meta.seq } end
   if meta.ver > item[5] then return { 'STALE_POLICY', meta.ver } end
-  if skewed(gateway_now) or misdated(item[3]) then return { 'CLOCK_SKEW', now } end
-  if redis.call('EXISTS', base .. 'r:' .. item[3]) == 1 then return { 'DUPLICATE' } end
-  if not meta.idx then meta.idx = redis.call('HLEN', base .. 'idx') end
+  -- An attempt's id (UUIDv7) says when it was made, and the books file it there: one made while the gateway's clock was wrong is refused, even if
+  -- the clock was put right since. A minute is longer than any admission is tried.
+  local made = tonumber(string.sub(rid, 1, 8) .. string.sub(rid, 10, 13), 16)
+  if skewed(gateway_now) or made and math.abs(now - made) > 60000 then return { 'CLOCK_SKEW', now } end
+  if call('EXISTS', base .. 'r:' .. rid) == 1 then return { 'DUPLICATE' } end
+  if not meta.idx then meta.idx = call('HLEN', base .. 'idx') end
   if meta.idx ~= meta.n then return { 'NEED_REBUILD', 'idx' } end
-  local plan = { rates = {}, arrivals = {}, rate_left = {}, throttles = {}, fresh = {}, unlisted = {}, families = {}, used = {}, charges = {}, counters = {} }
+  local plan = { rates = {}, arrivals = {}, rate_left = {}, used = {}, charges = {}, counters = {}, fresh = nil, throttles = nil }
   return check_rates(base, item[11], plan) or check_budgets(base, item[10], plan) or write(item, base, meta, plan)
 end
 

@@ -42,5 +42,6 @@ local function retire_due()
 end
 
 local expired, failed = expire_due()
-flush()  -- what follows reads the counters from the store
+flush()
+metas, counters, arrivals, opened, closed, freed = {}, {}, {}, {}, {}, {}  -- what follows reads the counters from the store
 return { 'OK', expired, failed, retire_due() }
