@@ -7,6 +7,8 @@ import os
 from django.conf import settings
 
 _POINT, _, _NTH = settings.CRASH_AT.partition(":")
+ARMED = bool(_POINT)
+"""For where even asking `point` counts."""
 _passes = 0
 
 POINTS = ("before_admit", "after_admit", "after_headers_sent", "after_chunk", "after_last_byte", "after_finish")

@@ -23,6 +23,8 @@ from gateway.upstream import Answer, Broken, Silent, UpstreamFailure
 DRAIN_S = 120.0
 DRAIN_BYTES = 16 * 1024 * 1024
 MAX_DRAINS = 500
+MOST_TEXTS = 500
+"""Pieces of text that have passed and are not in the reading yet."""
 STALL_S = 60.0
 """A client that takes no byte for so long has left."""
 
@@ -59,6 +61,8 @@ class Relay:
         self._flow: Flow | None = getattr(send, "flow", None)
         self._learns: Callable[[], EventTemplate | None] = getattr(meter, "template", _nothing)
         self._template: EventTemplate | None = None
+        """None, also, when the client has left"""
+        self._texts: list[str] = []
         self._receive = receive
         self._gone = False
         self._last = b""
@@ -104,12 +108,15 @@ class Relay:
 
     def _take(self, chunk: bytes) -> bool:
         """A piece from the provider, on to the client where that need not wait: nearly always. Else it is kept back, and the provider waits."""
+        self._note_texts()
         passed = self._meter.feed(chunk)
         if self._gone:
             self._drained += len(chunk)
             if self._drained > DRAIN_BYTES:
                 raise Silent("the client left and the rest of the answer is too long to read")
-        elif passed:
+            return True
+        self._template = self._learns()
+        if passed:
             flow = self._flow
             if flow is None or flow.write_paused:
                 self._kept_back = passed
@@ -117,26 +124,39 @@ class Relay:
             self._last = passed
             flow.pass_on(passed)
             crash.point("after_chunk")
-            self._template = self._learns()
         return True
 
     def _take_framed(self, wire: bytes) -> bool:
         """The short way of nearly all that comes: events that only add text, each a piece of the chunked coding. They pass as they are."""
         template, flow = self._template, self._flow
-        if template is None or flow is None or self._gone:
+        if template is None or flow is None:
             return False
-        texts = template.texts_of(wire)
-        if texts is None or not flow.pass_framed(wire):
-            return False
-        self._last = wire
-        add_text = self._meter.reading.add_text
-        for text in texts:
-            add_text(text)
+        text = template.text_of_piece(wire)
+        if text is not None:
+            if not flow.pass_framed(wire):
+                return False
+            self._texts.append(text)
+        else:  # several that came together
+            texts = template.texts_of(wire)
+            if texts is None or not flow.pass_framed(wire):
+                return False
+            self._texts += texts
+        if len(self._texts) > MOST_TEXTS:
+            self._note_texts()
+        if crash.ARMED:
             crash.point("after_chunk")
         return True
 
+    def _note_texts(self) -> None:
+        """What passed the short way, into the reading."""
+        if self._texts:
+            text, self._texts = "".join(self._texts), []
+            if text:
+                self._meter.reading.add_text(text)
+
     def _finish(self) -> bytes:
         """The provider's side is complete: settle now, whatever the client still does."""
+        self._note_texts()
         rest = self._meter.finish()
         crash.point("after_last_byte")
         self._settle("")
@@ -146,6 +166,7 @@ class Relay:
         if self._settled:
             return
         self._settled = True
+        self._note_texts()
         self._attempt.settle(self._meter.reading, 200, "client_closed" if self._gone else error)
         crash.point("after_finish")
 
@@ -179,7 +200,7 @@ class Relay:
     def _leave(self) -> None:
         if self._gone:
             return
-        self._gone = True
+        self._gone, self._template = True, None
         self._answer.end_within(DRAIN_S if self._drains.running < MAX_DRAINS else 0)
         self._drains.running += 1
 

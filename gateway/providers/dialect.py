@@ -56,8 +56,7 @@ class Reading(msgspec.Struct, gc=False):
     def add_text(self, text: str) -> None:
         self.output_bytes += len(text) if text.isascii() else len(text.encode())
         if self.output_bytes <= COUNTED_BYTES:
-            if text:
-                self.texts.append(text)
+            self.texts.append(text)
         elif self.texts:
             self.texts.clear()
 

@@ -200,7 +200,8 @@ class ChatStreamMeter:
         if self._template is not None and whole:
             text = self._template.text_of(event)
             if text is not None:
-                self.reading.add_text(text)
+                if text:
+                    self.reading.add_text(text)
                 return True
         data = data_of(event) if whole else b""
         if not data:

@@ -224,7 +224,7 @@ async def test_whole_pieces_may_be_taken_as_they_came_wherever_the_network_cuts(
 async def test_an_error_of_the_framed_sink_is_the_error_of_the_pour(door: Door) -> None:
     async def talking(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED)
-        for _ in range(9):
+        for _number in range(9):
             writer.write(framed(b"x"))
             await asyncio.sleep(0.005)
 
@@ -239,14 +239,19 @@ async def test_an_error_of_the_framed_sink_is_the_error_of_the_pour(door: Door) 
 async def test_silence_is_counted_from_the_piece_that_was_taken_as_it_came(door: Door) -> None:
     async def talking(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED)
-        for _ in range(12):
+        for _number in range(12):
             writer.write(framed(b"x"))
             await asyncio.sleep(0.05)
         await asyncio.sleep(5)
 
     taken: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return True
+
     async with serving(talking) as (_, origin), await ask(door, origin, Limits(first_byte_s=9, idle_s=0.4)) as answer:
         await answer.chunk()
         with pytest.raises(Silent, match="silent"):
-            await answer.pour(lambda piece: True, lambda data: taken.append(data) is None)
+            await answer.pour(lambda piece: True, take)
     assert len(taken) > 8, "0.6 s of pieces, although 0.4 s of silence end it"

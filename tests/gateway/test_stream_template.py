@@ -125,6 +125,7 @@ def test_padding_is_letters_and_digits_alone(padding: str) -> None:
         (data("a", ',\n"y":1'), "a"),
         (data("a", ',"y":"%s"' % ("x" * 5000)), "a"),
         (data("a").replace(b'"content":', b'"content" :'), "a"),
+        (data("a").replace(b'"content":', b'"content":\n'), "a"),
         (data("a"), "b"),
     ],
 )
@@ -148,7 +149,7 @@ def fed(meter: ChatStreamMeter, reads: Iterable[bytes]) -> bytes:
             passed += b"".join(framed(shown) for one in pieces_of(wire) if (shown := meter.feed(one)))
             continue
         passed += wire
-        for text in texts:
+        for text in filter(None, texts):
             meter.reading.add_text(text)
     return passed
 
