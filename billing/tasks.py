@@ -160,10 +160,12 @@ def pack_rollups() -> None:
 
 @shared_task(name="billing.pack_left_over")
 def pack_left_over() -> None:
-    """Pack days and hours of long ago: what came late, and what was there before packs were."""
-    from billing.ledger.packs import gathering
+    """Pack days and hours of long ago: what came late, and what was there before packs were. Then months that are over are merged."""
+    from billing.ledger.packs import gathering, merging
 
-    gathering.pack_left_over(datetime.now(UTC))
+    now = datetime.now(UTC)
+    gathering.pack_left_over(now)
+    merging.merge_due(now)
 
 
 def drain_now(workspace_id: int | None = None, *, timeout_s: float = 30) -> writer.Drained:

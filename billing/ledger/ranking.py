@@ -8,14 +8,14 @@ negative: a correction books where its charge stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
-from billing.ledger.asking import Row, Totals
+from billing.ledger.asking import Days, Row, Totals
 
 CANDIDATES_EACH: Final = 8
 """Values looked at for each one wanted."""
@@ -56,6 +56,25 @@ def of(
         adding, of_values = _packed()
         chosen = of_values.of_days(workspace_id, dimension, asked.spans, measures, values)
         _add(found, adding.of(chosen, [(value,) for value in values], measures))
+    return found
+
+
+def charted(
+    workspace_id: int,
+    days: Days,
+    dimension: str,
+    *,
+    limit: int,
+    rank_by: Sequence[str],
+    measures: Sequence[str],
+    charted: int,
+    period_of: Callable[[date], Any],
+) -> tuple[list[Row], list[tuple[date, str, Totals]]]:
+    """As `dearest` does, and the first `charted` values over time, from days alone: where these are read for the chart, months would be dearer."""
+    _, of_values = _packed()
+    found: tuple[list[Row], list[tuple[date, str, Totals]]] = of_values.answered(
+        workspace_id, dimension, (days.first, days.last), limit=limit, rank_by=rank_by, measures=measures, charted=charted, period_of=period_of
+    )  # fmt: skip
     return found
 
 

@@ -80,7 +80,7 @@ def books(workspace: Workspace) -> Books:
                     differences.append(Difference(f"{table}.{what}", booked, found))
         differences += [
             Difference(f"days of {dimension} and their packs, cost_nano", by_month, by_day)
-            for dimension, by_month, by_day in _rows(cursor, _VALUES, *[workspace.pk] * 3)
+            for dimension, by_month, by_day in _rows(cursor, _VALUES, *[workspace.pk] * 4)
             if by_month != by_day
         ]
         charged = _charged(cursor, workspace.pk)
@@ -195,7 +195,8 @@ JOIN billing_entry e ON e.workspace_id = o.workspace_id AND e.at = o.at AND e.ri
 _ROLLUPS: Final = ("billing_rollup_day", "billing_rollup_month", "billing_rollup_detail")
 _PACKED: Final = (
     "(SELECT workspace_id, cost_nano, assumed_nano, attempts FROM billing_rollup_detail UNION ALL "
-    "SELECT workspace_id, sum_cost_nano, sum_assumed_nano, sum_attempts FROM billing_detail_pack) AS details"
+    "SELECT workspace_id, sum_cost_nano, sum_assumed_nano, sum_attempts FROM billing_detail_pack UNION ALL "
+    "SELECT workspace_id, sum_cost_nano, sum_assumed_nano, sum_attempts FROM billing_detail_month_pack) AS details"
 )
 """Combinations, wherever they stand."""
 _VALUES: Final = """
@@ -203,6 +204,7 @@ SELECT dimension, sum(by_month)::bigint, sum(by_day)::bigint FROM (
     SELECT dimension, cost_nano AS by_month, 0 AS by_day FROM billing_rollup_month WHERE workspace_id = %s
     UNION ALL SELECT dimension, 0, cost_nano FROM billing_rollup_day WHERE workspace_id = %s
     UNION ALL SELECT dimension, 0, sum_cost_nano FROM billing_day_pack WHERE workspace_id = %s
+    UNION ALL SELECT dimension, 0, sum_cost_nano FROM billing_day_month_pack WHERE workspace_id = %s
 ) AS either WHERE dimension NOT IN ('', 'session', 'user') GROUP BY dimension
 """
 """Each dimension's values by the month and by the day, wherever they stand."""

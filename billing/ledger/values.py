@@ -24,9 +24,11 @@ class Grain:
     rows: str
     """The rollup that the writer adds to."""
     packs: str
+    months: str | None = None
+    """Where the packs of a closed month's days are merged (`packs.merging`)."""
 
 
-DAY: Final = Grain("day", "billing_rollup_day", "billing_day_pack")
+DAY: Final = Grain("day", "billing_rollup_day", "billing_day_pack", "billing_day_month_pack")
 HOUR: Final = Grain("hour", "billing_rollup_hour", "billing_hour_pack")
 
 
@@ -70,7 +72,7 @@ def has(workspace_id: int, dimension: str, value: str, first: date) -> bool:
 
 
 def names(workspace_id: int, dimensions: Sequence[str], first: date, most: int) -> list[str]:
-    """Values of dimensions seen since then, at most about so many. Needs no numpy: a gateway asks this when it rebuilds counters."""
+    """Values of dimensions seen since then (or in its month), at most about so many. Needs no numpy: a gateway that rebuilds counters asks."""
     found: dict[str, None] = {}
     with connection.cursor() as cursor:
         asked: list[Any] = [workspace_id, list(dimensions), first, most]
@@ -80,8 +82,10 @@ def names(workspace_id: int, dimensions: Sequence[str], first: date, most: int) 
         )
         found.update((value, None) for (value,) in cursor.fetchall())
         cursor.execute(
-            "SELECT value FROM billing_day_pack WHERE workspace_id = %s AND dimension = ANY(%s) AND day >= %s ORDER BY day DESC LIMIT %s",
-            asked,
+            "SELECT value FROM (SELECT value, day FROM billing_day_pack WHERE workspace_id = %s AND dimension = ANY(%s) AND day >= %s UNION ALL "
+            "SELECT value, day FROM billing_day_month_pack WHERE workspace_id = %s AND dimension = ANY(%s) AND day >= date_trunc('month', %s::date)"
+            ") AS packs ORDER BY day DESC LIMIT %s",
+            [*asked[:3], *asked],
         )
         for (packed,) in cursor:
             if len(found) >= most:

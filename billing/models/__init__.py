@@ -23,11 +23,14 @@ from billing.models.ledger import (
 )
 from billing.models.prices import PriceKind, PriceOverride
 from billing.models.rollups import (
+    DayMonthPack,
     DayPack,
+    DetailMonthPack,
     DetailPack,
     HourPack,
     Measures,
     Minute,
+    MonthPack,
     Pack,
     RollupDay,
     RollupDetail,
@@ -43,8 +46,10 @@ __all__ = [
     "BudgetTotal",
     "Caller",
     "Crossing",
+    "DayMonthPack",
     "DayPack",
     "DeadLetter",
+    "DetailMonthPack",
     "DetailPack",
     "Entries",
     "Entry",
@@ -54,6 +59,7 @@ __all__ = [
     "Leg",
     "Measures",
     "Minute",
+    "MonthPack",
     "OpenAttempt",
     "Pack",
     "Pattern",

@@ -218,3 +218,54 @@ class HourPack(ValuePack):
 
     def __str__(self) -> str:
         return f"{self.workspace_id} {self.dimension} {self.day}"
+
+
+class MonthPack(Pack):
+    """Packs of a month's days as one (`billing.ledger.packs.merging`): texts of all days once, rows in the order of days. `day` is the month's first.
+    What comes later has a pack of its day, or rows: all count."""
+
+    days = models.BinaryField()
+    """The days that have rows, since 1970."""
+    ends = models.BinaryField()
+    """Where the rows of each end."""
+
+    class Meta:
+        abstract = True
+
+
+class DetailMonthPack(MonthPack):
+    """Of `DetailPack`."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "day")
+    virtual_key = models.BinaryField()
+    member = models.BinaryField()
+    agent = models.BinaryField()
+    department = models.BinaryField()
+    customer = models.BinaryField()
+    feature = models.BinaryField()
+    user = models.BinaryField(db_column="end_user")
+    session = models.BinaryField()
+    model = models.BinaryField()
+    provider = models.BinaryField()
+    environment = models.BinaryField()
+    tags = models.BinaryField()
+
+    class Meta:
+        db_table = "billing_detail_month_pack"
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.day}"
+
+
+class DayMonthPack(MonthPack):
+    """Of `DayPack`. Users and sessions have none."""
+
+    pk = models.CompositePrimaryKey("workspace_id", "dimension", "day")
+    dimension = models.CharField(max_length=40)
+    value = models.BinaryField()
+
+    class Meta:
+        db_table = "billing_day_month_pack"
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.dimension} {self.day}"

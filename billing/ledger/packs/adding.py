@@ -1,13 +1,13 @@
 """Adding up rows of packed combinations: which groups are largest, and what some groups come to. Pure but for numpy.
 
-Blocks number their values each in its own way. To add some known groups up, their values are looked for in each block. To rank all groups, a
-group is a hash of its values' digests, and what cannot be among the largest is sieved out before the rest is told apart. Blocks are gone
-through one by one, at the width their numbers were packed: a day's column fits the processor's cache, thirty days' does not.
+Blocks number their values each in its own way. To add some known groups up, their values are looked for in each block. To rank more groups than
+`placing` can, a group is a hash of its values' digests, and what cannot be among the largest is sieved out before the rest is told apart. Blocks are
+gone through one by one, at the width their numbers were packed: a day's column fits the processor's cache, thirty days' does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from billing.ledger.asking import Row, Totals
+from billing.ledger.packs import placing
 from billing.ledger.packs.columns import Numbers, Texts, digest
 from billing.ledger.packs.reading import Block
 
@@ -61,6 +62,27 @@ class Chosen:
         return self.block.length if self.rows is None else len(self.rows)
 
 
+PeriodOf = Callable[[date], Any]
+
+
+def by_period(chosen: Iterable[Chosen], period_of: PeriodOf) -> list[Chosen]:
+    """The same with merged months taken apart where a period ends; each part is on its first day. Blocks of a day stay."""
+    found = []
+    for one in chosen:
+        if one.block.spread is None:
+            found.append(one)
+            continue
+        for day, start, stop in one.block.spread.runs(period_of):
+            if one.rows is None:
+                block, rows, place = one.block.piece(start, stop, day=day), None, slice(start, stop)
+            else:
+                low, high = np.searchsorted(one.rows, [start, stop]).tolist()
+                block, rows, place = one.block.only_on(day), one.rows[low:high], slice(low, high)
+            if rows is None or len(rows):
+                found.append(Chosen(block, rows, one.texts, [codes[place] for codes in one.codes]))
+    return found
+
+
 def condensed(one: Chosen, measures: Sequence[str]) -> Chosen:
     """The same with one row a group, where these are much fewer than rows: what follows then hardly takes time."""
     sizes = [len(texts.digests) for texts in one.texts]
@@ -99,9 +121,13 @@ def ranked(
     chosen: Sequence[Chosen], rank_by: Sequence[str], limit: int, *, most_equals: int = MOST_EQUALS
 ) -> list[Group]:
     """The groups whose sum of the measures `rank_by` is largest, largest first; equals in the order of their names."""
-    entries = [_entries(one, rank_by) for one in chosen if len(one)]
-    if not entries or limit < 1:
+    parts = [placing.Part(one.texts, one.codes, one.numbers(rank_by)) for one in chosen if len(one)]
+    if not parts or limit < 1:
         return []
+    placed = placing.ranked(parts, limit, most_equals)
+    if placed is not None:
+        return placed
+    entries = [_entries(part) for part in parts]
     some, sums = _largest(
         np.concatenate([one.keys for one in entries]), np.concatenate([one.sums for one in entries]), limit
     )
@@ -111,9 +137,9 @@ def ranked(
     return [group for _, group in sorted(found)[:limit]]
 
 
-def _entries(one: Chosen, rank_by: Sequence[str]) -> _Entries:
+def _entries(one: placing.Part) -> _Entries:
     sides = (texts.digests.view(np.uint64)[codes] for texts, codes in zip(one.texts, one.codes, strict=True))
-    return _Entries(one.texts, reduce(_mixed, sides).view(np.int64), one.numbers(rank_by), one.codes)
+    return _Entries(one.texts, reduce(_mixed, sides).view(np.int64), one.numbers, one.codes)
 
 
 def _mixed(first: Any, second: Any) -> Any:
@@ -263,14 +289,15 @@ def of_groups_and_days(
     line_of[[int(np.searchsorted(sides[0], digest(value))) for value in charted]] = np.arange(len(charted))
     sums = _Sums(len(groups), measures)
     of_each: dict[date, _Sums] = {}
+    wanted = [_Wanted(side) for side in sides]
     for one in chosen:
-        rows, at = _rows_with(one, 0, sides[0], None)
+        rows, at = wanted[0].rows(one.texts[0], one.codes[0])
         if charted:
             if one.block.on not in of_each:
                 of_each[one.block.on] = _Sums(len(charted), measures)
             of_each[one.block.on].add_some(one, rows, line_of[at])
         if len(sides) == 2:
-            some, second = _rows_with(one, 1, sides[1], rows)
+            some, second = wanted[1].rows(one.texts[1], one.codes[1][rows])
             rows, at = rows[some], at[some] * len(sides[1]) + second
         sums.add_some(one, rows, place_of[at])
     lines = [(day, charted[line], totals) for day in sorted(of_each) for line, totals in of_each[day].totals()]
@@ -282,11 +309,11 @@ def of_days(chosen: Sequence[Chosen], values: Sequence[str], measures: Sequence[
     if not values or not chosen:
         return []
     days = sorted({one.block.on for one in chosen})
-    wanted = sorted_digests(values)
-    names = {int(np.searchsorted(wanted, digest(value))): value for value in values}
-    of_each = {day: _Sums(len(wanted), measures) for day in days}
+    wanted = _Wanted(sorted_digests(values))
+    names = {int(np.searchsorted(wanted.digests, digest(value))): value for value in values}
+    of_each = {day: _Sums(len(wanted.digests), measures) for day in days}
     for one in chosen:
-        of_each[one.block.on].add(one, *_rows_with(one, 0, wanted, None))
+        of_each[one.block.on].add(one, *wanted.rows(one.texts[0], one.codes[0]))
     return [(day, names[place], totals) for day in days for place, totals in of_each[day].totals()]
 
 
@@ -297,18 +324,25 @@ def _number(group: Group, sides: Sequence[Numbers]) -> int:
     return number
 
 
-def _rows_with(one: Chosen, place: int, wanted: Numbers, among: Numbers | None) -> tuple[Numbers, Numbers]:
-    """(rows, of all or of those `among`, whose value is one of `wanted`; which of them it is)."""
-    texts, codes = one.texts[place], one.codes[place]
-    if among is not None:
-        codes = codes[among]
-    if len(codes) > len(texts.digests):
-        places = place_among(wanted, texts.digests)
+class _Wanted:
+    """Some values, in the order of their digests; where texts stand among them is looked up once for all pieces of a month, which share them."""
+
+    def __init__(self, digests: Numbers) -> None:
+        self.digests = digests
+        self._known: dict[int, tuple[Texts, Numbers]] = {}
+
+    def rows(self, texts: Texts, codes: Numbers) -> tuple[Numbers, Numbers]:
+        """(rows whose value is one of them; which of them it is)."""
+        known = self._known.get(id(texts.digests))
+        if known is None and 4 * len(codes) <= len(texts.digests):
+            at = place_among(self.digests, texts.digests[codes])
+            rows = np.flatnonzero(at >= 0)
+            return rows, at[rows]
+        if known is None:  # the texts are kept as well, so that nothing else gets their id
+            known = self._known[id(texts.digests)] = texts, place_among(self.digests, texts.digests)
+        places = known[1]
         rows = np.flatnonzero((places >= 0)[codes])
         return rows, places[codes[rows]]
-    at = place_among(wanted, texts.digests[codes])
-    rows = np.flatnonzero(at >= 0)
-    return rows, at[rows]
 
 
 # --- Small ------------------------------------------------------------------------------------------------------------

@@ -24,53 +24,61 @@ _HEAD: Final = Struct("<BBqI")
 _TEXTS: Final = Struct("<II")
 _WIDTHS: Final[dict[int, Any]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _DEFLATED: Final = 1 << 31
-_WORTH_IT: Final = 0.5
+WORTH_IT: Final = 0.5
 """Deflated only when it becomes this much smaller: inflating costs time whenever it is read."""
 _TEXTS_WORTH_IT: Final = 0.8
 """Texts are inflated for those that are shown only."""
+_SAMPLE: Final = 4096
 _NONE: Final = np.zeros(0, np.int64)
 
 
 @dataclass(slots=True)
+class _Joined:
+    """The distinct texts of a column, and of all columns made of it: inflated and taken apart once, when one is asked for by name."""
+
+    text: bytes | memoryview
+    is_deflated: bool = False
+    ends: Numbers | None = None
+    """Where each ends: of thousands of them, a few are asked for."""
+
+    def plain(self) -> bytes | memoryview:
+        if self.is_deflated:
+            self.text, self.is_deflated = zlib.decompress(self.text), False
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Texts:
     """A column of texts: for each row which of the distinct ones it has."""
 
     digests: Numbers
     """Of each distinct text, 64 bits: two of a million are alike once in thirty million workspaces."""
     codes: Numbers
-    _joined: bytes | memoryview
-    _ends: Numbers | None = None
-    """Where each distinct text ends: of thousands of them, a few are asked for by name."""
-    _is_deflated: bool = False
-
-    @property
-    def _text(self) -> bytes | memoryview:
-        if self._is_deflated:
-            self._joined, self._is_deflated = zlib.decompress(self._joined), False
-        return self._joined
+    _joined: _Joined
 
     def value(self, code: int) -> str:
-        if self._ends is None:
-            nuls = np.flatnonzero(np.frombuffer(self._text, np.uint8) == 0)
-            self._ends = np.append(nuls, len(self._text))
-        start = int(self._ends[code - 1]) + 1 if code else 0
-        return str(self._text[start : int(self._ends[code])], "utf-8")
+        joined, text = self._joined, self._joined.plain()
+        if joined.ends is None:
+            nuls = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)
+            joined.ends = np.append(nuls, len(text))
+        start = int(joined.ends[code - 1]) + 1 if code else 0
+        return str(text[start : int(joined.ends[code])], "utf-8")
 
     def values(self) -> list[str]:
-        return str(self._text, "utf-8").split("\x00")
+        return str(self._joined.plain(), "utf-8").split("\x00")
 
     def with_codes(self, codes: Numbers) -> Texts:
-        return Texts(self.digests, codes, self._joined, self._ends, self._is_deflated)
+        return Texts(self.digests, codes, self._joined)
 
-    def packed(self) -> bytes:
-        joined, count = bytes(self._text), len(self.digests)
+    def packed(self, worth_it: float = WORTH_IT) -> bytes:
+        joined, count = bytes(self._joined.plain()), len(self.digests)
         deflated = zlib.compress(joined, 6)
         is_smaller = len(deflated) < _TEXTS_WORTH_IT * len(joined)
         body = deflated if is_smaller else joined
         in_order = len(self.codes) == count and bool((self.codes == np.arange(count)).all())
         codes = _NONE if in_order else self.codes
         head = _TEXTS.pack(count, len(body) | (_DEFLATED if is_smaller else 0))
-        return head + self.digests.tobytes() + body + pack_numbers(codes)
+        return head + self.digests.tobytes() + body + pack_numbers(codes, worth_it)
 
 
 def digest(text: str) -> int:
@@ -78,7 +86,7 @@ def digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def pack_numbers(numbers: Numbers) -> bytes:
+def pack_numbers(numbers: Numbers, worth_it: float = WORTH_IT) -> bytes:
     if not len(numbers):
         return _HEAD.pack(0, 0, 0, 0)
     base, most = int(numbers.min()), int(numbers.max())
@@ -86,9 +94,17 @@ def pack_numbers(numbers: Numbers) -> bytes:
         return _HEAD.pack(0, 0, base, len(numbers))
     width = next(width for width in _WIDTHS if (most - base) < 1 << (8 * width))
     plain = (numbers - base).astype(_WIDTHS[width]).tobytes()
-    deflated = zlib.compress(plain, 6)
-    is_smaller = len(deflated) < _WORTH_IT * len(plain)
+    deflated = zlib.compress(plain, 6) if _may_deflate(plain, worth_it) else plain
+    is_smaller = len(deflated) < worth_it * len(plain)
     return _HEAD.pack(width, is_smaller, base, len(numbers)) + (deflated if is_smaller else plain)
+
+
+def _may_deflate(plain: bytes, worth_it: float) -> bool:
+    """Of a long column a few pieces tell, before much time is spent on what deflates little."""
+    if len(plain) < 16 * _SAMPLE:
+        return True
+    sample = b"".join(plain[place : place + _SAMPLE] for place in range(0, len(plain), len(plain) // 4))
+    return len(zlib.compress(sample, 6)) < 1.2 * worth_it * len(sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,9 @@ class Narrow:
     base: int
     above: Any
     length: int
+
+    def piece(self, start: int, stop: int) -> Narrow:
+        return Narrow(self.base, None if self.above is None else self.above[start:stop], stop - start)
 
     def numbers(self) -> Numbers:
         if self.above is None:
@@ -143,7 +162,7 @@ def unpack_texts(packed: bytes) -> Texts:
     codes = unpack_numbers(whole[end:])
     if not len(codes):
         codes = np.arange(count)
-    return Texts(digests, codes, whole[start:end], None, bool(told & _DEFLATED))
+    return Texts(digests, codes, _Joined(whole[start:end], bool(told & _DEFLATED)))
 
 
 def coded(texts: Iterable[str]) -> Texts:
@@ -151,13 +170,17 @@ def coded(texts: Iterable[str]) -> Texts:
     places: dict[str, int] = {}
     codes = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
     digests = np.array([digest(value) for value in places], np.int64)
-    return Texts(digests, codes, "\x00".join(places).encode())
+    return of_digests(list(places), digests, codes)
 
 
 def of_distinct(values: Sequence[str], codes: Numbers) -> Texts:
     """The column that has these distinct texts by these numbers."""
-    digests = np.array([digest(value) for value in values], np.int64)
-    return Texts(digests, codes, "\x00".join(values).encode())
+    return of_digests(values, np.array([digest(value) for value in values], np.int64), codes)
+
+
+def of_digests(values: Sequence[str], digests: Numbers, codes: Numbers) -> Texts:
+    """As `of_distinct`, where the digests are known."""
+    return Texts(digests, codes, _Joined("\x00".join(values).encode()))
 
 
 _EXACT: Final = 2**53

@@ -15,7 +15,7 @@ import numpy as np
 from billing.domain.dimensions import OTHER
 from billing.ledger.asking import Days, Filters, Row, Totals
 from billing.ledger.packs import adding, memory
-from billing.ledger.packs.adding import Chosen, Group, place_among, sorted_digests
+from billing.ledger.packs.adding import Chosen, Group, PeriodOf, place_among, sorted_digests
 from billing.ledger.packs.reading import blocks
 from billing.ledger.rollups import MEASURES
 
@@ -75,12 +75,14 @@ def answered(
     limit: int,
     rank_by: Sequence[str],
     measures: Sequence[str],
+    period_of: PeriodOf,
     charted: int = 0,
     only: Sequence[Group] | None = None,
 ) -> Answered:
-    """`grouped` by one or two dimensions, and each day's whole and first `charted` values of the first one. Other measures than `measures` are 0."""
+    """`grouped` by one or two dimensions, and each day's whole and first `charted` values of the first one (days of one period may be added up and
+    stand on the first of them). Other measures than `measures` are 0."""
     wanted = tuple(dict.fromkeys((*measures, *(() if only is not None else rank_by))))
-    chosen = _chosen(workspace_id, days, dimensions, filters, wanted, apart=True)
+    chosen = _chosen(workspace_id, days, dimensions, filters, wanted, period_of)
     groups = _groups(chosen, only, rank_by, limit)
     values = [value for value in dict.fromkeys(group[0] for group in groups) if value][:charted]
     by_day = [(day, "", totals) for day, totals in adding.by_block_day(chosen, measures).items()]
@@ -89,10 +91,16 @@ def answered(
 
 
 def by_day(
-    workspace_id: int, days: Days, dimensions: Sequence[str], filters: Filters, values: Sequence[str] | None
+    workspace_id: int,
+    days: Days,
+    dimensions: Sequence[str],
+    filters: Filters,
+    values: Sequence[str] | None,
+    period_of: PeriodOf,
 ) -> list[tuple[date, str, Totals]]:
-    """Sums of each day, per value of at most one dimension (only of `values`, if given); "" without a dimension."""
-    chosen = _chosen(workspace_id, days, dimensions, filters, MEASURES, apart=True)
+    """Sums of each day (those of one period may stand on its first), per value of at most one dimension (only of `values`, if given); "" without
+    a dimension."""
+    chosen = _chosen(workspace_id, days, dimensions, filters, MEASURES, period_of)
     if dimensions:
         wanted = adding.distinct(chosen) if values is None else list(dict.fromkeys(values))
         return adding.of_days(chosen, wanted, MEASURES)
@@ -111,13 +119,12 @@ def _chosen(
     dimensions: Sequence[str],
     filters: Filters,
     measures: Sequence[str],
-    *,
-    apart: bool = False,
+    period_of: PeriodOf | None = None,
 ) -> list[Chosen]:
-    """The blocks' rows that pass the filters."""
+    """The blocks' rows that pass the filters; with `period_of` no days of different periods together."""
     tests = [sorted_digests([value]) for value in filters.values()]
     chosen = []
-    for block in blocks(workspace_id, days, dimensions, filters, measures, apart=apart):
+    for block in blocks(workspace_id, days, dimensions, filters, measures, apart=period_of is not None):
         kept: Any = None
         for texts, wanted in zip(block.texts[len(dimensions) :], tests, strict=True):
             fits = place_among(wanted, texts.digests) >= 0
@@ -127,5 +134,7 @@ def _chosen(
         if rows is None or len(rows):
             grouped_by = block.texts[: len(dimensions)]
             codes = [one.codes if rows is None else one.codes[rows] for one in grouped_by]
-            chosen.append(adding.condensed(Chosen(block, rows, grouped_by, codes), measures))
+            one = Chosen(block, rows, grouped_by, codes)
+            parts = [one] if period_of is None else adding.by_period([one], period_of)
+            chosen += [adding.condensed(part, measures) for part in parts]
     return chosen

@@ -1,7 +1,9 @@
-"""Reading days and hours of dimensions' values: packs, and the rows that are not packed. Both in one statement, so that nothing moves between."""
+"""Reading days and hours of dimensions' values: packs, merged months, and the rows that are not packed. All in one statement, so that nothing
+moves between."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import chain
@@ -10,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 from django.db import connection
 
-from billing.ledger.asking import Row
+from billing.ledger.asking import Row, Totals
 from billing.ledger.packs import adding
 from billing.ledger.packs.adding import Chosen, place_among, sorted_digests
 from billing.ledger.packs.columns import Numbers, coded, digest, sums_at, unpack_texts
-from billing.ledger.packs.reading import Block, read
+from billing.ledger.packs.reading import Block, month_block, read
 from billing.ledger.values import DAY, Beyond, Grain, Moment
 
 Span = tuple[Moment, Moment]
@@ -38,12 +40,33 @@ def of_days(
     return _chosen(workspace_id, DAY, dimension, spans, measures, values=values)
 
 
+def answered(
+    workspace_id: int,
+    dimension: str,
+    span: Span,
+    *,
+    limit: int,
+    rank_by: Sequence[str],
+    measures: Sequence[str],
+    charted: int,
+    period_of: adding.PeriodOf,
+) -> tuple[list[Row], list[tuple[date, str, Totals]]]:
+    """(the values that come to most, largest first; sums of each day and of the first `charted` of them): packs are read once. Days of one period
+    may be added up and stand on the first of them. Other measures than `measures` are 0."""
+    wanted = tuple(dict.fromkeys((*measures, *rank_by)))
+    chosen = adding.by_period(_chosen(workspace_id, DAY, dimension, [span], wanted, apart=True), period_of)
+    groups = adding.ranked(chosen, rank_by, limit)
+    values = [value for (value,) in groups if value][:charted]
+    return adding.of_groups_and_days(chosen, groups, values, measures)
+
+
 def moved(
     workspace_id: int, dimensions: Sequence[str], span: Span, since: date, measure: str, limit: int
 ) -> tuple[list[tuple[str, str, int, int]], int]:
     found: list[tuple[str, str, int, int]] = []
     many = 0
-    for dimension, chosen in _chosen_of(workspace_id, DAY, dimensions, [span], (measure,), apart=True).items():
+    for dimension, read_apart in _chosen_of(workspace_id, DAY, dimensions, [span], (measure,), apart=True).items():
+        chosen = adding.by_period(read_apart, lambda day: day >= since)
         if not chosen:
             continue
         digests = np.concatenate([one.texts[0].digests[one.codes[0]] for one in chosen])
@@ -150,6 +173,9 @@ def beyond(
     chosen = [one for one in _chosen(workspace_id, grain, dimension, [span], names, apart=True) if len(one)]
     if not chosen:
         return []
+    if starts is not None:
+        firsts = list(starts)
+        chosen = adding.by_period(chosen, lambda day: bisect_right(firsts, day))
     used = sum((_all(chosen, name) for name in measures[1:]), _all(chosen, measures[0]))
     used = used - sum((_all(chosen, name) for name in less), np.zeros(len(used), np.int64))
     calls = _all(chosen, "attempts") - _all(chosen, "voids")
@@ -199,7 +225,8 @@ def _periods(one: Chosen, grain: Grain, starts: Sequence[date]) -> Numbers:
 
 def _moments(one: Chosen, hits: Any, grain: Grain) -> list[Moment]:
     if grain is DAY:
-        return [one.block.on] * len(hits)
+        spread = one.block.spread
+        return [one.block.on] * len(hits) if spread is None else [*spread.dates_of(hits)]
     quarters = _some(one, _HOUR, hits).tolist()
     named = {quarter: datetime.fromtimestamp(quarter * QUARTER_S, UTC) for quarter in set(quarters)}
     return [named[quarter] for quarter in quarters]
@@ -228,17 +255,20 @@ def _chosen_of(
     values: Sequence[str] | None = None,
     apart: bool = False,
 ) -> dict[str, list[Chosen]]:
-    """By dimension, blocks of the time; of the rows that are not packed only those of `values`. `apart`: by moment, else these may be added up."""
+    """By dimension, blocks of the time; of the rows that are not packed only those of `values`. `apart`: by moment, else these may be added up.
+    Merged months have their `spread`."""
     columns = measures if grain is DAY else (_HOUR, *measures)
     query, params = _query(workspace_id, grain, dimensions, spans, columns, values, apart=apart)
     loose: dict[tuple[str, date | None], list[Any]] = {}
     blocks: dict[str, list[Block]] = {dimension: [] for dimension in dimensions}
-    for dimension, day, length, packed, *rest in read(query, params):
+    for dimension, day, length, days, ends, packed, *rest in read(query, params):
+        kept = dict(zip(columns, rest, strict=False))
         if length is None:
             loose.setdefault((dimension, day), []).append(rest[len(columns) :])
-        else:
-            kept = dict(zip(columns, rest, strict=False))
+        elif days is None:
             blocks[dimension].append(Block(day, length, [unpack_texts(packed)], kept))
+        else:
+            blocks[dimension] += month_block(days, ends, length, [unpack_texts(packed)], kept, spans)
     for (dimension, day), rows in loose.items():
         texts, *numbers = zip(*rows, strict=True)
         kept = {name: np.array(column, np.int64) for name, column in zip(columns, numbers, strict=True)}
@@ -275,24 +305,36 @@ def _query(
     *,
     apart: bool,
 ) -> tuple[str, list[Any]]:
-    """Rows (dimension, day, length, packed columns, nothing) and (dimension, day or nothing, nothing, value, sums). All names are ours."""
-    of_packs = ["dimension", "day", "rows", "value", *columns, "NULL::text", *["NULL::bigint"] * len(columns)]
+    """Rows (dimension, day, length, a merged month's days and their ends, packed columns, nothing) and (dimension, day or nothing, nothing, value,
+    sums). All names are ours."""
+    packed = ["value", *columns, "NULL::text", *["NULL::bigint"] * len(columns)]
+    of_packs = ", ".join(["dimension", "day", "rows", "NULL::bytea", "NULL::bytea", *packed])
+    of_months = ", ".join(["dimension", "day", "rows", "days", "ends", *packed])
     sums = [
         f"(extract(epoch FROM hour) / {QUARTER_S})::bigint" if name == _HOUR else f"sum({name})::bigint"
         for name in columns
     ]
     day = "day" if grain is DAY and apart else "NULL::date"
-    of_rows = ["dimension", day, "NULL::integer", *["NULL::bytea"] * (1 + len(columns)), "value", *sums]
+    of_rows = ["dimension", day, "NULL::integer", *["NULL::bytea"] * (3 + len(columns)), "value", *sums]
     by = ["dimension", "value", *(["day"] if grain is DAY and apart else []), *(["hour"] if grain is not DAY else [])]
     packs, rows = (" OR ".join([f"{column} BETWEEN %s AND %s"] * len(spans)) for column in ("day", grain.column))
     own = "" if values is None else "AND value = ANY(%s)"
+    months = ""
+    if grain.months:
+        months = f"UNION ALL SELECT {of_months} FROM {grain.months} WHERE workspace_id = %s AND dimension = ANY(%s) AND ({packs}) "  # noqa: S608
     query = (
-        f"SELECT {', '.join(of_packs)} FROM {grain.packs} WHERE workspace_id = %s AND dimension = ANY(%s) AND ({packs}) "  # noqa: S608 - names of ours
+        f"SELECT {of_packs} FROM {grain.packs} WHERE workspace_id = %s AND dimension = ANY(%s) AND ({packs}) {months}"  # noqa: S608 - names of ours
         f"UNION ALL SELECT {', '.join(of_rows)} FROM {grain.rows} WHERE workspace_id = %s AND dimension = ANY(%s) AND ({rows}) {own} "
         f"GROUP BY {', '.join(by)}"
     )
     moments = list(chain.from_iterable(spans))
     days = [moment.astimezone(UTC).date() if isinstance(moment, datetime) else moment for moment in moments]
     names = [str(dimension) for dimension in dimensions]
+    whole = [workspace_id, names, *_from_firsts(days)] if grain.months else []
     wanted = [] if values is None else [list(values)]
-    return query, [workspace_id, names, *days, workspace_id, names, *moments, *wanted]
+    return query, [workspace_id, names, *days, *whole, workspace_id, names, *moments, *wanted]
+
+
+def _from_firsts(days: Sequence[date]) -> list[date]:
+    """Spans one after the other, widened to whole months: a merged month stands on its first day."""
+    return [day if place % 2 else day.replace(day=1) for place, day in enumerate(days)]
