@@ -14,7 +14,7 @@ import orjson
 
 from gateway.jsonbody import with_first, with_value
 from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, STREAM_TYPE, Reading, Wanted, stated
-from gateway.providers.template import EventTemplate, learn
+from gateway.providers.template import MOST_LESSONS, EventTemplate, learn
 from gateway.sse import Splitter, data_of, event_of
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -117,10 +117,6 @@ MOST_MISSES = 8
 """Chunks of a stream that were not plain, after which none is read as if it were: both ways together take longer than the careful one alone."""
 
 
-MOST_LESSONS = 8
-"""Events of a stream from which a template is made: where each is written in another way (its time in it, say), none of them serves the next."""
-
-
 class OpenAIChat:
     """Implements `Dialect`."""
 
@@ -196,8 +192,11 @@ class ChatStreamMeter:
         self._template: EventTemplate | None = None
 
     def template(self) -> EventTemplate | None:
-        """Whole events of its kind, while it is given, need not be fed: they pass as they are, and all that is noted of them is their text."""
         return self._template if self._events.between_events else None
+
+    def add_texts(self, texts: list[str]) -> None:
+        if text := "".join(texts):
+            self.reading.add_text(text)
 
     def feed(self, chunk: bytes) -> bytes:
         events = self._events.feed(chunk)
@@ -267,7 +266,7 @@ class ChatStreamMeter:
             self.reading.add_text(text)
             if self._lessons < MOST_LESSONS:
                 self._lessons += 1
-                self._template = learn(data, text) or self._template
+                self._template = learn(b"data: %b\n\n" % data, data, "content", text) or self._template
         return True
 
 

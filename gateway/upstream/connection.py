@@ -139,12 +139,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    @property
-    def _pouring(self) -> bool:
-        return self._sink is not None
-
-    def _pour_on(self, sink: Sink) -> None:
-        """A piece has come while a task waits in `pour`, which need not wake for it."""
+    def _pour_on(self, sink: Sink, data: bytes) -> None:
+        """A piece has come, with `data`, while a task waits in `pour`, which need not wake for it."""
         self._heard_at = self._loop.time()
         try:
             more = sink(self.arrived())
@@ -155,6 +151,10 @@ class Connection(asyncio.Protocol):
             self._sink, self._declined = None, True
         if not more or self.complete:
             self._wake()
+        elif (
+            self._between_pieces and data[-1] == _LF
+        ):  # bytes after the piece would make a whole head, so it would not be between
+            self._framed_now = self._framed
 
     def _end_pour(self, error: Exception) -> None:
         self._sink = self._framed_now = None
@@ -276,10 +276,7 @@ class Connection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
         if self._sink is not None and self._parts:
-            self._pour_on(self._sink)
-            if self._between_pieces and data[-1] == _LF and self._pouring and not self.complete:
-                # what followed the piece would have to be a whole head: then it is not between
-                self._framed_now = self._framed
+            self._pour_on(self._sink, data)
         elif self._waiter is not None and self._head is not None and (self._sink is None or self.complete):
             self._wake()
 

@@ -20,7 +20,7 @@ from workspaces.models import Plan, Workspace
 
 INSTRUCTIONS = 9_150
 C_CALLS = 358
-REDIS_COMMANDS = 66
+REDIS_COMMANDS = 58
 SLACK = 1.25
 CALLS, ROUNDS = 12, 4
 
