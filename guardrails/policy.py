@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import blake2b
+from hmac import compare_digest
 from typing import Any
 from uuid import UUID
 
@@ -184,6 +187,9 @@ class PolicyStore:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._keys: dict[str, Key] = {}
+        self._marks = blake2b(key=secrets.token_bytes(32), digest_size=32)
+        self._proved: dict[str, tuple[Stored, bytes]] = {}
+        """Locator -> what is stored of the key, and the mark of the text that was found to be that one"""
         self._policies: dict[int, Policy] = {}
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._secrets: dict[tuple[int, str, int], _Secret] = {}
@@ -214,12 +220,28 @@ class PolicyStore:
         return self._granted(text, key, policy)
 
     def _granted(self, text: KeyText, key: Key | None, policy: Policy | None) -> Grant:
-        matches = keys.verify(text, key.stored if key else None)
+        """The digest that PostgreSQL has is worked out when a key is first seen; the next times a quicker one says that it is the very same text.
+
+        Both are keyed, that one with what only this process knows, so memory holds no more of a key than before. Whoever is refused, for an
+        unknown locator or a wrong secret, has had both worked out (SECURITY.md S10).
+        """
+        mark = self._mark(text)
+        proved = self._proved.get(text.locator)
+        matches = proved is not None and key is not None and proved[0] is key.stored and compare_digest(proved[1], mark)
+        if not matches:
+            matches = keys.verify(text, key.stored if key else None)
+            if matches and key is not None:
+                self._proved[text.locator] = key.stored, mark
         if not matches or key is None or policy is None or not key.valid_at(time.time_ns() // 1_000_000):
             raise InvalidKey
         if keys.is_outdated(key.stored):
             self._renew_digest(text, key)
         return Grant(key, policy)
+
+    def _mark(self, text: KeyText) -> bytes:
+        mark = self._marks.copy()
+        mark.update(text.text.encode("ascii"))
+        return mark.digest()
 
     def _renew_digest(self, text: KeyText, key: Key) -> None:
         """The pepper has changed since this key was made: store its digest under the new one, beside the call. One key at a time, and
@@ -364,6 +386,7 @@ class PolicyStore:
         for locator in [name for name, key in self._keys.items() if key.workspace_id == policy.workspace_id]:
             if locator not in loaded.keys:
                 del self._keys[locator]
+                self._proved.pop(locator, None)
         self._keys.update(loaded.keys)
         return policy
 

@@ -6,12 +6,14 @@ import asyncio
 import base64
 from io import StringIO
 
+import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 from django.test import override_settings
 
+from guardrails.domain.refusals import InvalidKey
 from guardrails.gate import Gate, open_gate
 from tests.cast import Cast
 from workspaces import actions, keys
@@ -57,3 +59,19 @@ async def test_a_virtual_key_in_use_moves_to_the_new_pepper_so_that_the_old_one_
         other = open_gate()
         assert (await other.policies.recognise(text)).key.name == "app"
         await other.close(1.0)
+
+
+async def test_a_key_that_was_accepted_lends_nothing_to_another_text_with_its_locator(
+    gate: Gate, committed_cast: Cast
+) -> None:
+    def make() -> str:
+        return actions.create_virtual_key(workspace=committed_cast.acme, by=committed_cast.alice.actor, name="app").text
+
+    text, other = await sync_to_async(make)(), keys.mint(keys.KeyKind.VIRTUAL_KEY).text
+    impostor = text[:17] + other[17:]
+    for _ in range(2):  # the first time by what is stored, the second by what was remembered of it
+        with pytest.raises(InvalidKey):
+            await gate.policies.recognise(impostor)
+        assert (await gate.policies.recognise(text)).key.name == "app"
+    with pytest.raises(InvalidKey):
+        await gate.policies.recognise(impostor)
