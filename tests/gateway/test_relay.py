@@ -125,7 +125,7 @@ async def test_pieces_that_only_add_text_go_the_short_way(door: Door) -> None:
     assert client.whole_pieces >= 3, "several may come together"
 
 
-PIECE = 190
+PIECE, SLACK = 115, 1.25
 """Python instructions, from the relay's side, of a piece that only adds text; lower it when it gets cheaper (it is printed)."""
 
 
@@ -153,7 +153,7 @@ async def test_a_piece_that_only_adds_text_costs_no_more_than_it_did(door: Door)
     finally:
         sys.settrace(before)
     print(f"a piece: {count / len(pieces):.0f} instructions")
-    assert count / len(pieces) <= PIECE
+    assert count / len(pieces) <= PIECE * SLACK
 
 
 class Quiet(Client):
