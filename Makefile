@@ -79,8 +79,11 @@ bench: env-dev ## calls a second and added latency of the gateway on one core, b
 # Versions of the day, in environments of their own; their install scripts do not run.
 RIVALS = $(or $(SLUICE_HOME),var)/rivals
 bench-rivals: ## install LiteLLM's proxy and Portkey's gateway beside the state of `make up`, for `make bench` (Portkey needs node and npm)
-	@[ -d $(RIVALS)/litellm ] || $(PYTHON) -m venv $(RIVALS)/litellm
-	$(RIVALS)/litellm/bin/pip install --quiet --only-binary :all: 'litellm[proxy]==1.106.2'
+	@[ -d $(RIVALS)/litellm ] || $(PYTHON) -m venv $(RIVALS)/litellm || uv venv --quiet --clear --python $(PYTHON) $(RIVALS)/litellm
+	@# httptools, prisma and OpenTelemetry's SDK: not of [proxy], but of its makers' image; without the last two it tries to import them with every call
+	@set -- --quiet --only-binary :all: 'litellm[proxy]==1.106.2' httptools prisma opentelemetry-sdk opentelemetry-exporter-otlp; \
+	if [ -x $(RIVALS)/litellm/bin/pip ]; then $(RIVALS)/litellm/bin/pip install "$$@"; else uv pip install --python $(RIVALS)/litellm/bin/python "$$@"; fi
+	@PYTHONPYCACHEPREFIX= $(RIVALS)/litellm/bin/python -m compileall -q -j 2 $(RIVALS)/litellm/lib || true
 	@command -v npm >/dev/null || { echo "no npm: Portkey's gateway is left out"; exit 0; }; \
 	npm install --silent --no-audit --no-fund --omit=dev --ignore-scripts --prefix $(RIVALS)/portkey @portkey-ai/gateway@1.15.2
 

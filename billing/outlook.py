@@ -25,10 +25,10 @@ def of(workspace: Workspace, now: datetime, days: Days, filters: Filters = NO_FI
     known = Days(min(days.first, today - timedelta(days=WINDOW_DAYS)), today)
     points = queries.series(workspace, known, Granularity.DAY, filters=filters)
     daily = {point.start: point.totals.cost_nano for point in points}
-    return forecast(daily, first=days.first, last=days.last, today=today, elapsed=_elapsed(workspace, now))
+    return forecast(daily, first=days.first, last=days.last, today=today, elapsed=elapsed(workspace, now))
 
 
-def _elapsed(workspace: Workspace, now: datetime) -> float:
+def elapsed(workspace: Workspace, now: datetime) -> float:
     """How much of the workspace's day is over, 0 to 1."""
     clock = zone(workspace.time_zone)
     today = now.astimezone(clock).date()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from gateway import crash
 from gateway.attempt import Attempt
 from gateway.edge import Flow, Receive, Send
 from gateway.errors import GatewayError, Headers, ProviderBadResponse, ProviderTimeout, Restarting
-from gateway.providers.dialect import StreamMeter
+from gateway.providers.dialect import LearningMeter, StreamMeter
 from gateway.providers.template import EventTemplate
 from gateway.surfaces import OPENAI, Surface
 from gateway.upstream import Answer, Broken, Silent, UpstreamFailure
@@ -59,7 +59,7 @@ class Relay:
         self._drains = drains
         self._send = send
         self._flow: Flow | None = getattr(send, "flow", None)
-        self._learns: Callable[[], EventTemplate | None] = getattr(meter, "template", _nothing)
+        self._learns = cast("LearningMeter", meter) if hasattr(meter, "template") else None
         self._template: EventTemplate | None = None
         """None, also, when the client has left"""
         self._texts: list[str] = []
@@ -115,7 +115,8 @@ class Relay:
             if self._drained > DRAIN_BYTES:
                 raise Silent("the client left and the rest of the answer is too long to read")
             return True
-        self._template = self._learns()
+        if self._learns is not None:
+            self._template = self._learns.template()
         if passed:
             flow = self._flow
             if flow is None or flow.write_paused:
@@ -149,10 +150,9 @@ class Relay:
 
     def _note_texts(self) -> None:
         """What passed the short way, into the reading."""
-        if self._texts:
-            text, self._texts = "".join(self._texts), []
-            if text:
-                self._meter.reading.add_text(text)
+        if self._texts and self._learns is not None:
+            texts, self._texts = self._texts, []
+            self._learns.add_texts(texts)
 
     def _finish(self) -> bytes:
         """The provider's side is complete: settle now, whatever the client still does."""
@@ -212,10 +212,6 @@ class Relay:
             payload = b"\n\n" + payload
         await self._tell({"type": "http.response.body", "body": payload, "more_body": True})
         await self._tell({"type": "http.response.body", "body": b""})
-
-
-def _nothing() -> None:
-    """What a meter learns that reads each event."""
 
 
 def _as_error(failure: UpstreamFailure) -> GatewayError:

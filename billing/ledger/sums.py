@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, Final
 
-from django.db.models import DateField, DateTimeField, F, QuerySet, Sum, Value
+from django.db.models import DateField, DateTimeField, F, Q, QuerySet, Sum, Value
 from django.utils import timezone
 
 from billing.ledger import ranking
@@ -213,41 +214,46 @@ def answered(
     return rows, points
 
 
-def days_and_hours_so_far(workspace: Workspace, days: Days, now: datetime) -> tuple[dict[date, Totals], Totals, Totals]:
-    """(the totals of each day, today until now, yesterday until the same time on the clock: a fair comparison for a day that is not over), in
-    one read. Whole hours of the rollup, so yesterday's running hour counts as far as it is a whole one."""
+def days_and_hours_so_far(
+    workspace: Workspace, days: Days, now: datetime, besides: Sequence[date]
+) -> tuple[dict[date, Totals], Totals, list[Totals]]:
+    """(the totals of each day, today until now, each of the days `besides` until the same time on the clock: fair comparisons for a day that is
+    not over), in one read. Whole hours of the rollup, so the running hour counts as far as it is a whole one."""
     inside(workspace)
     clock = zone(workspace.time_zone)
     local = now.astimezone(clock)
-    midnight = datetime.combine(local.date(), time(), clock)
-    day_before = datetime.combine(local.date() - timedelta(days=1), time(), clock)
-    until = datetime.combine(local.date() - timedelta(days=1), local.time(), clock)
+    spans = [
+        tuple(datetime.combine(day, at, clock).astimezone(UTC) for at in (time(), local.time()))
+        for day in (local.date(), *besides)
+    ]
     filters = narrowed(NO_FILTERS)
     single = _single((), filters) or ""
-    rows: Iterable[tuple[Any, ...]]
+    rows: list[tuple[Any, ...]]
     if single:  # a lead's department
         own = [filters[single]]
         of_days = kept.over_time(workspace.pk, kept.DAY, single, days.first, days.last, MEASURES, own)
-        of_hours = kept.over_time(workspace.pk, kept.HOUR, single, day_before.astimezone(UTC), now, MEASURES, own)
         rows = [(day, None, *numbers) for day, _, *numbers in of_days]
-        rows += [(None, hour, *numbers) for hour, _, *numbers in of_hours]
+        for first, last in spans:
+            of_hours = kept.over_time(workspace.pk, kept.HOUR, single, first, last, MEASURES, own)
+            rows += [(None, hour, *numbers) for hour, _, *numbers in of_hours]
     else:
         wanted = ("of_day", "of_hour", *MEASURES)
         by_day = _values(RollupDay, "day", workspace, "", days.first, days.last)
-        by_hour = _values(RollupHour, "hour", workspace, "", day_before, now)
+        within = reduce(or_, (Q(hour__gte=first, hour__lte=last) for first, last in spans))
+        by_hour = RollupHour.objects.filter(within, workspace_id=workspace.pk, dimension="")
         of_day = by_day.annotate(of_day=F("day"), of_hour=Value(None, DateTimeField())).values_list(*wanted)
         of_hour = by_hour.annotate(of_day=Value(None, DateField()), of_hour=F("hour")).values_list(*wanted)
-        rows = of_day.union(of_hour, all=True)
+        rows = list(of_day.union(of_hour, all=True))
     found: dict[date, Totals] = {}
-    today_sums, yesterday = Totals(), Totals()
+    sums = [Totals()] * len(spans)
     for day, hour, *numbers in rows:
         if day is not None:
             found[day] = found.get(day, Totals()) + Totals(*numbers)
-        elif hour >= midnight:
-            today_sums += Totals(*numbers)
-        elif hour < until.astimezone(UTC):
-            yesterday += Totals(*numbers)
-    return found, today_sums, yesterday
+            continue
+        for n, (first, last) in enumerate(spans):
+            if first <= hour < last or hour == last == now:  # the hour that begins this very moment runs already
+                sums[n] += Totals(*numbers)
+    return found, sums[0], sums[1:]
 
 
 def known_tags(workspace: Workspace, days: Days) -> list[str]:

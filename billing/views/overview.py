@@ -8,18 +8,18 @@ The rest of the page (`overview_spend`) is asked for every 20 seconds in the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from billing import outlook
 from billing.domain.dimensions import Dimension
 from billing.domain.forecast import WINDOW_DAYS, Forecast, Maturity, forecast
 from billing.ledger import queries
 from billing.ledger.queries import CannotAnswer, Days, Totals
-from billing.ledger.rollups import zone
 from billing.views import calls as call_views
 from billing.views import panels, question, reads, spend
 from billing.views.naming import Names
@@ -156,31 +156,35 @@ def _figures(request: HttpRequest) -> dict[str, Any]:
     today = month.last
     last_month = question.preset_days("last_month", today)
     read = Days(min(last_month.first, today - timedelta(days=WINDOW_DAYS)), today)
-    by_day, so_far, yesterday = queries.days_and_hours_so_far(workspace, read, now)
-    this_month = _added(by_day, month)
-    same_days = _added(by_day, question.period_before(month, "month"))
+    same_days = question.period_before(month, "month")
+    by_day, so_far, (yesterday, same_day) = queries.days_and_hours_so_far(
+        workspace, read, now, [today - timedelta(days=1), same_days.last]
+    )
+    this_month, by_then = _added(by_day, month), _added(by_day, same_days)
+    if same_days.last.day == today.day:  # a shorter month was over by then
+        by_then += same_day - by_day.get(same_days.last, Totals())
     shows_calls = may(membership_of(request).role, Action.SEE_CALLS, narrows=True)
     return {
         "by_day": by_day,
         "today": _plain(so_far),
         "today_change": spend.change(so_far.cost_nano, yesterday.cost_nano),
         "month": _plain(this_month),
-        "month_change": spend.change(this_month.cost_nano, same_days.cost_nano),
+        "month_change": spend.change(this_month.cost_nano, by_then.cost_nano),
         "month_start": month.first,
-        "forecast": _forecast(by_day, month, _added(by_day, last_month), now.astimezone(zone(workspace.time_zone))),
+        "forecast": _forecast(by_day, month, _added(by_day, last_month), outlook.elapsed(workspace, now)),
         "extra": panels.shown(request, Place.FIGURE),
         "calls": call_views.recent(request, LIVE_CALLS, {}) if shows_calls else [],
     }
 
 
-def _forecast(by_day: dict[Any, Totals], month: Days, last_month: Totals, local: datetime) -> dict[str, Any]:
+def _forecast(by_day: dict[Any, Totals], month: Days, last_month: Totals, elapsed: float) -> dict[str, Any]:
     """The month's end as it looks now, beside what the last month came to."""
     seen: Forecast = forecast(
         {day: totals.cost_nano for day, totals in by_day.items()},
         first=month.first,
         last=(month.first + timedelta(days=32)).replace(day=1) - timedelta(days=1),
         today=month.last,
-        elapsed=(local.hour * 60 + local.minute) / 1440,
+        elapsed=elapsed,
     )
     return {
         "is_known": seen.maturity is not Maturity.NONE,

@@ -15,6 +15,7 @@ import orjson
 from billing.domain.extraction.anthropic import merged
 from gateway.jsonbody import with_value
 from gateway.providers.dialect import EVENT_STREAM, STREAM_TYPE, Reading, Wanted, stated
+from gateway.providers.template import MOST_LESSONS, EventTemplate, learn
 from gateway.sse import Splitter, data_of, event_of
 
 _PATHS = {"/anthropic/v1/messages": "/messages", "/anthropic/v1/messages/count_tokens": "/messages/count_tokens"}
@@ -117,7 +118,7 @@ def _thinking_within(thinking: Any, limit: int) -> dict[str, Any] | None:
 class MessagesMeter:
     """Implements `StreamMeter`. Gives whole events only."""
 
-    __slots__ = ("_deltas", "_events", "_start", "reading")
+    __slots__ = ("_deltas", "_events", "_lessons", "_start", "_template", "_texts", "reading")
     content_type = EVENT_STREAM
 
     def __init__(self) -> None:
@@ -125,12 +126,33 @@ class MessagesMeter:
         self._events = Splitter()
         self._start: dict[str, Any] = {}
         self._deltas: list[dict[str, Any]] = []
+        self._lessons = 0
+        self._template: EventTemplate | None = None
+        self._texts: list[tuple[str, str]] = []
+        """Of the event that was read last, when it only adds text: the fields that say it, and the text"""
+
+    def template(self) -> EventTemplate | None:
+        return self._template if self._events.between_events else None
+
+    def add_texts(self, texts: list[str]) -> None:
+        for text in texts:
+            if text:
+                _add(text, self.reading)
 
     def feed(self, chunk: bytes) -> bytes:
         events = self._events.feed(chunk)
         for event, whole in events:
-            if whole:
-                self.note(data_of(event))
+            if not whole:
+                continue
+            text = self._template.text_of(event) if self._template is not None else None
+            if text is not None:
+                self.add_texts([text])
+                continue
+            data = data_of(event)
+            self.note(data)
+            if len(self._texts) == 1 and self._lessons < MOST_LESSONS:
+                self._lessons += 1
+                self._template = learn(event, data, *self._texts[0]) or self._template
         return events[0][0] if len(events) == 1 else b"".join(event for event, _ in events)
 
     def finish(self) -> bytes:
@@ -146,6 +168,7 @@ class MessagesMeter:
 
     def note(self, data: bytes) -> None:
         """Reads the data of one event."""
+        self._texts = []
         if not data:
             return
         reading = self.reading
@@ -157,9 +180,10 @@ class MessagesMeter:
             return
         kind, delta = event.type, event.delta
         if kind == "content_block_delta" and delta is not None:
-            for text in (delta.text, delta.thinking, delta.partial_json):
-                if text:
-                    _add(text, reading)
+            said = (("text", delta.text), ("thinking", delta.thinking), ("partial_json", delta.partial_json))
+            self._texts = [(field, text) for field, text in said if text]
+            for _, text in self._texts:
+                _add(text, reading)
         elif kind == "content_block_start" and event.content_block is not None:
             _note_block(event.content_block, reading)
         elif kind == "message_start" and event.message is not None:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from gateway.providers.template import EventTemplate
+
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 JSON = b"application/json"
 STREAM_TYPE = b"text/event-stream"
@@ -79,6 +81,18 @@ class StreamMeter(Protocol):
 
     def error_event(self, payload: bytes) -> bytes:
         """An error as this dialect puts it into a stream."""
+        ...
+
+
+class LearningMeter(StreamMeter, Protocol):
+    """One that can do without most events of a stream."""
+
+    def template(self) -> EventTemplate | None:
+        """While it gives one, whole events of that kind need not be fed: they pass as they are, and all there is to note of them is their text."""
+        ...
+
+    def add_texts(self, texts: list[str]) -> None:
+        """Notes the texts of events that were not fed, before it is fed or finished again."""
         ...
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from gateway.jsonbody import with_first, with_value
 from gateway.providers.dialect import EVENT_STREAM, OPENAI_HEADERS, STREAM_TYPE, Reading, Wanted, stated
-from gateway.providers.template import EventTemplate, learn
+from gateway.providers.template import MOST_LESSONS, EventTemplate, learn
 from gateway.sse import Splitter, data_of, event_of
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -90,15 +90,31 @@ class _Plain(msgspec.Struct, gc=False):
     error: None = None
 
 
+class _WholeChoice(msgspec.Struct, gc=False):
+    message: _PlainText
+    delta: None = None
+    text: None = None
+    finish_reason: str | None = None
+
+
+class _Whole(msgspec.Struct, gc=False):
+    """A whole answer that is one text, as nearly every one is, in the same sense."""
+
+    choices: tuple[_WholeChoice]
+    id: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    usage: msgspec.Raw = _ABSENT
+    x_groq: None = None
+    error: None = None
+
+
 _GROQ = msgspec.json.Decoder(_Groq)
 _DECODER = msgspec.json.Decoder(_Answer)
 _PLAIN = msgspec.json.Decoder(_Plain)
+_WHOLE = msgspec.json.Decoder(_Whole)
 MOST_MISSES = 8
 """Chunks of a stream that were not plain, after which none is read as if it were: both ways together take longer than the careful one alone."""
-
-
-MOST_LESSONS = 8
-"""Events of a stream from which a template is made: where each is written in another way (its time in it, say), none of them serves the next."""
 
 
 class OpenAIChat:
@@ -135,6 +151,9 @@ class OpenAIChat:
     def read_whole(self, body: bytes, content_type: str) -> Reading | None:
         if "json" not in content_type:
             return None
+        plain = _read_plain(body)
+        if plain is not None:
+            return plain
         answer = _decode(body)
         if answer is None or answer.choices is None:
             return None
@@ -173,8 +192,11 @@ class ChatStreamMeter:
         self._template: EventTemplate | None = None
 
     def template(self) -> EventTemplate | None:
-        """Whole events of its kind, while it is given, need not be fed: they pass as they are, and all that is noted of them is their text."""
         return self._template if self._events.between_events else None
+
+    def add_texts(self, texts: list[str]) -> None:
+        if text := "".join(texts):
+            self.reading.add_text(text)
 
     def feed(self, chunk: bytes) -> bytes:
         events = self._events.feed(chunk)
@@ -244,8 +266,28 @@ class ChatStreamMeter:
             self.reading.add_text(text)
             if self._lessons < MOST_LESSONS:
                 self._lessons += 1
-                self._template = learn(data, text) or self._template
+                self._template = learn(b"data: %b\n\n" % data, data, "content", text) or self._template
         return True
+
+
+def _read_plain(body: bytes) -> Reading | None:
+    """What `_note` would make of an answer that is one text; None for any other, and for what is no answer."""
+    try:
+        answer = _WHOLE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    said: dict[str, Any] = {}
+    if answer.id:
+        said["id"] = answer.id[:200]
+    if answer.model:
+        said["model"] = answer.model[:200]
+    if answer.service_tier:
+        said["service_tier"] = answer.service_tier[:40]
+    reading = Reading(said, stated(answer.usage), ended=True)
+    text = answer.choices[0].message.content
+    if text:
+        reading.add_text(text)
+    return reading
 
 
 def _decode(data: bytes) -> _Answer | None:

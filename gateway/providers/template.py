@@ -13,9 +13,11 @@ import msgspec
 _STRING = msgspec.json.Decoder(str)
 _PADDING = re.compile(rb'"obfuscation": ?(?="[0-9A-Za-z]+"}\Z)')
 """OpenAI makes its events equally long so that their length does not tell their words; last in the event."""
-_TEXT_FIELD = re.compile(rb'"content": ?(?=")')
+_HEAD = re.compile(rb"(event: \w+\n)?data: ")
 _UNSURE = re.compile(rb"[\r\n\\\\]")
 """A line break would make several lines of one event; with an escape a name or a text may be written in more than one way."""
+MOST_LESSONS = 16
+"""Events of a stream from which a template is made: where each is written in another way (its time in it, say), none of them serves the next."""
 MOST_BYTES = 4096
 """Of a piece of the chunked coding that is known by its bytes, its framing included."""
 
@@ -78,18 +80,24 @@ class EventTemplate:
             return None
 
 
-def learn(data: bytes, text: str) -> EventTemplate | None:
-    """From the JSON of an event that is known to add `text` as its only "content", and nothing else that anybody heeds. None when it cannot be told
-    for certain which bytes the text is, or when the event is long."""
-    field = _TEXT_FIELD.search(data)
-    if field is None or len(data) > MOST_BYTES or data.count(b'"content"') != 1 or _UNSURE.search(data) is not None:
+def learn(event: bytes, data: bytes, field: str, text: str) -> EventTemplate | None:
+    """From a whole event, and its JSON, that is known to add `text` under the name `field` and nothing else that anybody heeds.
+
+    None when it cannot be told for certain which bytes the text is, or when the event is long or of an uncommon form.
+    """
+    head = event[: -len(data) - 2]
+    if not text or len(event) > MOST_BYTES or not _HEAD.fullmatch(head) or event != b"%b%b\n\n" % (head, data):
+        return None
+    name = b'"%b":' % field.encode()
+    start = data.find(name) + len(name)
+    start += data[start : start + 1] == b" "
+    if data.count(name[:-1]) != 1 or start < len(name) or _UNSURE.search(data) is not None:
         return None
     said = b'"%b"' % text.encode()
-    start = field.end()
     end = start + len(said)
-    if not text or data[start:end] != said:
+    if data[start:end] != said:
         return None
-    before = b"data: " + data[:start]
+    before = head + data[:start]
     padding = _PADDING.search(data, end)
     if padding is None:
         return EventTemplate(before, b"", data[end:] + b"\n\n")

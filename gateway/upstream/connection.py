@@ -139,8 +139,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _pour_on(self, sink: Sink) -> None:
-        """A piece has come while a task waits in `pour`, which need not wake for it."""
+    def _pour_on(self, sink: Sink, data: bytes) -> None:
+        """A piece has come, with `data`, while a task waits in `pour`, which need not wake for it."""
         self._heard_at = self._loop.time()
         try:
             more = sink(self.arrived())
@@ -151,6 +151,10 @@ class Connection(asyncio.Protocol):
             self._sink, self._declined = None, True
         if not more or self.complete:
             self._wake()
+        elif (
+            self._between_pieces and data[-1] == _LF
+        ):  # bytes after the piece would make a whole head, so it would not be between
+            self._framed_now = self._framed
 
     def _end_pour(self, error: Exception) -> None:
         self._sink = self._framed_now = None
@@ -272,11 +276,7 @@ class Connection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
         if self._sink is not None and self._parts:
-            self._pour_on(self._sink)
-            if self._between_pieces and data[-1] == _LF and self._sink is not None and not self.complete:
-                self._framed_now = (
-                    self._framed
-                )  # what followed the piece would have to be a whole head: then it is not between
+            self._pour_on(self._sink, data)
         elif self._waiter is not None and self._head is not None and (self._sink is None or self.complete):
             self._wake()
 
@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:  # else it is a trailer
-            self._headers.append((name.lower(), value))
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.complete:
@@ -316,7 +316,7 @@ class Connection(asyncio.Protocol):
         if len(self._headers) > MAX_HEADERS:  # of a piece of `MAX_HEAD_BYTES`: no more of them can have been kept
             self._refuse("the answer has too many headers")
             return
-        head = Head(status, self._headers)
+        head = Head(status, [(name.lower(), value) for name, value in self._headers])
         coding = head.get(b"transfer-encoding")
         if coding is not None and coding.strip().lower() != b"chunked":
             self._refuse("the answer has a transfer encoding other than chunked")

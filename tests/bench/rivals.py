@@ -1,7 +1,8 @@
 """The other gateways of the comparison, where `make bench-rivals` installed them: LiteLLM's proxy and Portkey's gateway, one process each.
 
 Both as is fastest: no database, so no accounting and no log of calls. LiteLLM refuses to start without one master key, which it
-compares. Both forward to the same canned upstream, on the same core.
+compares; it is started as its page on production says (one Uvicorn worker, LITELLM_MODE=PRODUCTION, LITELLM_LOG=ERROR), Portkey as its own
+`npm run start:node`. Both forward to the same canned upstream, on the same core.
 """
 
 from __future__ import annotations
@@ -129,8 +130,10 @@ def _started(
     core: int,
 ) -> Iterator[Rival]:
     began = time.perf_counter()
+    # Python may keep what it compiles: a module that LiteLLM tries to import in vain with every call was compiled with every call.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     with log.open("ab") as out:
-        process = spawn(["taskset", "-c", str(core), *command], env={**os.environ, **settings}, log=out)
+        process = spawn(["taskset", "-c", str(core), *command], env={**kept, **settings}, log=out)
     try:
         wait_until(lambda: _answers(base, key, headers), timeout_s=120, process=process, what=name)
         yield Rival(name, base, key, headers, process.pid, time.perf_counter() - began)

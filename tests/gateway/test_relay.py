@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
+from types import FrameType
 from typing import Any, cast
 
 import pytest
@@ -121,3 +123,41 @@ async def test_pieces_that_only_add_text_go_the_short_way(door: Door) -> None:
     reading = await relayed(door, reads, client)
     assert "".join(reading.texts) == "first" + "word" * 20
     assert client.whole_pieces >= 3, "several may come together"
+
+
+PIECE = 190
+"""Python instructions, from the relay's side, of a piece that only adds text; lower it when it gets cheaper (it is printed)."""
+
+
+async def test_a_piece_that_only_adds_text_costs_no_more_than_it_did(door: Door) -> None:
+    client = Quiet()
+    relay = Relay(
+        "call", cast("Any", None), ChatStreamMeter(show_usage=True), cast("Attempt", Settled()), Drains(), cast("Send", client), cast("Any", None)
+    )  # fmt: skip
+    relay._take(event("a") + event("b"))
+    pieces = [framed(event("word")) for _ in range(50)]
+    assert all(map(relay._take_framed, pieces))
+    count = 0
+
+    def in_frame(frame: FrameType, kind: str, _: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += kind == "opcode"
+        return in_frame
+
+    before = sys.gettrace()
+    sys.settrace(in_frame)
+    try:
+        for piece in pieces:
+            relay._take_framed(piece)
+    finally:
+        sys.settrace(before)
+    print(f"a piece: {count / len(pieces):.0f} instructions")
+    assert count / len(pieces) <= PIECE
+
+
+class Quiet(Client):
+    write_paused = False
+
+    def pass_framed(self, wire: bytes) -> bool:
+        return True

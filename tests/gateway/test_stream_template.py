@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.providers import openai_chat
+from gateway.providers.anthropic_messages import MessagesMeter
+from gateway.providers.dialect import LearningMeter
 from gateway.providers.openai_chat import ChatStreamMeter
-from gateway.providers.template import EventTemplate, learn
+from gateway.providers.template import MOST_LESSONS, EventTemplate, learn
 
 FORM = (
     '{"id":"c-1","object":"chat.completion.chunk","created":1,"model":"m","service_tier":"default",'
@@ -35,7 +38,7 @@ def framed(*pieces: bytes) -> bytes:
 
 
 def learnt(rest: str = "") -> EventTemplate:
-    template = learn(data("word", rest), "word")
+    template = learn(event("word", rest), data("word", rest), "content", "word")
     assert template is not None
     return template
 
@@ -130,7 +133,23 @@ def test_padding_is_letters_and_digits_alone(padding: str) -> None:
     ],
 )
 def test_nothing_is_learnt_from_an_event_that_leaves_a_doubt(json_of_it: bytes, text: str) -> None:
-    assert learn(json_of_it, text) is None
+    assert learn(b"data: %b\n\n" % json_of_it, json_of_it, "content", text) is None
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b"data:%b\n\n",
+        b"data: %b\r\n\r\n",
+        b": x\ndata: %b\n\n",
+        b"data: %b\n",
+        b"data: %b\nid: 1\n\n",
+        b"id: 1\ndata: %b\n\n",
+    ],
+)
+def test_nothing_is_learnt_from_an_event_of_an_uncommon_form(form: bytes) -> None:
+    assert learn(form % data("a"), data("a"), "content", "a") is None
+    assert learn(b"event: x\ndata: %b\n\n" % data("a"), data("a"), "content", "a") is not None
 
 
 # --- Through the meter ------------------------------------------------------------------------------------------------
@@ -139,7 +158,13 @@ class Careful(ChatStreamMeter):
         return False
 
 
-def fed(meter: ChatStreamMeter, reads: Iterable[bytes]) -> bytes:
+class CarefulMessages(MessagesMeter):
+    def feed(self, chunk: bytes) -> bytes:
+        self._lessons = MOST_LESSONS
+        return super().feed(chunk)
+
+
+def fed(meter: LearningMeter, reads: Iterable[bytes]) -> bytes:
     """As a relay does: what the template knows passes, the rest is fed. Reads are whole pieces of one framing."""
     passed = b""
     for wire in reads:
@@ -147,11 +172,20 @@ def fed(meter: ChatStreamMeter, reads: Iterable[bytes]) -> bytes:
         texts = template.texts_of(wire) if template is not None else None
         if texts is None:
             passed += b"".join(framed(shown) for one in pieces_of(wire) if (shown := meter.feed(one)))
-            continue
-        passed += wire
-        for text in filter(None, texts):
-            meter.reading.add_text(text)
+        else:
+            passed += wire
+            meter.add_texts(texts)
     return passed
+
+
+def alike(short: LearningMeter, careful: LearningMeter, events: list[bytes], cuts: list[int]) -> None:
+    edges = [0, *sorted(cut % len(events) for cut in cuts), len(events)]
+    reads = [framed(*events[a:b]) for a, b in pairwise(edges) if a < b]
+    assert b"".join(pieces_of(fed(short, reads))) == b"".join(pieces_of(fed(careful, reads)))
+    assert short.finish() == careful.finish()
+    for reading in (short.reading, careful.reading):
+        reading.texts = ["".join(reading.texts)]
+    assert short.reading == careful.reading
 
 
 def pieces_of(wire: bytes) -> list[bytes]:
@@ -190,13 +224,46 @@ ODD = st.sampled_from(
     st.booleans(),
 )
 def test_a_stream_says_and_passes_the_same_by_either_way(events: list[bytes], cuts: list[int], show: bool) -> None:
-    events = [event("first"), event("second"), *events]
-    edges = [0, *sorted(cut % len(events) for cut in cuts), len(events)]
-    reads = [framed(*events[a:b]) for a, b in pairwise(edges) if a < b]
-    short, careful = ChatStreamMeter(show_usage=show), Careful(show_usage=show)
-    assert b"".join(pieces_of(fed(short, reads))) == b"".join(pieces_of(fed(careful, reads)))
-    assert short.finish() == careful.finish()
-    assert short.reading == careful.reading
+    alike(ChatStreamMeter(show_usage=show), Careful(show_usage=show), [event("first"), event("second"), *events], cuts)
+
+
+def delta(said: str, kind: str = "text_delta", field: str = "text", index: int = 0) -> bytes:
+    body = {"type": "content_block_delta", "index": index, "delta": {"type": kind, field: said}}
+    return b"event: content_block_delta\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+ODD_MESSAGES = st.sampled_from(
+    [
+        delta("{", "input_json_delta", "partial_json", 1),
+        delta("hm", "thinking_delta", "thinking"),
+        delta("", "signature_delta", "signature"),
+        delta("a").replace(b'"text":"a"', b'"text":"a","thinking":"b"'),
+        delta("a").replace(b'"text":"a"', b'"text":"a","text":"b"'),
+        delta("a").replace(b'"text_delta"', b'"text"'),
+        b'event: content_block_start\ndata: {"type":"content_block_start","index":1,"content_block":{"type":"text","text":"s"}}\n\n',
+        b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","model":"c","usage":{"input_tokens":3}}}\n\n',
+        b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}\n\n',
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        b"event: ping\ndata: {}\n\n",
+        b"event: content_block_delta\n",
+        delta("half")[:-9],
+        delta("b")[30:],
+    ]
+)
+
+
+@given(st.lists(TEXTS.map(delta) | ODD_MESSAGES, min_size=3, max_size=14), st.lists(st.integers(0, 14), max_size=8))
+def test_a_stream_of_messages_says_and_passes_the_same_by_either_way(events: list[bytes], cuts: list[int]) -> None:
+    alike(MessagesMeter(), CarefulMessages(), [delta("first"), *events], cuts)
+
+
+@pytest.mark.parametrize("field", ["text", "thinking", "partial_json"])
+def test_deltas_of_messages_are_learnt_by_their_field(field: str) -> None:
+    meter = MessagesMeter()
+    meter.feed(delta("one", "x_delta", field))
+    template = meter.template()
+    assert template is not None
+    assert template.texts_of(framed(delta('"two"', "x_delta", field), delta("", "x_delta", field))) == ['"two"', ""]
 
 
 def test_a_template_is_not_given_inside_an_event() -> None:
@@ -220,6 +287,6 @@ def test_a_stream_whose_events_all_differ_is_not_learnt_for_ever(monkeypatch: py
     lessons: list[Any] = []
     monkeypatch.setattr(openai_chat, "learn", lambda *seen: lessons.append(seen))
     meter = ChatStreamMeter(show_usage=True)
-    for number in range(40):
+    for number in range(3 * MOST_LESSONS):
         meter.feed(event("a").replace(b'"created":1', b'"created":%d' % number))
-    assert len(lessons) == openai_chat.MOST_LESSONS
+    assert len(lessons) == MOST_LESSONS

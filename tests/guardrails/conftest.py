@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from billing.domain import keys
 from billing.domain.events import CallContext
 from billing.domain.quote import Quote
+from guardrails.demo import story
 from guardrails.domain.periods import FOREVER_MS
 from guardrails.gate import Gate, open_gate
 from guardrails.limiter import control, store
@@ -22,6 +24,13 @@ from workspaces.ids import uuid7
 
 W = 42
 CONTEXT = '{"call":"c","key":"k","provider":"simulator","model":"m","endpoint":"/v1/chat/completions"}'
+
+
+def told_whole() -> datetime:
+    """Now, or late in the last month while this one is young: until its tenth day the demo squeezes a month's story into the days there were,
+    which is itself beyond every habit, and on its first the night of the runaway begins in the month before."""
+    now = datetime.now(UTC)
+    return now if now.day > story.WHOLE_AFTER_DAYS + 1 else now.replace(day=1) - timedelta(days=2)
 
 
 def now_ms() -> int:

@@ -16,6 +16,7 @@ from billing.prices import default_book
 from guardrails import queries as guardrail_queries
 from guardrails.demo import build, past, story, traffic
 from guardrails.waste.models import Finding
+from tests.guardrails.conftest import told_whole
 from workspaces import tenancy
 from workspaces.models import Workspace
 
@@ -76,7 +77,7 @@ def _thirty_days(workspace: Workspace, now: datetime) -> queries.Days:
 
 
 def test_the_books_of_the_demo_agree_and_the_budgets_know_them(transactional_db: None) -> None:
-    now = datetime.now(UTC)
+    now = told_whole()
     made = build.make(now=now, size=0.002, say=lambda text: None)
     workspace = made.workspace
     call_command("reconcile", workspace=workspace.slug, json=True)  # exits where something differs

@@ -46,10 +46,9 @@ def test_the_owner_gets_one_mail_and_never_a_second(spending: Spending, mailbox:
 
 
 def test_the_mail_says_what_how_fast_who_and_what_then_in_both_forms(spending: Spending, mailbox: Mailbox) -> None:
-    budget = spending.budget(throttle_percent=90)
-    spending.spend(
-        budget, 60, customer="initech", feature="chat", agent="triage", at=datetime.now(UTC) - timedelta(minutes=30)
-    )
+    now = datetime.now(UTC)
+    budget = spending.budget(throttle_percent=90, reset_day=(now - timedelta(days=10)).day)
+    spending.spend(budget, 60, customer="initech", feature="chat", agent="triage", at=now - timedelta(minutes=30))
     spending.tell()
     spending.spend(budget, 20, customer="hooli", feature="search", agent="triage")
     spending.tell()

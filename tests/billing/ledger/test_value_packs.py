@@ -79,7 +79,7 @@ def answers(workspace: Workspace) -> list[Any]:
         lead = Membership(role=Role.LEAD, department_id=Department.objects.get_or_create(name="x")[0].pk)
         with narrowing.narrowed_to(lead):
             found += [
-                queries.days_and_hours_so_far(workspace, WEEK, NOW),
+                queries.days_and_hours_so_far(workspace, WEEK, NOW, [TODAY - timedelta(days=1), WEEK.first]),
                 queries.by_value(workspace, WEEK, "department"),
             ]
     for period, by in (

@@ -21,6 +21,7 @@ from guardrails.signals.letters import Reader, letter_of
 from guardrails.signals.models import Delivery, Notice
 from tests.cast import Cast
 from tests.guardrails.anomalies.conftest import Acme
+from tests.guardrails.conftest import told_whole
 from workspaces import tenancy
 from workspaces.audit import SYSTEM
 from workspaces.models import AuditRecord, VirtualKey
@@ -210,7 +211,7 @@ def test_the_week_names_the_dearest(loop: Incident, acme_calls: Acme) -> None:
 
 # --- The demo ---------------------------------------------------------------------------------------------------------
 def test_the_demos_night_of_the_runaway_agent_is_found_by_the_hour(transactional_db: None) -> None:
-    now = datetime.now(UTC)
+    now = told_whole()
     workspace = build.make(now=now, size=0.02, say=lambda text: None).workspace
     with tenancy.entered(workspace):
         actions.set_wishes(workspace=workspace, by=SYSTEM, least="0.50")
