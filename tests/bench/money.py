@@ -1,9 +1,9 @@
 """What a call costs the money Redis: an admit and its finish, one call after the other or many in a batch, without the gateway.
 
-    python -m tests.bench.money [--pairs 300] [--rounds 20] [--beside OTHER/guardrails/limiter/lua]
+    python -m tests.bench.money [--pairs 200] [--rounds 20] [--beside OTHER/guardrails/limiter/lua ...]
 
 Prints the processor time of the server's main thread (its kernel time included) and the commands inside the two scripts. It is the least of some
-rounds, because noise only ever adds. `--beside` measures the scripts of another folder in turns with ours, each on a server of its own.
+rounds, because noise only ever adds. `--beside` measures the scripts of other folders in turns with ours, each on a server of its own.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import socket
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,7 @@ class Side:
     shas: dict[str, bytes] = field(default_factory=dict)
 
     def ask(self, *words: bytes | str | int) -> Any:
-        self.connection.sendall(hiredis.pack_command(words))
+        self.connection.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # takes any sequence
         while (answer := self.reader.gets()) is False:
             self.reader.feed(self.connection.recv(1 << 20))
         if isinstance(answer, hiredis.ReplyError):
@@ -149,46 +151,44 @@ def replay(one: Side, pairs: list[tuple[bytes, bytes]], batch: int) -> None:
         assert all(reply[0] == b"OK" for reply in [*held, *ended]), (held, ended)
 
 
-def measured(
-    sides: list[Side], budgets: int, limits: int, batch: int, options: argparse.Namespace
-) -> dict[str, tuple[float, float]]:
-    """Name of a side -> CPU us and commands a pair: the least of some rounds in turns."""
-    found: dict[str, list[tuple[float, float]]] = {one.name: [] for one in sides}
+Costs = dict[tuple[str, str, int], list[tuple[float, float]]]
+"""Way, side and batch -> CPU us and commands a pair, of each round"""
+
+
+def measured(sides: list[Side], options: argparse.Namespace) -> Costs:
+    """Everything in turns, so that a noisy neighbour disturbs all alike."""
+    found: Costs = {}
     for number in range(options.rounds + 1):
-        for one in sides:
-            pairs = pairs_of(budgets, limits, options.pairs)
-            one.trim()
-            cpu, commands = one.cpu_us(), one.commands()
-            replay(one, pairs, batch)
-            cost = (one.cpu_us() - cpu) / len(pairs), (one.commands() - commands) / len(pairs)
-            if number:  # the first round makes the counters
-                found[one.name].append(cost)
-    return {
-        name: (min(cpu for cpu, _ in costs), min(commands for _, commands in costs)) for name, costs in found.items()
-    }
+        for way, (budgets, limits) in WAYS.items():
+            for one, batch in product(sides, (1, options.batch)):
+                pairs = pairs_of(budgets, limits, options.pairs)
+                one.trim()
+                cpu, commands = one.cpu_us(), one.commands()
+                replay(one, pairs, batch)
+                cost = (one.cpu_us() - cpu) / len(pairs), (one.commands() - commands) / len(pairs)
+                if number:  # the first round makes the counters
+                    found.setdefault((way, one.name, batch), []).append(cost)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.money", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=300, help="calls a round")
+    parser.add_argument("--pairs", type=int, default=200, help="calls a round")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--batch", type=int, default=16, help="calls a script call, where they come together")
-    parser.add_argument("--beside", type=Path, help="a folder with other scripts")
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="folders with other scripts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sluice-money-") as home, contextlib.ExitStack() as parts:
-        folders = {"other": options.beside, "ours": scripts.FOLDER}
-        sides = [
-            parts.enter_context(side(name, folder, Path(home) / name)) for name, folder in folders.items() if folder
-        ]
-        for batch in (1, options.batch):
-            for way, (budgets, limits) in WAYS.items():
-                found = measured(sides, budgets, limits, batch, options)
-                said = "; ".join(
-                    f"{name} {cpu:6.1f} us, {commands:5.1f} commands" for name, (cpu, commands) in found.items()
-                )
-                print(f"{way:26} {f'{batch} at once':12} {said}", flush=True)
+        folders = {"ours": scripts.FOLDER, **{folder.name: folder for folder in options.beside}}
+        sides = [parts.enter_context(side(name, folder, Path(home) / name)) for name, folder in folders.items()]
+        for (way, name, batch), costs in measured(sides, options).items():
+            cpu, commands = [min(column) for column in zip(*costs, strict=True)]
+            median = statistics.median(cost for cost, _ in costs)
+            print(
+                f"{way:26} {batch:3} at once, {name:10} {cpu:6.1f} us (median {median:6.1f}), {commands:5.1f} commands"
+            )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from billing import actions
-from billing.ledger.packs import gathering, packing
+from billing.ledger.packs import gathering, merging, packing
 from billing.models import BudgetLine, Entry, Forgotten, UnknownUsage
 from tests.cast import Cast
 from workspaces import tenancy
@@ -43,10 +43,14 @@ def two_tenants(events: Any, books: Any, cast: Cast) -> Cast:
         events.add(workspace.id, events.fields("settle", workspace.id, "poison"))
         books.drain(workspace.id)
         day = books.value("SELECT day FROM billing_rollup_detail WHERE workspace_id = %s LIMIT 1", workspace.id)
-        assert packing.pack(workspace.id, day)
-        assert gathering.pack_due(datetime.now(UTC), least=1)
-        events.call(workspace.id, cost=7, dims={"customer": f"of-{workspace.slug}"})
-        books.drain(workspace.id)
+        for is_merged in (True, False):  # packs of a month and of a day, and rows that are not packed yet
+            assert packing.pack(workspace.id, day)
+            assert gathering.pack_due(datetime.now(UTC), least=1)
+            if is_merged:
+                assert merging.merge(merging.DETAILS, (workspace.id,), day.replace(day=1))
+                assert merging.merge(merging.VALUES, (workspace.id, "customer"), day.replace(day=1))
+            events.call(workspace.id, cost=7, dims={"customer": f"of-{workspace.slug}"})
+            books.drain(workspace.id)
     return cast
 
 
