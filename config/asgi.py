@@ -24,13 +24,18 @@ GATEWAY_PREFIXES = ("/v1/", "/anthropic/", "/gemini/")
 GATEWAY_PATHS = ("/healthz", "/readyz")
 
 
-async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+class Application:
     """Decides by the parsed path alone (SECURITY.md S25); lifespan and WebSockets belong to the gateway."""
-    if scope["type"] != "http":
-        await gateway_application(scope, receive, send)
-        return
-    path: str = scope["path"]
-    if path.startswith(GATEWAY_PREFIXES) or path in GATEWAY_PATHS:
-        await gateway_application(scope, receive, send)
-        return
-    await django_application(scope, receive, send)
+
+    calls = staticmethod(gateway_application.answer)
+    """For a server that has seen itself that a request is a call (`gateway.front`)."""
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        path: str = scope.get("path", "")
+        if scope["type"] != "http" or path.startswith(GATEWAY_PREFIXES) or path in GATEWAY_PATHS:
+            await gateway_application(scope, receive, send)
+        else:
+            await django_application(scope, receive, send)
+
+
+application = Application()

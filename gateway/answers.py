@@ -87,7 +87,7 @@ def facts(admitted: Admitted, attempt: Attempt, cost_nano: int | None = None) ->
         shown.append((b"sluice-budget-remaining", usd_text(max(0, left + released)).encode()))
     if admitted.clamped:
         shown.append((b"sluice-clamped", b"%d" % (admitted.output_limit or 0)))
-    shown.extend((name.encode(), value.encode()) for name, value in admitted.rate_headers().items())
+    shown += admitted.rate_headers()
     return shown
 
 

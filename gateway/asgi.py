@@ -46,7 +46,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self.answer(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
@@ -80,7 +80,8 @@ class Gateway:
                 await runtime.idle()
         await runtime.close()
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
         call_id = edge.new_call_id()
         outgoing = _Outgoing(send, scope.get(FLOW))
         runtime = self.runtime
@@ -180,7 +181,10 @@ def _route(scope: Scope) -> Route:
 
 async def _call(endpoint: Endpoint, runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
     edge.require_method(scope, "POST")
-    with runtime.uploads.for_one(scope) if endpoint.form else contextlib.nullcontext():
+    if endpoint.form:
+        with runtime.uploads.for_one(scope):
+            await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
+    else:
         await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
 
 

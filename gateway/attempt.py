@@ -179,7 +179,7 @@ class Attempt:
 
     def _usage(self, reading: Reading) -> Usage | None:
         """What the answer itself says it consumed, or None when it says nothing usable."""
-        payload: dict[str, Any] | None = {**reading.said}
+        payload = reading.said
         if reading.raw_usage:
             try:
                 stated = _DECIMALS.decode(reading.raw_usage)

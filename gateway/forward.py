@@ -13,7 +13,7 @@ from gateway.edge import Call
 from gateway.errors import ProviderBadResponse, ProviderTimeout, ProviderUnreachable
 from gateway.planning import Planned, Sent
 from gateway.providers.clouds import ClaudeOnBedrock, with_betas
-from gateway.providers.dialect import Wanted
+from gateway.providers.dialect import Dialect, Wanted
 from gateway.routing import Route
 from gateway.signing import Signer
 from gateway.upstream import Answer, Door, Limits, NotSent, Origin, Silent, UpstreamFailure
@@ -31,7 +31,9 @@ class Forwarder:
         self._limits = limits
         self._own_limits: OrderedDict[tuple[str, tuple[tuple[str, float], ...]], Limits] = OrderedDict()
         self._signer = Signer(door)
-        self._heads: OrderedDict[tuple[str, int, str, str, bool, str], tuple[Origin, bytes, str]] = OrderedDict()
+        self._heads: OrderedDict[tuple[str, int, str, str, Dialect, bool, str], tuple[Origin, bytes, str]] = (
+            OrderedDict()
+        )
 
     def limits_of(self, route: Route) -> Limits:
         """The time limits of a route: the credential's own, else its provider's, else the gateway's."""
@@ -63,16 +65,18 @@ class Forwarder:
         except ProviderUnreachable as refused:
             attempt.void(refused.code)
             raise
-        head = [constant, _content_type(call), signed, *_forwarded(call, sent)]
+        parts = [constant, _content_type(call), signed]
+        if call.request.forwarded:
+            parts += _forwarded(call, sent)
         if route.provider.sends_attempt:
-            head.append(b"x-sluice-attempt: " + admitted.rid.encode() + b"\r\n")
-        head.append(b"content-length: %d\r\n\r\n" % len(body))
+            parts.append(b"x-sluice-attempt: " + admitted.rid.encode() + b"\r\n")
+        parts.append(b"content-length: %d\r\n\r\n" % len(body))
         limits = self.limits_of(route)
         if within_s is not None:
             limits = replace(limits, total_s=min(limits.total_s, within_s))
         attempt.sending()
         try:
-            answer = await self._door.exchange(origin, b"".join(head), body, limits)
+            answer = await self._door.exchange(origin, b"".join(parts), body, limits)
         except UpstreamFailure as failure:
             raise failed(failure, route.provider.name, attempt) from failure
         attempt.request_id = _request_id(answer)
@@ -137,13 +141,13 @@ class Forwarder:
         self, route: Route, sent: Sent, streamed: bool, policy_ver: int, secret: str
     ) -> tuple[Origin, bytes, str]:
         """The origin, the constant part of the head, and the path and query in it."""
-        model = route.provider.wire_model(route.model, route.credential.settings)
-        own_path = sent.dialect.path(sent.endpoint, model, streamed=streamed)
-        own_path = route.provider.placed(own_path, model, route.credential.settings)
-        name = (route.credential.id, policy_ver, route.provider.name, own_path, streamed, secret)
+        name = (route.credential.id, policy_ver, route.model, sent.endpoint, sent.dialect, streamed, secret)
         known = self._heads.get(name)
         if known is not None:
             return known
+        model = route.provider.wire_model(route.model, route.credential.settings)
+        own_path = sent.dialect.path(sent.endpoint, model, streamed=streamed)
+        own_path = route.provider.placed(own_path, model, route.credential.settings)
         origin, prefix = routing.target(route)
         fields = {
             "host": origin.host_header,
@@ -229,8 +233,10 @@ def _body(planned: Planned, admitted: Admitted) -> bytes:
         output_limit=_limit(admitted, missing=sent.limit_missing),
         report_usage=call.streamed and route.provider.stream_usage_option,
     )
-    field = limit_field(route.provider.name, sent.endpoint, route.model) or ("max_tokens",)
-    body = sent.dialect.body(sent.body, sent.fields, wanted, field[0])
+    field = "max_tokens"
+    if wanted.output_limit is not None:
+        field = (limit_field(route.provider.name, sent.endpoint, route.model) or (field,))[0]
+    body = sent.dialect.body(sent.body, sent.fields, wanted, field)
     if isinstance(sent.dialect, ClaudeOnBedrock) and not sent.translated:
         return with_betas(body, call.request.forwarded)
     return body

@@ -11,7 +11,6 @@ from gateway.planning import PlannedFree, plan_free
 from gateway.provider_errors import refusal, safe_headers
 from gateway.runtime import Runtime
 from gateway.upstream import UpstreamFailure
-from guardrails.admitted import rate_headers
 from guardrails.policy import Grant
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -54,4 +53,4 @@ async def _admit(runtime: Runtime, call: Call, grant: Grant) -> tuple[PlannedFre
         newest, left = await runtime.gate.free_calls.admit(grant, planned.dims, planned.tags)
         if newest.policy is not grant.policy:  # the credential or the allowed models may have changed
             planned = plan_free(call, newest, newest.policy.book)
-        return planned, newest, [(name.encode(), value.encode()) for name, value in rate_headers(left).items()]
+        return planned, newest, left

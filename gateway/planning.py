@@ -53,6 +53,7 @@ class Planned(msgspec.Struct, gc=False):
     sent: Sent
     quote: Quote
     price_version: str
+    base_url: str
     number: int = 1
     """Of the attempt in its call."""
 
@@ -62,7 +63,7 @@ class Planned(msgspec.Struct, gc=False):
 
     def exact_quote(self) -> Quote:
         """The worst case with the input counted, for when the bound by bytes did not fit."""
-        return _doubted(self.call, _quote(self.sent, self.grant, self.route, exact=True))
+        return _doubted(self.call, _quote(self.sent, self.grant, self.route, self.base_url, exact=True))
 
     def dimensions(self) -> dict[str, str]:
         return _dimensions(self.who, self.route, self.grant)
@@ -93,7 +94,7 @@ class Planned(msgspec.Struct, gc=False):
             fields=sent.fields,
             body_bytes=len(sent.body) + EDIT_BYTES,
             streamed=call.streamed,
-            base_url=routing.base_url_of(route),
+            base_url=self.base_url,
             rates=route.rates,
             quote=admitted.quote,
             output_limit=admitted.output_limit,
@@ -121,8 +122,11 @@ def plan_next(call: Call, grant: Grant, book: PriceBook, route: Route, number: i
 
 def _planned(call: Call, grant: Grant, who: Attribution, route: Route, book: PriceBook, number: int = 1) -> Planned:
     sent = prepared(call, route)
-    bound = _quote(sent, grant, route)
-    return Planned(call, grant, who, route, sent, _doubted(call, bound) if call.doubt else bound, book.version, number)
+    base_url = routing.base_url_of(route)
+    bound = _quote(sent, grant, route, base_url)
+    if call.doubt:
+        bound = _doubted(call, bound)
+    return Planned(call, grant, who, route, sent, bound, book.version, base_url, number)
 
 
 def _doubted(call: Call, bound: Quote) -> Quote:
@@ -197,7 +201,7 @@ def prepared(call: Call, route: Route) -> Sent:
     )
 
 
-def _quote(sent: Sent, grant: Grant, route: Route, *, exact: bool = False) -> Quote:
+def _quote(sent: Sent, grant: Grant, route: Route, base_url: str, *, exact: bool = False) -> Quote:
     try:
         return quote(
             route.provider.name,
@@ -207,7 +211,7 @@ def _quote(sent: Sent, grant: Grant, route: Route, *, exact: bool = False) -> Qu
             route.rates,
             exact=exact,
             default_limit=grant.key.output_limit,
-            base_url=routing.base_url_of(route),
+            base_url=base_url,
         )
     except BadLimit as error:
         raise BadRequest(f"{error}.", param=error.param, code="invalid_value") from None

@@ -41,6 +41,8 @@ from workspaces.domain.routes import Alias, Target
 
 UNLISTED = ("openai_compatible", "ollama")
 MAX_SUGGESTIONS = 3
+MOST_KNOWN = 4096
+"""Routes that one policy remembers: models and environments come from clients."""
 ALIAS_OWNER = "workspace"
 """Who owns an alias, in a list of models."""
 
@@ -69,8 +71,14 @@ def plan(
 ) -> Route:
     """The first route of a call to one of `gateway.endpoints`. Raises UnknownModel, NotAllowed.
 
+    What was found is kept with the policy for the rest of the second: the same key, prices and question have the same answer then.
     `free`: the call costs nothing, so whoever serves the endpoint may be asked for a model that no price list has.
     """
+    name = (model, environment, endpoint, grant.key.id)
+    known = grant.policy.memo.get(name)
+    if known is not None and known[0] == now_s and known[1] is grant.key and known[2] is book:
+        before: Route = known[3]
+        return before
     if grant.policy.routes.aliases:
         alias = grant.policy.routes.aliases.get(model)
         if alias is not None:
@@ -87,6 +95,10 @@ def plan(
         raise _unknown(grant, model, environment, book)
     if not _allowed(grant, route.provider.name, route.model, model):
         raise _not_allowed(model)
+    if not free and len(_tiers(grant, route.provider.name, environment)[0]) == 1:  # nothing in it was left to chance
+        if len(grant.policy.memo) >= MOST_KNOWN:
+            grant.policy.memo.clear()
+        grant.policy.memo[name] = now_s, grant.key, book, route
     return route
 
 

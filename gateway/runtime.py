@@ -12,6 +12,7 @@ from django.db import connection
 
 from billing.domain.pricing import PriceBook
 from billing.prices import default_book
+from gateway import pages
 from gateway.afterwards import Afterwards
 from gateway.forward import Forwarder
 from gateway.hop.health import Health
@@ -115,9 +116,11 @@ class Runtime:
 
 
 def settle_memory() -> None:
-    """Once, after start-up: what the process has by now (code, models, price lists) it keeps, so no later search for garbage looks there."""
+    """Once, after start-up: what the process has by now (code, models, price lists) it keeps, so no later search for garbage looks there, and
+    it stands in large pages."""
     gc.collect()
     gc.freeze()
+    pages.enlarge()
     gc.set_threshold(*COLLECT_AFTER)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 
 import msgspec
 
@@ -61,8 +61,7 @@ Heal = Callable[[int, str], Awaitable[bool]]
 _REASONS: dict[type, str] = {ClockSkew: "clock_skew", Full: "full", Duplicate: "unreachable"}
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(msgspec.Struct):
     """An admission under way: what changes between its tries."""
 
     grant: Grant
@@ -74,9 +73,10 @@ class _Attempt:
     now_ms: int
     limit: int | None = None
     """The output limit it is clamped to"""
-    overflowing: set[str] = field(default_factory=set)
+    overflowing: set[str] = msgspec.field(default_factory=set)
     """Budgets whose new values count as `__other__`"""
-    met: Met = field(init=False)
+    met: Met = cast("Met", None)
+    """Known from the first look at its budgets on"""
     healed: bool = False
     lowered: int = 0
     lease_ms: int | None = None

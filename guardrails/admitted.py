@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from operator import sub
 
 import msgspec
 
@@ -11,9 +11,9 @@ from billing.domain.money import usd_text
 from billing.domain.quote import Quote
 from guardrails.domain.budgets import Stage, Unit
 from guardrails.domain.periods import FOREVER_MS
-from guardrails.domain.rates import Metric
 from guardrails.met import Met
 from guardrails.policy import Grant
+from guardrails.told import rate_headers
 
 
 class Remaining(msgspec.Struct, frozen=True):
@@ -32,13 +32,6 @@ class Remaining(msgspec.Struct, frozen=True):
     @property
     def left(self) -> int:
         return max(0, self.cap - self.used)
-
-
-class RateLeft(msgspec.Struct, frozen=True):
-    metric: Metric
-    limit: int
-    left: int
-    reset_ms: int
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
@@ -83,13 +76,6 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
-    def rates(self) -> tuple[RateLeft, ...]:
-        return tuple(
-            RateLeft(match.rate.metric, match.rate.limit, left, reset)
-            for match, (left, reset) in zip(self.met.rates, self.rates_left, strict=True)
-        )
-
-    @property
     def relies_on_limit(self) -> bool:
         """A hard budget counts what the answer costs: the output limit that its hold was made of must be sent."""
         return self.met.binding is not None
@@ -101,8 +87,11 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     @property
     def left_nano(self) -> int | None:
         """The least that any hard money budget of the call has left; None where there is none."""
-        met, used = self.met, self.used
-        return max(0, min([met.caps[n] - used[n] for n in met.hard_usd])) if met.hard_usd else None
+        met = self.met
+        if not met.hard_usd:
+            return None
+        left: int = min(map(sub, met.hard_caps, map(self.used.__getitem__, met.hard_usd)))
+        return max(0, left)
 
     @property
     def remaining_usd(self) -> str | None:
@@ -116,17 +105,5 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
         order = list(Stage)
         return max((remaining.stage for remaining in self.budgets), key=order.index, default=Stage.NORMAL)
 
-    def rate_headers(self) -> dict[str, str]:
-        return rate_headers(self.rates) if self.rates_left else {}
-
-
-def rate_headers(rates: Sequence[RateLeft]) -> dict[str, str]:
-    """`x-ratelimit-*` in OpenAI's form: the tightest limit on requests and on tokens."""
-    headers: dict[str, str] = {}
-    for word, metrics in (("requests", (Metric.RPM, Metric.RPH)), ("tokens", (Metric.TPM,))):
-        tight = min((rate for rate in rates if rate.metric in metrics), key=lambda rate: rate.left, default=None)
-        if tight is not None:
-            headers[f"x-ratelimit-limit-{word}"] = str(tight.limit)
-            headers[f"x-ratelimit-remaining-{word}"] = str(tight.left)
-            headers[f"x-ratelimit-reset-{word}"] = f"{tight.reset_ms}ms"
-    return headers
+    def rate_headers(self) -> list[tuple[bytes, bytes]]:
+        return rate_headers(self.met.told, self.rates_left) if self.rates_left else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from guardrails.admitted import RateLeft
 from guardrails.domain import refusals
 from guardrails.domain.rates import Metric, matching
 from guardrails.domain.refusals import BudgetStoreUnavailable, WorkspaceClosed
@@ -13,6 +12,7 @@ from guardrails.limiter.limiter import BudgetStoreUnavailable as NoAnswer
 from guardrails.limiter.wire import Closed, Limited, Lost, Ok, StalePolicy
 from guardrails.met import rate_ask
 from guardrails.policy import Grant, PolicyStore
+from guardrails.told import rate_headers, told_of
 from workspaces.models import WorkspaceState
 
 REQUESTS = frozenset((Metric.RPM, Metric.RPH))
@@ -26,8 +26,8 @@ class FreeCalls:
 
     async def admit(
         self, grant: Grant, dims: Mapping[str, str], tags: Mapping[str, str]
-    ) -> tuple[Grant, list[RateLeft]]:
-        """The grant under the newest policy, and what its rate limits leave. Raises RateLimited, WorkspaceClosed, InvalidKey,
+    ) -> tuple[Grant, list[tuple[bytes, bytes]]]:
+        """The grant under the newest policy, and headers that tell what its rate limits leave. Raises RateLimited, WorkspaceClosed, InvalidKey,
         BudgetStoreUnavailable.
 
         Where no rate limit applies, the money Redis is not needed: with it away the call passes under the policy in memory.
@@ -50,8 +50,7 @@ class FreeCalls:
                 raise BudgetStoreUnavailable(none.reason) from None
             match reply:
                 case Ok():
-                    left = zip(found, reply.rates, strict=True)
-                    return grant, [RateLeft(one.rate.metric, one.rate.limit, *rest) for one, rest in left]
+                    return grant, rate_headers(told_of(found), reply.rates)
                 case Limited(index, retry_ms):
                     raise refusals.rate_limited(found[index].rate, found[index].value, retry_ms)
                 case StalePolicy() | Lost():

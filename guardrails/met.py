@@ -16,6 +16,7 @@ from guardrails.domain.budgets import TAG_PREFIX, WORKSPACE_SCOPE, Budget, Match
 from guardrails.domain.periods import Bounds
 from guardrails.domain.rates import WINDOW_US, Metric, RateLimit, RateMatch, matching
 from guardrails.limiter.wire import NO_LIMIT, CounterAsk, RateAsk
+from guardrails.told import told_of
 
 MOST_VALUES = 10_000
 """Values of one each-value budget that get a counter of their own in one period, and new values of one each-value rate limit in one window; later
@@ -32,12 +33,14 @@ class Met:
         "bounds",
         "caps",
         "ends_ms",
+        "hard_caps",
         "hard_usd",
         "matches",
         "rate_asks",
         "rates",
         "starts_ms",
         "suffixes",
+        "told",
     )
 
     def __init__(self, matches: list[Match], bounds: list[Bounds], rates: list[RateMatch], at_ms: int) -> None:
@@ -55,6 +58,8 @@ class Met:
         self.rate_asks = [rate_ask(match) for match in rates]
         self.caps = [match.budget.cap_at(at_ms) for match in matches]
         self.hard_usd = [n for n, match in enumerate(matches) if match.budget.hard and match.budget.unit is Unit.USD]
+        self.hard_caps = [self.caps[place] for place in self.hard_usd]
+        self.told = told_of(rates)
         self.binding = next(
             (match for match in matches if match.budget.hard and match.budget.unit is not Unit.CALLS), None
         )

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -123,6 +124,8 @@ class Policy:
     prefix: str = field(init=False, repr=False)
     """Of its partition's keys in the money Redis"""
     workspace_text: str = field(init=False, repr=False)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What others work out from this policy and nothing else, to be found again at the next call. Whoever keeps something bounds it."""
     _tiers: dict[tuple[str, str, frozenset[str] | None], Tiers] = field(default_factory=dict, repr=False)
     _bounds: dict[str, Bounds] = field(default_factory=dict, repr=False)
 

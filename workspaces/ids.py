@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from uuid import UUID
 
 
@@ -13,11 +14,33 @@ def uuid7(at_ms: int | None = None) -> UUID:
 
 
 def uuid7_text() -> str:
-    """The canonical text of a new UUIDv7, where nobody needs the object."""
-    time_is, chance = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+    """The canonical text of a new UUIDv7, where nobody needs the object. Its chance is drawn from the system for many at once: asking it costs
+    more than all the rest."""
+    time_is = f"{time.time_ns() // 1_000_000:012x}"
+    chance = next(_chances, "")  # each is given once, to whatever thread
+    while not chance:
+        _draw()
+        chance = next(_chances, "")
     return f"{time_is[:8]}-{time_is[8:]}-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-{chance[7:19]}"
 
 
+_AT_ONCE = 256
+_chances: Iterator[str] = iter(())
+
+
+def _draw() -> None:
+    """20 hexadecimal digits for each of the next identities."""
+    global _chances
+    _chances = iter(os.urandom(10 * _AT_ONCE).hex("-", 10).split("-"))
+
+
+def _forget() -> None:
+    """A forked process must not go on with what its parent has drawn."""
+    global _chances
+    _chances = iter(())
+
+
+os.register_at_fork(after_in_child=_forget)
 _VARIANT = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
 _RANDOM = (1 << 76) - 1 & ~(0b11 << 62)
 _FIXED = 0x7 << 76 | 0b10 << 62

@@ -20,6 +20,7 @@ def partition_of(workspace_id: int) -> int:
     return crc32(str(int(workspace_id)).encode()) % PARTITIONS
 
 
+@lru_cache(maxsize=PARTITIONS)
 def partition_prefix(partition: int) -> str:
     if not 0 <= partition < PARTITIONS:
         raise ValueError(f"no such partition: {partition}")

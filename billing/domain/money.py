@@ -70,10 +70,12 @@ def usd(nano: int) -> Decimal:
     return value.quantize(Decimal(1)) if value == value.to_integral_value() else value.normalize()
 
 
-@lru_cache(maxsize=4096)
 def usd_text(nano: int) -> str:
     """Nano-dollars -> a plain decimal string of dollars ("0.005615"), for APIs and headers."""
-    return format(usd(nano), "f")
+    if nano < 0:
+        return f"-{usd_text(-nano)}"
+    digits = f"{nano:010d}"
+    return f"{digits[:-9]}.{digits[-9:]}".rstrip("0").rstrip(".")
 
 
 @lru_cache(maxsize=4096)

@@ -80,12 +80,18 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     content: str
 
 
+class _Messages(msgspec.Struct, gc=False):
+    """A type that msgspec has looked at once; of a bare `list[_Message]` it would make itself a picture at each call."""
+
+    messages: list[_Message]
+
+
 def _texts_only(body: Mapping[str, Any], messages: list[Any]) -> bool:
     kinds = list(map(type, body.values()))
     if kinds.count(list) != 1 or (dict in kinds and not _flat(body)):
         return False
     try:
-        convert(messages, list[_Message])
+        convert({"messages": messages}, _Messages)
     except msgspec.ValidationError:
         return False
     return True

@@ -19,6 +19,9 @@ from billing.domain.rates import PER, PER_THOUSAND, Compiled, ModelMeta, Rates
 __all__ = ["ModelMeta", "PriceBook", "Priced", "Rates", "price"]
 
 
+_A_MILLION = 1_000_000
+
+
 class Line(msgspec.Struct, frozen=True, gc=False):
     """One line of a bill: so many of a unit at a rate."""
 
@@ -32,18 +35,18 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         return Fraction(self.quantity * self.rates.numerators[self.unit], self.rates.denominator)
 
     def as_plain(self) -> dict[str, str | int]:
-        per = PER.get(self.unit, PER_THOUSAND)
-        rate_name = "rate_per_m_usd" if per == 1_000_000 else "rate_usd"
-        plain: dict[str, str | int] = {
-            "unit": self.unit,
-            "quantity": self.quantity,
-            rate_name: self.rates.printed[self.unit],
-        }
-        if per != 1_000_000:
+        unit, quantity, rates = self.unit, self.quantity, self.rates
+        per = PER.get(unit, PER_THOUSAND)
+        cost = _nano_text(quantity * rates.numerators[unit], rates.denominator)
+        if per == _A_MILLION and not self.model:
+            return {"unit": unit, "quantity": quantity, "rate_per_m_usd": rates.printed[unit], "cost_usd": cost}
+        rate_name = "rate_per_m_usd" if per == _A_MILLION else "rate_usd"
+        plain: dict[str, str | int] = {"unit": unit, "quantity": quantity, rate_name: rates.printed[unit]}
+        if per != _A_MILLION:
             plain["per"] = per
         if self.model:
             plain["model"] = self.model
-        plain["cost_usd"] = _nano_text(self.quantity * self.rates.numerators[self.unit], self.rates.denominator)
+        plain["cost_usd"] = cost
         return plain
 
 

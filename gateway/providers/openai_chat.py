@@ -90,9 +90,29 @@ class _Plain(msgspec.Struct, gc=False):
     error: None = None
 
 
+class _WholeChoice(msgspec.Struct, gc=False):
+    message: _PlainText
+    delta: None = None
+    text: None = None
+    finish_reason: str | None = None
+
+
+class _Whole(msgspec.Struct, gc=False):
+    """A whole answer that is one text, as nearly every one is, in the same sense."""
+
+    choices: tuple[_WholeChoice]
+    id: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    usage: msgspec.Raw = _ABSENT
+    x_groq: None = None
+    error: None = None
+
+
 _GROQ = msgspec.json.Decoder(_Groq)
 _DECODER = msgspec.json.Decoder(_Answer)
 _PLAIN = msgspec.json.Decoder(_Plain)
+_WHOLE = msgspec.json.Decoder(_Whole)
 MOST_MISSES = 8
 """Chunks of a stream that were not plain, after which none is read as if it were: both ways together take longer than the careful one alone."""
 
@@ -131,6 +151,9 @@ class OpenAIChat:
     def read_whole(self, body: bytes, content_type: str) -> Reading | None:
         if "json" not in content_type:
             return None
+        plain = _read_plain(body)
+        if plain is not None:
+            return plain
         answer = _decode(body)
         if answer is None or answer.choices is None:
             return None
@@ -245,6 +268,26 @@ class ChatStreamMeter:
                 self._lessons += 1
                 self._template = learn(b"data: %b\n\n" % data, data, "content", text) or self._template
         return True
+
+
+def _read_plain(body: bytes) -> Reading | None:
+    """What `_note` would make of an answer that is one text; None for any other, and for what is no answer."""
+    try:
+        answer = _WHOLE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    said: dict[str, Any] = {}
+    if answer.id:
+        said["id"] = answer.id[:200]
+    if answer.model:
+        said["model"] = answer.model[:200]
+    if answer.service_tier:
+        said["service_tier"] = answer.service_tier[:40]
+    reading = Reading(said, stated(answer.usage), ended=True)
+    text = answer.choices[0].message.content
+    if text:
+        reading.add_text(text)
+    return reading
 
 
 def _decode(data: bytes) -> _Answer | None:

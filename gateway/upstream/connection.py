@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:  # else it is a trailer
-            self._headers.append((name.lower(), value))
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.complete:
@@ -316,7 +316,7 @@ class Connection(asyncio.Protocol):
         if len(self._headers) > MAX_HEADERS:  # of a piece of `MAX_HEAD_BYTES`: no more of them can have been kept
             self._refuse("the answer has too many headers")
             return
-        head = Head(status, self._headers)
+        head = Head(status, [(name.lower(), value) for name, value in self._headers])
         coding = head.get(b"transfer-encoding")
         if coding is not None and coding.strip().lower() != b"chunked":
             self._refuse("the answer has a transfer encoding other than chunked")

@@ -90,6 +90,7 @@ class Lane:
         self._silent = False
         """It was given up since"""
         self._scheduled = False
+        self._company = False
         self._timer: asyncio.TimerHandle | None = None
 
     async def ask(
@@ -102,7 +103,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         ask = Ask(payload, loop.create_future(), loop.time(), leaving)
         self._queue.append(ask)
-        if not self._under_way:
+        if not self._under_way and not self._company:
             self._flush()
         elif not self._scheduled and self._may_send():
             self._scheduled = True
@@ -125,6 +126,7 @@ class Lane:
         while self._queue and self._may_send():
             asks = self._next_asks()
             if asks:
+                self._company = len(asks) > 1
                 self._send(asks)
 
     def _next_asks(self) -> list[Ask]:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as aredis
@@ -255,8 +255,8 @@ class Limiter:
         calls: int = 1,
         payload: bytes = b"",
     ) -> Parcel:
-        prefix = keys.partition_prefix(keys.partition_of(workspace_id))
-        request = FinishRequest(prefix, str(workspace_id), rid, kind, cost_nano, tokens, calls, payload.decode())
+        prefix, workspace = _place(workspace_id)
+        request = FinishRequest(prefix, workspace, rid, kind, cost_nano, tokens, calls, payload.decode())
         return Parcel(workspace_id, request, asyncio.get_running_loop().create_future())
 
     @property
@@ -616,6 +616,12 @@ class Limiter:
             await self._cluster.initialize()  # once, before many ask at the same moment: it replaces connections
         replies: list[Reply] = await store.call(self._redis, script, keys.stream_key(lane), arguments)
         return replies
+
+
+@lru_cache(maxsize=16_384)
+def _place(workspace_id: int) -> tuple[str, str]:
+    """The prefix of a workspace's keys and its id, as scripts want them."""
+    return keys.partition_prefix(keys.partition_of(workspace_id)), str(workspace_id)
 
 
 def _resolve(future: asyncio.Future[list[Reply]], replies: list[Reply] | None, error: Exception | None) -> None:

@@ -14,7 +14,6 @@ from config import asgi
 from config.stack import web
 
 _sums = {"instructions": 0, "c_calls": 0}
-_application = asgi.application
 
 
 def _in_frame(frame: FrameType, event: str, argument: object) -> Any:
@@ -33,17 +32,18 @@ def _profile(frame: FrameType, event: str, argument: object) -> None:
         _sums["c_calls"] += 1
 
 
-async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    if scope["type"] != "http" or scope["path"] != "/counts":
-        await _application(scope, receive, send)
-        return
-    body = json.dumps(_sums).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-    await send({"type": "http.response.body", "body": body})
-    sys.settrace(_enter)
-    sys.setprofile(_profile)
+class Counted(asgi.Application):
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/counts":
+            await super().__call__(scope, receive, send)
+            return
+        body = json.dumps(_sums).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+        sys.settrace(_enter)
+        sys.setprofile(_profile)
 
 
 if __name__ == "__main__":
-    asgi.application = application
+    asgi.application = Counted()
     web.main()

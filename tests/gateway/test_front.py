@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.front import FrontProtocol
+from gateway.front import FrontProtocol, _Call
 from tests.gateway.world import GatewayProcess, Shop, World
 
 BODY = b'{"model":"sim-small","messages":[{"role":"user","content":"hi"}]}'
@@ -225,3 +226,17 @@ async def test_trailers_are_dropped_so_that_an_endless_trail_of_them_holds_no_me
 
 async def hangs(scope: object, receive: object, send: object) -> None:
     await asyncio.sleep(60)
+
+
+async def test_the_cycle_of_a_call_begins_as_uvicorns_does() -> None:
+    """It is made without uvicorn's constructor: a newer uvicorn that wants more of a cycle fails here."""
+    front = FrontProtocol(uvicorn.Config(lambda scope: None, log_config=None), ServerState(), {})
+    front.transport, front.flow = None, None  # type: ignore[assignment]
+    front.on_message_begin()
+    theirs = RequestResponseCycle(
+        scope=front.scope, transport=front.transport, flow=front.flow, logger=front.logger, access_logger=front.access_logger, access_log=False,
+        default_headers=front.server_state.default_headers, message_event=asyncio.Event(), expect_100_continue=False, keep_alive=True,
+        on_response=front.on_response_complete,
+    )  # fmt: skip
+    bells = {"message_event": None}
+    assert vars(_Call(front, keep_alive=True)) | bells == vars(theirs) | bells

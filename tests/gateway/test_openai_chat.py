@@ -276,3 +276,29 @@ def test_a_stream_whose_chunks_are_never_plain_is_not_read_twice_for_long(monkey
         meter.feed(b'data: {"choices":[{"delta":{"reasoning":"so "}}]}\n\n')
     assert len(tried) == openai_chat.MOST_MISSES
     assert meter.reading.output_bytes == 5 + 3 * 3 * openai_chat.MOST_MISSES
+
+
+def _whole(event: Any) -> Any:
+    """The chunk's text as an answer's message."""
+    choices = [
+        {"message" if name == "delta" else name: choice[name] for name in choice} for choice in event.get("choices", ())
+    ]
+    return {**event, "choices": choices}
+
+
+@given(EVENTS | EVENTS.map(_whole))
+def test_an_answer_of_one_text_is_read_as_the_careful_way_reads_it(answer: Any) -> None:
+    body = orjson.dumps(answer)
+    short = dialect.read_whole(body, "application/json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openai_chat, "_read_plain", lambda body: None)
+        assert dialect.read_whole(body, "application/json") == short
+
+
+def test_a_whole_answer_of_one_text_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_chat, "_note", None)
+    reading = dialect.read_whole(
+        orjson.dumps({**WHOLE, "choices": [{"message": {"content": "hi", "refusal": None}}]}), "application/json"
+    )
+    assert reading is not None
+    assert (reading.output_bytes, orjson.loads(reading.raw_usage)) == (2, USAGE)

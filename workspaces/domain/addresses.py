@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -34,8 +35,7 @@ class BadBaseUrl(ValueError):
     """A base URL cannot be used. The message is a sentence that says what to write instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Scheme, host and port of an upstream: what connections are pooled by."""
 
     scheme: str

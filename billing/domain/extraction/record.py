@@ -20,6 +20,7 @@ INPUT_BUCKETS = frozenset(
 OUTPUT_BUCKETS = frozenset({"output_text", "output_audio", "output_image", "output_video"})
 OTHER_BUCKETS = frozenset({"audio_milliseconds", "characters", "pages", "images"})
 BUCKETS = INPUT_BUCKETS | OUTPUT_BUCKETS | OTHER_BUCKETS
+_TOKEN_BUCKETS = INPUT_BUCKETS | OUTPUT_BUCKETS
 
 MOST_UNKNOWN = 8
 """Keys of one object that are named when nobody has taught us them; the others are one."""
@@ -102,7 +103,9 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def total_tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
+        if self.parts:
+            return self.input_tokens + self.output_tokens
+        return sum([n for name, n in self.buckets.items() if name in _TOKEN_BUCKETS])
 
     def with_flags(self, flags: Iterable[str]) -> Usage:
         return msgspec.structs.replace(self, flags=(*self.flags, *flags))
