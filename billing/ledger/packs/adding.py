@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import reduce
+from functools import partial, reduce
 from math import prod
 from operator import add
 from typing import Any, Final
@@ -88,7 +88,7 @@ def condensed(one: Chosen, measures: Sequence[str]) -> Chosen:
     sizes = [len(texts.digests) for texts in one.texts]
     if not sizes or prod(sizes) * 4 > len(one):
         return one
-    places = one.codes[0] if len(sizes) == 1 else one.codes[0] * sizes[1] + one.codes[1]
+    places = one.codes[0] if len(sizes) == 1 else one.codes[0].astype(np.int64) * sizes[1] + one.codes[1]
     counts = np.bincount(places, minlength=prod(sizes))
     there = np.flatnonzero(counts)
     columns = {name: one.block.column(name) for name in measures}
@@ -121,7 +121,7 @@ def ranked(
     chosen: Sequence[Chosen], rank_by: Sequence[str], limit: int, *, most_equals: int = MOST_EQUALS
 ) -> list[Group]:
     """The groups whose sum of the measures `rank_by` is largest, largest first; equals in the order of their names."""
-    parts = [placing.Part(one.texts, one.codes, one.numbers(rank_by)) for one in chosen if len(one)]
+    parts = [placing.Part(one.texts, one.codes, len(one), partial(one.numbers, rank_by)) for one in chosen if len(one)]
     if not parts or limit < 1:
         return []
     placed = placing.ranked(parts, limit, most_equals)
@@ -139,7 +139,7 @@ def ranked(
 
 def _entries(one: placing.Part) -> _Entries:
     sides = (texts.digests.view(np.uint64)[codes] for texts, codes in zip(one.texts, one.codes, strict=True))
-    return _Entries(one.texts, reduce(_mixed, sides).view(np.int64), one.numbers, one.codes)
+    return _Entries(one.texts, reduce(_mixed, sides).view(np.int64), one.numbers(), one.codes)
 
 
 def _mixed(first: Any, second: Any) -> Any:
@@ -329,7 +329,7 @@ class _Wanted:
 
     def __init__(self, digests: Numbers) -> None:
         self.digests = digests
-        self._known: dict[int, tuple[Texts, Numbers]] = {}
+        self._known: dict[int, tuple[Texts, Numbers, Any]] = {}
 
     def rows(self, texts: Texts, codes: Numbers) -> tuple[Numbers, Numbers]:
         """(rows whose value is one of them; which of them it is)."""
@@ -339,9 +339,12 @@ class _Wanted:
             rows = np.flatnonzero(at >= 0)
             return rows, at[rows]
         if known is None:  # the texts are kept as well, so that nothing else gets their id
-            known = self._known[id(texts.digests)] = texts, place_among(self.digests, texts.digests)
-        places = known[1]
-        rows = np.flatnonzero((places >= 0)[codes])
+            places = place_among(self.digests, texts.digests)
+            known = self._known[id(texts.digests)] = texts, places, places >= 0
+        _, places, is_one = known
+        rows = np.flatnonzero(
+            is_one.take(codes, mode="clip")
+        )  # codes are within their column: to look would take longer
         return rows, places[codes[rows]]
 
 

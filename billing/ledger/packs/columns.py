@@ -54,6 +54,7 @@ class Texts:
     digests: Numbers
     """Of each distinct text, 64 bits: two of a million are alike once in thirty million workspaces."""
     codes: Numbers
+    """Perhaps as narrow as they are packed: they choose, and are widened where they are reckoned with."""
     _joined: _Joined
 
     def value(self, code: int) -> str:
@@ -159,9 +160,15 @@ def unpack_texts(packed: bytes) -> Texts:
     end = start + (told & ~_DEFLATED)
     digests = np.frombuffer(packed, dtype=np.int64, count=count, offset=_TEXTS.size)
     whole = memoryview(packed)
-    codes = unpack_numbers(whole[end:])
-    if not len(codes):
+    packed_codes = narrow(whole[end:])
+    if not packed_codes.length:
         codes = np.arange(count)
+    elif packed_codes.base or packed_codes.above is None:
+        codes = packed_codes.numbers()
+    else:
+        codes = packed_codes.above
+        if int(codes.max()) >= count:
+            raise ValueError("a packed column chooses texts that it does not have")
     return Texts(digests, codes, _Joined(whole[start:end], bool(told & _DEFLATED)))
 
 

@@ -14,12 +14,10 @@ import numpy as np
 
 from billing.domain.dimensions import OTHER
 from billing.ledger.asking import Days, Filters, Row, Totals
-from billing.ledger.packs import adding, memory
+from billing.ledger.packs import adding
 from billing.ledger.packs.adding import Chosen, Group, PeriodOf, place_among, sorted_digests
 from billing.ledger.packs.reading import blocks
 from billing.ledger.rollups import MEASURES
-
-memory.keep()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ Columns number their distinct texts each in its own way; here those of all of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from math import prod
-from typing import Final, NamedTuple
+from operator import add
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -26,8 +28,9 @@ class Part(NamedTuple):
     texts: Sequence[Texts]
     codes: Sequence[Numbers]
     """Of each row, for each of the texts."""
-    numbers: Numbers
-    """What each row comes to."""
+    length: int
+    numbers: Callable[[], Numbers]
+    """What each row comes to. Asked for when it is added up: columns of a year at full width do not fit the processor's caches."""
 
 
 class _Side:
@@ -38,12 +41,13 @@ class _Side:
         every = np.concatenate([one.digests for one in self._columns])
         numbers, self._first = _numbered(every, max(len(one.digests) for one in self._columns))
         self._ends = np.cumsum([len(one.digests) for one in self._columns])
-        pieces = zip(self._columns, np.split(numbers, self._ends[:-1]), strict=True)
-        self._numbers = {id(one.digests): piece for one, piece in pieces}
         self.length = len(self._first)
+        self._numbers = numbers
 
-    def places(self, texts: Texts, codes: Numbers) -> Numbers:
-        return self._numbers[id(texts.digests)][codes]
+    def places(self, each: int) -> dict[int, Any]:
+        """For each column of texts: where its codes lead, when numbers of this side are so far apart."""
+        pieces = np.split((self._numbers * each).astype(np.int32), self._ends[:-1])
+        return {id(one.digests): piece for one, piece in zip(self._columns, pieces, strict=True)}
 
     def name(self, number: int) -> str:
         entry = int(self._first[number])
@@ -73,7 +77,7 @@ def _numbered(digests: Numbers, longest: int) -> tuple[Numbers, Numbers]:
 def ranked(parts: Sequence[Part], limit: int, most_equals: int) -> list[tuple[str, ...]] | None:
     """The groups that come to most, largest first, equals in the order of their names; None where a place each is too much, or more than so
     many equals would have to be named."""
-    rows = sum(len(part.numbers) for part in parts)
+    rows = sum(part.length for part in parts)
     most = min(MOST_PLACES, rows / ROWS_A_PLACE)
     width = len(parts[0].texts)
     if prod(max(len(part.texts[side].digests) for part in parts) for side in range(width)) > most:
@@ -85,8 +89,8 @@ def ranked(parts: Sequence[Part], limit: int, most_equals: int) -> list[tuple[st
     sums, there = np.zeros(size, np.int64), np.zeros(size, bool)
     for places, numbers in _together(_placed(parts, sides)):
         sums += sums_at(places, numbers, size)
-        there[places] = True
-    groups = np.flatnonzero(there)
+        there[places[numbers <= 0]] = True  # of the others the sum says that they are there
+    groups = np.flatnonzero(there | (sums != 0))
     amounts = sums[groups]
     if len(groups) > limit:
         fits = amounts >= np.partition(amounts, len(groups) - limit)[len(groups) - limit]
@@ -100,11 +104,15 @@ def ranked(parts: Sequence[Part], limit: int, most_equals: int) -> list[tuple[st
 
 
 def _placed(parts: Sequence[Part], sides: Sequence[_Side]) -> Iterator[tuple[Numbers, Numbers]]:
+    """(the place of each row, what it comes to) of each part. Codes are within their columns, so `take` need not look (a third of the time)."""
+    lengths = [side.length for side in sides]
+    leads = [side.places(prod(lengths[number + 1 :])) for number, side in enumerate(sides)]
     for part in parts:
-        places = sides[0].places(part.texts[0], part.codes[0])
-        for side, texts, codes in zip(sides[1:], part.texts[1:], part.codes[1:], strict=True):
-            places = places * side.length + side.places(texts, codes)
-        yield places, part.numbers
+        columns = zip(leads, part.texts, part.codes, strict=True)
+        yield (
+            reduce(add, (to[id(texts.digests)].take(codes, mode="clip") for to, texts, codes in columns)),
+            part.numbers(),
+        )
 
 
 def _together(placed: Iterator[tuple[Numbers, Numbers]]) -> Iterator[tuple[Numbers, Numbers]]:

@@ -14,7 +14,10 @@ from psycopg import Cursor
 from psycopg.pq import Format
 
 from billing.ledger.asking import TAG, Days, Filters
+from billing.ledger.packs import memory
 from billing.ledger.packs.columns import Narrow, Numbers, Texts, coded, narrow, unpack_numbers, unpack_texts
+
+memory.keep()
 
 _TAGS: Final = "tags"
 EPOCH: Final = date(1970, 1, 1).toordinal()
