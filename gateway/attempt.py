@@ -7,7 +7,7 @@ an answer that broke off is *assumed* at the whole hold, because nobody knows wh
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -151,8 +151,8 @@ class Attempt:
             reading,
             basis,
             priced.status,
-            usage.all_buckets,
-            usage.all_fees,
+            usage.all_buckets if usage.parts else usage.buckets,
+            usage.all_fees if usage.parts else usage.fees,
             priced.breakdown,
             usage.context.as_plain(),
         )
@@ -254,8 +254,8 @@ class Attempt:
         reading: Reading | None,
         basis: Basis,
         price_status: PriceStatus,
-        buckets: dict[str, int],
-        fees: dict[str, int] | None = None,
+        buckets: Mapping[str, int],
+        fees: Mapping[str, int] | None = None,
         breakdown: list[dict[str, str | int]] | None = None,
         context: dict[str, str] | None = None,
     ) -> Outcome:

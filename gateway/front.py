@@ -124,7 +124,9 @@ class FrontProtocol(HttpToolsProtocol):
     def _begin_call(self) -> None:
         """As uvicorn's `on_headers_complete`, for a path of the data plane as it is."""
         raw_path, _, query = self.url.partition(b"?")
-        if b"%" in raw_path or b"#" in self.url:
+        if (
+            raw_path.find(b"%") >= 0 or self.url.find(b"#") >= 0
+        ):  # `in` asks first whether bytes are a number: it costs much more
             super().on_headers_complete()
             return
         version = self.parser.get_http_version()
@@ -270,7 +272,7 @@ class _Call(RequestResponseCycle):
             self.transport.write(framed)
         return True
 
-    async def receive(self) -> Any:
+    def whole_body(self) -> bytes | None:
         if (
             not self.body
             or self.more_body
@@ -278,10 +280,16 @@ class _Call(RequestResponseCycle):
             or self.disconnected
             or self.response_complete
         ):
-            return await super().receive()
+            return None
         body, self.body = bytes(self.body), bytearray()
         self.message_event.clear()
         self.flow.resume_reading()
+        return body
+
+    async def receive(self) -> Any:
+        body = self.whole_body()
+        if body is None:
+            return await super().receive()
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Any) -> None:

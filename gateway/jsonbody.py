@@ -143,7 +143,7 @@ def _span(body: bytes, name: str) -> tuple[int, int] | None:
 
 def _structure(body: bytes) -> bytes:
     """Only the brackets, colons and commas that stand outside strings."""
-    if b"\\" in body:
+    if body.find(b"\\") >= 0:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b"".join(body.split(b'"')[::2]).translate(None, _NOT_STRUCTURE)
 

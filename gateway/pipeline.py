@@ -50,7 +50,9 @@ async def carry(runtime: Runtime, scope: Scope, receive: Receive, send: Send, ca
     request.endpoint = endpoint.name
     grant = await runtime.gate.policies.recognise(request.secret)
     room = runtime.uploads if endpoint.form else None
-    body = await uploads.read(request, scope, receive, largest=runtime.max_body_bytes, room=room)
+    body = uploads.at_hand(request, scope, largest=runtime.max_body_bytes) if room is None else None
+    if body is None:
+        body = await uploads.read(request, scope, receive, largest=runtime.max_body_bytes, room=room)
     call = endpoint.read(request, body)
     if endpoint.free:
         await free.answer(runtime, call, grant, send)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway import edge
-from gateway.edge import Receive, Request, Scope
+from gateway.edge import FLOW, Flow, Receive, Request, Scope
 from gateway.errors import NoRoom
 
 
@@ -36,6 +36,15 @@ class Room:
             yield
         finally:
             self.held -= wanted
+
+
+def at_hand(request: Request, scope: Scope, *, largest: int) -> bytes | None:
+    """What `read` would answer, without waiting; None where it must be asked: for what has not arrived, is a form, or needs a closer look."""
+    flow: Flow | None = scope.get(FLOW)
+    length = request.content_length
+    if flow is None or not request.plain_json or length is None or length > largest:
+        return None
+    return flow.whole_body()
 
 
 async def read(request: Request, scope: Scope, receive: Receive, *, largest: int, room: Room | None = None) -> bytes:

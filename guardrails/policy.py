@@ -201,11 +201,14 @@ class PolicyStore:
 
     async def recognise(self, presented: str) -> Grant:
         """A presented key -> its grant. Raises InvalidKey, the same for every way it can be wrong, and PolicyUnavailable."""
+        key = self._keys.get(presented[keytext.LOCATOR])
         try:
-            text = keytext.read(presented, KeyKind.VIRTUAL_KEY)
-            key = self._keys.get(text.locator)
             if key is None:
-                keytext.check(text)
+                text = keytext.parse(presented, KeyKind.VIRTUAL_KEY)
+            elif presented.isascii():  # its form is that of a key when it turns out to be this one
+                text = KeyText(KeyKind.VIRTUAL_KEY, key.locator, presented)
+            else:
+                raise InvalidKey
         except MalformedKey:
             raise InvalidKey from None
         policy = self._policies.get(key.workspace_id) if key else None
@@ -230,12 +233,13 @@ class PolicyStore:
         matches = proved is not None and key is not None and proved[0] is key.stored and compare_digest(proved[1], mark)
         if not matches:
             matches = keys.verify(text, key.stored if key else None)
-            if matches and key is not None:
-                self._proved[text.locator] = key.stored, mark
         if not matches or key is None or policy is None or not key.valid_at(time.time_ns() // 1_000_000):
             raise InvalidKey
-        if keys.is_outdated(key.stored):
-            self._renew_digest(text, key)
+        if proved is None or proved[0] is not key.stored:
+            if keys.is_outdated(key.stored):
+                self._renew_digest(text, key)
+            else:
+                self._proved[text.locator] = key.stored, mark
         return Grant(key, policy)
 
     def _mark(self, text: KeyText) -> bytes:

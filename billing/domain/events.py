@@ -86,9 +86,9 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=
     """Stable error code where the attempt failed ("provider_timeout", "client_closed", ...)."""
     model_served: str = ""
     provider_request_id: str = ""
-    buckets: dict[str, int] = {}
+    buckets: Mapping[str, int] = {}
     """Disjoint usage buckets (BILLING.md, "Usage fields")."""
-    fees: dict[str, int] = {}
+    fees: Mapping[str, int] = {}
     breakdown: list[dict[str, str | int]] = []
     """Price lines: [{"unit","quantity","rate_per_m_usd" or "rate_usd","cost_usd"}]."""
     context: dict[str, str] = {}

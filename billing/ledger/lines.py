@@ -224,7 +224,7 @@ def fold(line: Line) -> Folded:
     fingerprint = fingerprint_of(context.fingerprint) if context.fingerprint else None
     later = line.ended_ms - line.at_ms
     if outcome is None:
-        usage: dict[str, int] = {}
+        usage: Mapping[str, int] = {}
         fields: tuple[Any, ...] = (*common, "", endpoint, context.streamed, 0, "", version, ())
         shape, tail = folding.fold(fields, {}, times=(later, line.seq, None, None, None), fingerprint=fingerprint)
     else:

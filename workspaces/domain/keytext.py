@@ -28,6 +28,8 @@ SECRET_LENGTH = 43
 CHECKSUM_LENGTH = 6
 SECRET_BYTES = 32
 KEY_LENGTH = 4 + LOCATOR_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
+LOCATOR = slice(4, 4 + LOCATOR_LENGTH)
+"""Where it stands in a key's text."""
 
 SCANNING_PATTERN = r"\bsl[kt]_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}\b"
 
@@ -87,23 +89,12 @@ _SHAPE = {kind: re.compile(rf"{kind.value}_([0-9A-Za-z]{{12}})_[0-9A-Za-z]{{49}}
 
 def parse(text: str, kind: KeyKind) -> KeyText:
     """Read a presented key. Raises MalformedKey, without touching any store, for everything that is not one of ours."""
-    key = read(text, kind)
-    check(key)
-    return key
-
-
-def read(text: str, kind: KeyKind) -> KeyText:
-    """As `parse`, for whoever knows the locator: the digest says more than the checksum then. Whoever does not must `check` before a lookup."""
     match = _SHAPE[kind].fullmatch(text) if len(text) == KEY_LENGTH else None
     if match is None:
         raise MalformedKey("not a key of this installation")
-    return KeyText(kind, match.group(1), text)
-
-
-def check(key: KeyText) -> None:
-    """Raises MalformedKey when the checksum is not that of the text."""
-    if checksum(key.text[:-CHECKSUM_LENGTH]) != key.text[-CHECKSUM_LENGTH:]:
+    if checksum(text[:-CHECKSUM_LENGTH]) != text[-CHECKSUM_LENGTH:]:
         raise MalformedKey("not a key of this installation")
+    return KeyText(kind, match.group(1), text)
 
 
 def digest(key: KeyText, pepper: bytes) -> bytes:
