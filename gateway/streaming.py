@@ -137,7 +137,7 @@ class Relay:
             if not flow.pass_framed(wire):
                 return False
             self._texts.append(text)
-        else:  # several that came together
+        else:  # perhaps several that came together
             texts = template.texts_of(wire)
             if texts is None or not flow.pass_framed(wire):
                 return False

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-_STRING = msgspec.json.Decoder(str)
+_string = msgspec.json.Decoder(str).decode
 _PADDING = re.compile(rb'"obfuscation": ?(?="[0-9A-Za-z]+"}\Z)')
 """OpenAI makes its events equally long so that their length does not tell their words; last in the event."""
 _HEAD = re.compile(rb"(event: \w+\n)?data: ")
@@ -52,7 +52,14 @@ class EventTemplate:
         except KeyError:
             return None
         said = wire[len(frame) + self._lead : self._tail]
-        return self._text(said) if b"".join((frame, self._before, said, self._framed_end)) == wire else None
+        if b"".join((frame, self._before, said, self._framed_end)) != wire:
+            return None
+        if self._between:
+            return self._text(said)
+        try:  # as `_text`, without another frame: nearly every piece of nearly every stream comes here
+            return _string(said) if said[0] == _QUOTE == said[-1] else None
+        except (ValueError, IndexError):
+            return None
 
     def texts_of(self, wire: bytes) -> list[str] | None:
         """The same of several pieces; None when there is anything else."""
@@ -75,7 +82,7 @@ class EventTemplate:
                 if not padding[:-1].isalnum() or padding[-1] != _QUOTE:
                     return None
                 said += between[:1]
-            return _STRING.decode(said) if said[0] == _QUOTE == said[-1] else None
+            return _string(said) if said[0] == _QUOTE == said[-1] else None
         except (ValueError, IndexError):  # no JSON string (a quote or a line break within it, say), or not UTF-8
             return None
 

@@ -35,6 +35,9 @@ AGAIN: Final = timedelta(hours=4)
 AT_ONCE: Final = 50
 FAR_ABOVE: Final = 1.25
 """Without a line of its own a workspace hears when the month is to be this much dearer than the one before."""
+BEGUN_WITHIN: Final = timedelta(days=6)
+SPENT_BEFORE: Final = timedelta(days=31)
+"""A month in which spending began after its first week is no measure of a whole one: each newcomer's second month would be dearer."""
 LEAST_NANO: Final = 1_000_000_000
 """Lines below a dollar are not worth a mail."""
 
@@ -85,7 +88,8 @@ def line(workspace: Workspace, seen: Forecast) -> tuple[int, str, BudgetRule | N
         lowest = min(monthly, key=lambda rule: rule.cap)
         return lowest.cap, "budget", lowest
     before = Days((seen.first - timedelta(days=1)).replace(day=1), seen.first - timedelta(days=1))
-    return books.totals(workspace, before).cost_nano, "last_month", None
+    began = books.totals(workspace, Days(before.first - SPENT_BEFORE, before.first + BEGUN_WITHIN))
+    return books.totals(workspace, before).cost_nano if began.cost_nano else 0, "last_month", None
 
 
 def _tell(

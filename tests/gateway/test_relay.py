@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from gateway import streaming
 from gateway.attempt import Attempt
 from gateway.edge import Send
 from gateway.providers.dialect import Reading
@@ -63,8 +64,8 @@ class Settled:
         self.readings.append(reading)
 
 
-async def relayed(door: Door, reads: list[bytes], client: Client) -> Reading:
-    """The provider's writes, each apart from the next, through a relay."""
+async def relayed(door: Door, reads: list[bytes], client: Client, leaves: asyncio.Event | None = None) -> Reading:
+    """The provider's writes, each apart from the next, through a relay. The client hangs up when `leaves` is set."""
 
     async def provider(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for piece in reads:
@@ -72,13 +73,14 @@ async def relayed(door: Door, reads: list[bytes], client: Client) -> Reading:
             await writer.drain()
             await asyncio.sleep(0.001)
 
-    async def nobody_leaves() -> Any:
-        await asyncio.Event().wait()
+    async def receive() -> Any:
+        await (leaves or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
 
     settled = Settled()
     async with serving(provider) as (_, origin), await ask(door, origin) as answer:
         relay = Relay(
-            "call", answer, ChatStreamMeter(show_usage=False), cast("Attempt", settled), Drains(), cast("Send", client), nobody_leaves
+            "call", answer, ChatStreamMeter(show_usage=False), cast("Attempt", settled), Drains(), cast("Send", client), receive
         )  # fmt: skip
         await relay.run(await relay.first(), [])
     (reading,) = settled.readings
@@ -113,6 +115,49 @@ async def test_the_client_gets_every_event_and_every_text_is_noted_however_event
     assert b'"completion_tokens":9' in reading.raw_usage
 
 
+async def test_a_client_that_leaves_gets_no_more_and_the_rest_is_read_to_its_end(door: Door) -> None:
+    leaves = asyncio.Event()
+
+    class Leaving(Client):
+        def pass_framed(self, wire: bytes) -> bool:
+            if self.got.count(b"word") > 5:
+                leaves.set()
+            return super().pass_framed(wire)
+
+    client = Leaving()
+    reads = [
+        CHUNKED + framed(event("first")),
+        *(framed(event("word")) for _ in range(40)),
+        framed(USAGE + DONE) + b"0\r\n\r\n",
+    ]
+    reading = await relayed(door, reads, client, leaves)
+    assert b"[DONE]" not in client.got
+    assert "".join(reading.texts) == "first" + "word" * 40
+    assert b'"completion_tokens":9' in reading.raw_usage
+
+
+async def test_texts_of_a_long_answer_do_not_pile_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "MOST_TEXTS", 2)
+    most = 0
+
+    class Watching(Client):
+        def pass_framed(self, wire: bytes) -> bool:
+            nonlocal most
+            most = max(most, wire.count(b"data: "))
+            return super().pass_framed(wire)
+
+    client = Watching()
+    words = [f" w{number}" for number in range(60)]
+    reads = [
+        CHUNKED + framed(event("first")),
+        *(framed(event(word)) for word in words),
+        framed(USAGE + DONE) + b"0\r\n\r\n",
+    ]
+    reading = await relayed(door, reads, client)
+    assert "".join(reading.texts) == "first" + "".join(words)
+    assert len(reading.texts) >= 60 / (most + 2), "noted every few pieces"
+
+
 async def test_pieces_that_only_add_text_go_the_short_way(door: Door) -> None:
     client = Client()
     reads = [
@@ -125,7 +170,7 @@ async def test_pieces_that_only_add_text_go_the_short_way(door: Door) -> None:
     assert client.whole_pieces >= 3, "several may come together"
 
 
-PIECE = 190
+PIECE, SLACK = 107, 1.25
 """Python instructions, from the relay's side, of a piece that only adds text; lower it when it gets cheaper (it is printed)."""
 
 
@@ -153,7 +198,7 @@ async def test_a_piece_that_only_adds_text_costs_no_more_than_it_did(door: Door)
     finally:
         sys.settrace(before)
     print(f"a piece: {count / len(pieces):.0f} instructions")
-    assert count / len(pieces) <= PIECE
+    assert count / len(pieces) <= PIECE * SLACK
 
 
 class Quiet(Client):

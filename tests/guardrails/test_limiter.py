@@ -341,6 +341,21 @@ def rate(metric: str, limit: int, *, burst: int = 0, cost: int = 1, window_us: i
     )
 
 
+async def test_the_slot_of_a_call_that_never_ended_is_free_when_its_lease_is_over_and_leaves_no_trace(
+    bench: Bench,
+) -> None:
+    limiter, at_once = bench.limiter(), rate("concurrency", 1)
+    slots = keys.workspace_prefix(W) + at_once.suffix
+    dead, alive = asking([], [at_once]), asking([], [at_once])
+    await limiter.admit(W, dead)
+    limiter.entrust(dead.rid)
+    assert isinstance(await limiter.admit(W, asking([], [at_once])), Limited)
+    bench.store.zadd(slots, {dead.rid: now_ms() - 1})
+    assert isinstance(await limiter.admit(W, alive), Ok)
+    assert bench.store.zrange(slots, 0, -1) == [alive.rid.encode()]
+    assert 0 < bench.store.pttl(slots) <= 60_000
+
+
 async def test_a_burst_passes_its_burst_and_the_rest_waits_honestly(bench: Bench) -> None:
     limiter = bench.limiter()
     limit = rate("rpm", 600, burst=10, window_us=60_000_000)
@@ -518,14 +533,16 @@ def test_a_script_that_fails_in_the_middle_has_written_what_it_decided_before(be
     assert list(control.open_holds(bench.store, W)) == [asks[0].rid]
 
 
-async def test_a_sum_beyond_what_a_double_holds_stays_exact(bench: Bench) -> None:
-    """A soft budget over all time may pass nine million dollars."""
-    limiter, start = bench.limiter(), 2**53 + 1
-    first = asking([counter(0, 0, -1)])
-    await limiter.admit(W, first)
+@pytest.mark.parametrize("held", [0, 100])
+@pytest.mark.parametrize("start", [2**53 - 100, 2**53 - 2, 2**53 + 1])
+async def test_a_sum_beyond_what_a_double_holds_stays_exact(bench: Bench, start: int, held: int) -> None:
+    """A soft budget over all time may pass nine million dollars, also with one of several calls that end together."""
+    limiter, asks = bench.limiter(), [asking([counter(0, held, -1)]) for _ in range(3)]
+    for ask in asks:
+        await limiter.admit(W, ask)
     bench.store.hincrby(keys.workspace_prefix(W) + budget_suffix(0), "s", start)
-    await limiter.finish(W, first.rid, SETTLE, cost_nano=3)
-    assert bench.counters()[budget_suffix(0)] == (start + 3, 0)
+    await asyncio.gather(*[limiter.finish(W, ask.rid, SETTLE, cost_nano=3) for ask in asks])
+    assert bench.counters()[budget_suffix(0)] == (start + 9, 0)
 
 
 async def test_a_hold_that_redis_forgot_is_presented_again_by_the_gateway_that_carries_it(bench: Bench) -> None:

@@ -63,6 +63,18 @@ def test_without_a_line_the_month_before_is_one(steady: Spending, cast: Cast) ->
     assert whose == "last_month"
 
 
+def test_a_newcomers_second_month_is_not_dearer_than_the_few_days_of_the_first(spending: Spending, cast: Cast) -> None:
+    budget, first = spending.budget(cap="8000000", period="total", name="All"), datetime(2026, 9, 1, 6, tzinfo=UTC)
+    for day in range(13):
+        spending.spend(budget, 80, at=first - timedelta(days=day, hours=1), drain=False)
+    spending.drain()
+    assert outlooks.look_at(cast.acme, first) == 0
+    for day in range(13, 31):
+        spending.spend(budget, 20, at=first - timedelta(days=day, hours=1), drain=False)
+    spending.drain()
+    assert outlooks.look_at(cast.acme, first + timedelta(hours=4)) == 1, "beside a whole month that it grows is news"
+
+
 def test_only_workspaces_with_spend_that_were_not_looked_at_lately_are(spending: Spending, cast: Cast) -> None:
     now = datetime.now(UTC)
     assert outlooks.look(now) == 0
