@@ -25,8 +25,9 @@ from billing.ledger.writer import locked
 from workspaces import tenancy
 
 REASON: Final = "months of packs are merged"
-CLOSED_FOR: Final = timedelta(days=10)
-"""A month is merged when it ended so long ago: hardly anything comes later."""
+CLOSED_FOR: Final = timedelta(days=62)
+"""A month is merged when it ended so long ago: what is looked at most, thirty days and the thirty before them, is read by the day (a part of a month
+would read its whole columns), and hardly anything comes later."""
 WORTH_IT: Final = 0.25
 """Columns of a month are deflated when a quarter is left: inflating was a third of the time of a question to a year."""
 MOST_ROWS: Final = 1_000_000

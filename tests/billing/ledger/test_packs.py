@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.ledger import queries, reconcile
-from billing.ledger.packs import adding, columns, packing
+from billing.ledger.packs import adding, columns, packing, placing
 from billing.ledger.packs.columns import coded
 from billing.ledger.packs.reading import Block
 from billing.ledger.queries import Days, Granularity
@@ -59,8 +59,10 @@ ROWS = st.lists(
 
 
 @settings(deadline=None, max_examples=examples(60))
-@given(ROWS, st.integers(1, 9), st.integers(1, 2))
-def test_the_largest_groups_are_found(rows: list[tuple[int, str, str, int]], limit: int, width: int) -> None:
+@given(ROWS, st.integers(1, 9), st.integers(1, 2), st.booleans())
+def test_the_largest_groups_are_found(
+    rows: list[tuple[int, str, str, int]], limit: int, width: int, is_placed: bool
+) -> None:
     day = NOW.date()
     chosen = []
     for number in range(3):
@@ -74,7 +76,11 @@ def test_the_largest_groups_are_found(rows: list[tuple[int, str, str, int]], lim
         sums[row[1 : 1 + width]] = sums.get(row[1 : 1 + width], 0) + row[3]
     expected = sorted(sums, key=lambda group: (-sums[group], group))[:limit]
 
-    assert adding.ranked(chosen, ["cost_nano"], limit) == expected
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(placing, "MOST_PLACES", placing.MOST_PLACES if is_placed else 0)  # else groups are hashed
+        patched.setattr(placing, "ROWS_A_PLACE", 0.01)
+        patched.setattr(placing, "_AT_ONCE", 20)
+        assert adding.ranked(chosen, ["cost_nano"], limit) == expected
     assert [row.totals.cost_nano for row in adding.of(chosen, expected, ["cost_nano"])] == [
         sums[one] for one in expected
     ]
