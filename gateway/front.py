@@ -265,7 +265,7 @@ class _Call(RequestResponseCycle):
             elif not whole:
                 await self.send_500_response()
         finally:
-            self.scope.pop(FLOW, None)  # type: ignore[typeddict-item]  # a key of ours, as BODY_ARRIVED
+            self.scope.pop(FLOW, None)  # type: ignore[misc]  # a key of ours, as BODY_ARRIVED
             self.on_response = _nothing
 
     @property
