@@ -27,7 +27,7 @@ from guardrails.limiter.limiter import BudgetStoreUnavailable as NoAnswer
 from guardrails.limiter.limiter import Limiter
 from guardrails.limiter.wire import (
     NO_LIMIT,
-    AdmitRequest,
+    Asking,
     ClockSkew,
     Closed,
     CounterAsk,
@@ -39,6 +39,7 @@ from guardrails.limiter.wire import (
     Lost,
     Ok,
     OtherPeriod,
+    ShortRequest,
     StalePolicy,
     Throttled,
     TooManyValues,
@@ -104,9 +105,10 @@ class _Attempt(msgspec.Struct):
 
     @property
     def hold_nano(self) -> int:
-        if self.quote.amount_nano is None:
+        nano = self.quote.amount_nano
+        if nano is None:
             return 0
-        return self.quote.amount_nano if self.limit is None else self.quote.at_limit(self.limit)
+        return nano if self.limit is None else self.quote.at_limit(self.limit)
 
     @property
     def hold_tokens(self) -> int:
@@ -169,20 +171,26 @@ class Admission:
             grant, dims, tags, quote, exact, describe, time.time_ns() // 1_000_000 if now_ms is None else now_ms
         )
         attempt.lease_ms, attempt.rid = lease_ms, rid
-        await self._compile_surely(attempt)
+        try:
+            self._compile(attempt)
+        except (ModelNotPriced, WorkspaceClosed):
+            # A refusal that is made here, without asking the money Redis, is only made under a policy that was just read.
+            if self.policies.is_new(grant.policy):
+                raise
+            await self._renew(attempt)
+        spent = self._spent
         for _ in range(MOST_TRIES):
-            reply = await self._ask(attempt)
+            place = spent.met_by(attempt.met) if spent.known and not attempt.overflowing else None
+            reply = await (self._answer(attempt) if place is None else self._ask_together(attempt, place))
             if isinstance(reply, Ok):
                 return self._admitted(attempt, reply)
             await self._deal_with(attempt, reply)
         raise BudgetStoreUnavailable("recovering", retry_after_s=1)
 
-    async def _ask(self, attempt: _Attempt) -> object:
-        """The money Redis's answer. Over a counter that is known to be spent, calls that wait together share one (`guardrails.spent`)."""
+    async def _ask_together(self, attempt: _Attempt, place: int) -> object:
+        """The money Redis's answer to a call that meets a counter that is known to be spent: calls that wait together share one
+        (`guardrails.spent`)."""
         policy = attempt.grant.policy
-        place = None if attempt.overflowing else self._spent.met_by(attempt.met)
-        if place is None:
-            return await self._answer(attempt)
         suffix = attempt.met.suffixes[place]
         group = self._spent.group(policy.workspace_id, policy.ver, suffix)
         if group is not None:
@@ -201,7 +209,8 @@ class Admission:
             self._spent.over(group, evidence)
 
     async def _answer(self, attempt: _Attempt, leaving: Callable[[], None] | None = None) -> object:
-        attempt.rid = attempt.rid or uuid7_text()
+        if not attempt.rid:
+            attempt.rid = uuid7_text()
         try:
             return await self.limiter.admit(attempt.grant.policy.workspace_id, self._request(attempt), leaving)
         except NoAnswer as none:
@@ -223,7 +232,7 @@ class Admission:
         attempt.met, attempt.rid = grant.policy.meetings.of(dims, tags, attempt.now_ms), rid
         request = self._request(attempt)
         self.limiter.present(grant.policy.workspace_id, request)
-        return self._admitted(attempt, Ok(0, 0, [ask.amount for ask in request.budgets], []))
+        return self._admitted(attempt, Ok(0, 0, [ask.amount for ask in request.whole().budgets], []))
 
     async def _deal_with(self, attempt: _Attempt, reply: object) -> None:
         """Change the attempt so that another try can succeed, or raise the refusal."""
@@ -253,15 +262,6 @@ class Admission:
                 raise WorkspaceClosed(state)
             case _:
                 raise BudgetStoreUnavailable(_REASONS.get(type(reply), "unreachable"))
-
-    async def _compile_surely(self, attempt: _Attempt) -> None:
-        """A refusal that is made here, without asking the money Redis, is only made under a policy that was just read."""
-        try:
-            self._compile(attempt)
-        except (ModelNotPriced, WorkspaceClosed):
-            if self.policies.is_new(attempt.grant.policy):
-                raise
-            await self._renew(attempt)
 
     async def _renew(self, attempt: _Attempt) -> None:
         before, after = attempt.grant, await self.policies.renew(attempt.grant)
@@ -295,27 +295,29 @@ class Admission:
                 match.budget,
             )
 
-    def _request(self, attempt: _Attempt) -> AdmitRequest:
+    def _request(self, attempt: _Attempt) -> Asking:
         policy, met, context = attempt.grant.policy, attempt.met, attempt.context
         if attempt.lease_ms is not None:
             context = msgspec.structs.replace(context, lease_ms=attempt.lease_ms)
-        nano = attempt.hold_nano
-        budgets = met.counters(nano, attempt.hold_tokens)
-        if attempt.overflowing:
-            budgets = [self._counter(attempt, place) for place in range(len(budgets))]
-        return AdmitRequest(
-            prefix=policy.prefix,
-            workspace=policy.workspace_text,
-            rid=attempt.rid,
-            epoch=0,
-            ver=policy.ver,
-            min_seq=0,
-            amount=nano,
-            lease_ms=attempt.lease_ms or self.limiter.lease_ms,
-            ctx=encode_event(context).decode(),
-            budgets=budgets,
-            rates=met.rates_for(self._tokens_at_once(attempt)) if met.rate_asks else [],
+        request = ShortRequest(
+            policy.prefix,
+            policy.workspace_text,
+            attempt.rid,
+            0,  # epoch and the least event number are the limiter's to say
+            policy.ver,
+            0,
+            attempt.hold_nano,
+            attempt.lease_ms or self.limiter.lease_ms,
+            encode_event(context).decode(),
+            met.packed,
+            met.rates_for(self._tokens_at_once(attempt)) if met.rate_asks else [],
+            attempt.hold_tokens,
         )
+        if not attempt.overflowing:
+            return request
+        whole = request.whole()
+        whole.budgets = [self._counter(attempt, place) for place in range(len(met.asks))]
+        return whole
 
     def _counter(self, attempt: _Attempt, place: int) -> CounterAsk:
         match, bounds = attempt.matches[place], attempt.bounds[place]
@@ -485,7 +487,12 @@ class Admission:
         self, admitted: Admitted, kind: FinishKind, cost_nano: int, tokens: int, outcome: Outcome
     ) -> asyncio.Future[str]:
         return self.limiter.finish(
-            admitted.workspace_id, admitted.rid, kind, cost_nano=cost_nano, tokens=tokens, payload=encode_event(outcome)
+            admitted.grant.policy.workspace_id,
+            admitted.rid,
+            kind,
+            cost_nano=cost_nano,
+            tokens=tokens,
+            payload=encode_event(outcome),
         )
 
 

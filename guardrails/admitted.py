@@ -88,9 +88,9 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     def left_nano(self) -> int | None:
         """The least that any hard money budget of the call has left; None where there is none."""
         met = self.met
-        if not met.hard_usd:
+        if not met.hard_caps:
             return None
-        left: int = min(map(sub, met.hard_caps, map(self.used.__getitem__, met.hard_usd)))
+        left: int = min(map(sub, met.hard_caps, met.hard_used(self.used)))
         return max(0, left)
 
     @property

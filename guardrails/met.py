@@ -7,6 +7,8 @@ ends. So it is worked out once, and a call adds its amounts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -15,7 +17,7 @@ from billing.domain.dimensions import OTHER
 from guardrails.domain.budgets import TAG_PREFIX, WORKSPACE_SCOPE, Budget, Match, Matcher, Unit
 from guardrails.domain.periods import Bounds
 from guardrails.domain.rates import WINDOW_US, Metric, RateLimit, RateMatch, matching
-from guardrails.limiter.wire import NO_LIMIT, CounterAsk, RateAsk
+from guardrails.limiter.wire import NO_LIMIT, CounterAsk, RateAsk, packed
 from guardrails.told import told_of
 
 MOST_VALUES = 10_000
@@ -25,7 +27,7 @@ MOST_KNOWN = 4_096
 
 
 class Met:
-    """`asks` and `rate_asks` lack their amounts: `counters` and `rates_for` fill them in."""
+    """`asks` and `rate_asks` lack their amounts: a request has them beside `packed`, and `rates_for` fills them in."""
 
     __slots__ = (
         "asks",
@@ -34,8 +36,9 @@ class Met:
         "caps",
         "ends_ms",
         "hard_caps",
-        "hard_usd",
+        "hard_used",
         "matches",
+        "packed",
         "rate_asks",
         "rates",
         "starts_ms",
@@ -54,23 +57,19 @@ class Met:
             (match.budget.unit, counter_ask(match, period, at_ms))
             for match, period in zip(matches, bounds, strict=True)
         ]
+        self.packed = packed([ask for _, ask in self.asks])
         self.suffixes = [ask.suffix for _, ask in self.asks]
         self.rate_asks = [rate_ask(match) for match in rates]
         self.caps = [match.budget.cap_at(at_ms) for match in matches]
-        self.hard_usd = [n for n, match in enumerate(matches) if match.budget.hard and match.budget.unit is Unit.USD]
-        self.hard_caps = [self.caps[place] for place in self.hard_usd]
+        hard_usd = [n for n, match in enumerate(matches) if match.budget.hard and match.budget.unit is Unit.USD]
+        self.hard_caps = [self.caps[place] for place in hard_usd]
+        self.hard_used = _those_at(hard_usd)
+        """What is used of all -> what is used of these"""
         self.told = told_of(rates)
         self.binding = next(
             (match for match in matches if match.budget.hard and match.budget.unit is not Unit.CALLS), None
         )
         """A budget that no call without a bound may meet"""
-
-    def holds(self, at_ms: int) -> bool:
-        return self.starts_ms <= at_ms < self.ends_ms
-
-    def counters(self, nano: int, tokens: int) -> list[CounterAsk]:
-        amounts = {Unit.USD: nano, Unit.TOKENS: tokens, Unit.CALLS: 1}
-        return [replace(template, amount=amounts[unit]) for unit, template in self.asks]
 
     def rates_for(self, tokens_at_once: int) -> list[RateAsk]:
         return [replace(ask, cost=tokens_at_once) if ask.corrected else ask for ask in self.rate_asks]
@@ -90,11 +89,11 @@ class Meetings:
 
     def of(self, dims: Mapping[str, str], tags: Mapping[str, str], at_ms: int, *, lasting: bool = False) -> Met:
         """What a call with these dimensions and tags meets at a moment. A `lasting` one (a batch) does not count as running at the same time."""
-        name: tuple[str | bool | None, ...] = (lasting, *[dims.get(by) for by in self._dims])
+        name: tuple[str | bool | None, ...] = (lasting, *map(dims.get, self._dims))
         if self._tags:
             name += tuple([tags.get(by) for by in self._tags])
         met = self._known.get(name)
-        if met is None or not met.holds(at_ms):
+        if met is None or not met.starts_ms <= at_ms < met.ends_ms:
             matches = self._matcher.matches(dims, tags)
             bounds = [self._bounds_of(match.budget, at_ms) for match in matches]
             rates = matching(self._rates, dims, tags)
@@ -105,6 +104,12 @@ class Meetings:
                 self._known.clear()
             self._known[name] = met
         return met
+
+
+def _those_at(places: list[int]) -> Callable[[list[int]], Sequence[int]]:
+    if len(places) > 1:
+        return cast("Callable[[list[int]], Sequence[int]]", itemgetter(*places))
+    return lambda every: [every[place] for place in places]
 
 
 def counter_ask(match: Match, bounds: Bounds, at_ms: int, *, overflows: bool = False) -> CounterAsk:

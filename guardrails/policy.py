@@ -126,6 +126,7 @@ class Policy:
     meetings: Meetings = field(init=False, repr=False)
     prefix: str = field(init=False, repr=False)
     """Of its partition's keys in the money Redis"""
+    workspace_id: int = field(init=False)
     workspace_text: str = field(init=False, repr=False)
     memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     """What others work out from this policy and nothing else, to be found again at the next call. Whoever keeps something bounds it."""
@@ -133,6 +134,7 @@ class Policy:
     _bounds: dict[str, Bounds] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "workspace_id", int(self.workspace.id))
         object.__setattr__(self, "meetings", Meetings(self.matcher, self.rates, self.bounds_of))
         object.__setattr__(self, "prefix", partition_prefix(partition_of(self.workspace_id)))
         object.__setattr__(self, "workspace_text", str(self.workspace_id))
@@ -143,10 +145,6 @@ class Policy:
         if known is None or not known.holds(at_ms):
             known = self._bounds[budget.id] = budget.bounds_at(at_ms)
         return known
-
-    @property
-    def workspace_id(self) -> int:
-        return int(self.workspace.id)
 
     def tiers(self, provider: str, environment: str, only: frozenset[str] | None = None) -> Tiers:
         """The credentials that a call may use at a provider, in the order of their use (`guardrails.routes.in_order`)."""

@@ -70,15 +70,16 @@ class Spent:
     """The counters of one process that denied somebody lately."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self.known: set[str] = set()
+        """Spent counters. While there is none, nobody need look further"""
         self._said: dict[str, tuple[Facts, OverBudget]] = {}
         self._groups: dict[Name, Group] = {}
 
     def denied(self, counter: str) -> None:
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
+        if len(self.known) >= MOST_KNOWN:
+            self.known.clear()
             self._said.clear()
-        self._known.add(counter)
+        self.known.add(counter)
 
     def said(self, counter: str, facts: Facts) -> OverBudget | None:
         """What the last call was told that was refused by the same numbers: a loop asks the same again and again."""
@@ -90,9 +91,9 @@ class Spent:
 
     def met_by(self, met: Met) -> int | None:
         """The place of a spent counter among what a call meets; None when it meets none."""
-        if not self._known or self._known.isdisjoint(met.suffixes):
+        if self.known.isdisjoint(met.suffixes):
             return None
-        return next(place for place, suffix in enumerate(met.suffixes) if suffix in self._known)
+        return next(place for place, suffix in enumerate(met.suffixes) if suffix in self.known)
 
     def group(self, workspace_id: int, version: int, suffix: str) -> Group | None:
         """One that can still be joined."""
@@ -109,6 +110,6 @@ class Spent:
         if self._groups.get(group.name) is group:
             del self._groups[group.name]
         if evidence is None:
-            self._known.discard(group.name[2])
+            self.known.discard(group.name[2])
             self._said.pop(group.name[2], None)
         group.tell(evidence)

@@ -27,7 +27,7 @@ from guardrails.limiter.patience import within
 from guardrails.limiter.pipe import Answered
 from guardrails.limiter.wire import (
     AdmitReply,
-    AdmitRequest,
+    Asking,
     FinishKind,
     FinishRequest,
     Handed,
@@ -119,7 +119,7 @@ class Limiter:
         self._lanes: dict[int, Lane] = {}
         self._outboxes: dict[int, Outbox] = {}
         self._fences: dict[int, Fence] = {}
-        self._open: dict[str, tuple[int, AdmitRequest]] = {}
+        self._open: dict[str, tuple[int, Asking]] = {}
         self._unknown: dict[int, list[Parcel]] = {}
         self._in_doubt: dict[str, Parcel] = {}
         """Finishes of attempts that Redis does not know, while the books are asked"""
@@ -138,9 +138,7 @@ class Limiter:
 
     # --- Admit --------------------------------------------------------------------------------------------------------
 
-    async def admit(
-        self, workspace_id: int, request: AdmitRequest, leaving: Callable[[], None] | None = None
-    ) -> AdmitReply:
+    async def admit(self, workspace_id: int, request: Asking, leaving: Callable[[], None] | None = None) -> AdmitReply:
         """May this attempt be sent? Fills in the fences. Raises BudgetStoreUnavailable when there is no answer in time; what may have
         happened all the same is then undone. `leaving` is called before the first question is sent, whatever comes then."""
         if self.unanswered >= self._most_unanswered:
@@ -149,10 +147,19 @@ class Limiter:
             )
         if self._presence is not None and not self._presence.registered:
             await self._register(self._presence)
-        fence = self._fences.setdefault(workspace_id, Fence())
+        fence = self._fences.get(workspace_id) or self._fences.setdefault(workspace_id, Fence())
+        lane = self._lane(workspace_id)
         while True:
             request.epoch, request.min_seq = fence.epoch, fence.seq
-            reply = await self._admit_once(workspace_id, request, leaving)
+            try:
+                raw = await lane.ask(encode(request), partial(self._undo, workspace_id, request), leaving)
+            except StoreFailed as failed:
+                self.failures += 1
+                if failed.sent:
+                    self._undo(workspace_id, request)
+                self._say_why(failed)
+                raise BudgetStoreUnavailable(str(failed), reason=failed.reason) from failed
+            reply = admit_reply(raw)
             if isinstance(reply, StaleEpoch):
                 await self._caught_up(workspace_id, reply.epoch, reply.seq)
                 continue
@@ -167,27 +174,12 @@ class Limiter:
                 self.start()
             return reply
 
-    async def _admit_once(
-        self, workspace_id: int, request: AdmitRequest, leaving: Callable[[], None] | None
-    ) -> AdmitReply:
-        try:
-            raw = await self._lane(workspace_id).ask(
-                encode(request), lambda: self._undo(workspace_id, request), leaving
-            )
-        except StoreFailed as failed:
-            self.failures += 1
-            if failed.sent:
-                self._undo(workspace_id, request)
-            self._say_why(failed)
-            raise BudgetStoreUnavailable(str(failed), reason=failed.reason) from failed
-        return admit_reply(raw)
-
-    def present(self, workspace_id: int, request: AdmitRequest) -> None:
+    def present(self, workspace_id: int, request: Asking) -> None:
         """Hold for an attempt that runs already although nobody said yes to it: no cap can refuse it any more (adopt.lua), but the books must have
         it. Returns at once. Should the store not hear of it now, it is presented again when its lease is renewed, or when it ends."""
         self._open[request.rid] = (workspace_id, request)
         self.start()
-        self._start(scripts.ADOPT, self._lane_of(workspace_id), [encode(request)], lambda replies, error: None)
+        self._start(scripts.ADOPT, self._lane_of(workspace_id), [encode(request.whole())], lambda replies, error: None)
 
     def _say_why(self, failed: StoreFailed) -> None:
         """Once in a while: all calls of a bad moment fail for one reason."""
@@ -196,7 +188,7 @@ class Limiter:
             self._say_after = now + SAY_S
             log.warning("calls are refused because of the money Redis: %s (%d so far)", failed, self.failures)
 
-    def _undo(self, workspace_id: int, request: AdmitRequest) -> None:
+    def _undo(self, workspace_id: int, request: Asking) -> None:
         """Void an admit whose answer is not known, or came too late."""
         parcel = self._parcel(workspace_id, request.rid, FinishKind.VOID)
         parcel.hold, parcel.sure = request, False
@@ -240,8 +232,9 @@ class Limiter:
         if cost_nano < 0 or tokens < 0:
             raise ValueError("a cost cannot be negative")
         parcel = self._parcel(workspace_id, rid, kind, cost_nano, tokens, calls, payload)
-        if rid in self._open:
-            parcel.hold = self._open[rid][1]
+        held = self._open.get(rid)
+        if held is not None:
+            parcel.hold = held[1]
         self._outbox(workspace_id).put(parcel)
         return parcel.answered
 
@@ -261,7 +254,7 @@ class Limiter:
 
     @property
     def unanswered(self) -> int:
-        return sum(len(outbox) for outbox in self._outboxes.values())
+        return sum([len(outbox.queue) for outbox in self._outboxes.values()])
 
     @property
     def open_holds(self) -> int:
@@ -321,11 +314,13 @@ class Limiter:
             self._lost(workspace_id, outcome.decode())
             return False
         self._open.pop(rid, None)
-        if outcome == b"UNKNOWN" and parcel.request.kind != FinishKind.LATE:
+        if outcome == b"OK":
+            self._remember(parcel, reply[1])
+        elif outcome == b"ALREADY":
+            self._remember(parcel, reply[2])
+        elif outcome == b"UNKNOWN" and parcel.request.kind != FinishKind.LATE:
             self._forgotten(parcel)
             return True
-        if outcome in (b"OK", b"ALREADY"):
-            self._remember(parcel, reply[1] if outcome == b"OK" else reply[2])
         parcel.resolve(outcome.decode())
         return True
 
@@ -410,7 +405,7 @@ class Limiter:
 
     async def renew(self, rids: Iterable[str]) -> None:
         """Keep the holds of running calls; those that Redis forgot are presented again."""
-        by_lane: dict[int, list[tuple[int, AdmitRequest]]] = {}
+        by_lane: dict[int, list[tuple[int, Asking]]] = {}
         for rid in rids:
             if rid in self._open:
                 workspace_id, hold = self._open[rid]
@@ -419,9 +414,9 @@ class Limiter:
             for first in range(0, len(holds), RENEW_BATCH):
                 await self._renew_batch(lane, holds[first : first + RENEW_BATCH])
 
-    async def _renew_batch(self, lane: int, holds: list[tuple[int, AdmitRequest]]) -> None:
+    async def _renew_batch(self, lane: int, holds: list[tuple[int, Asking]]) -> None:
         asked = [encode(RenewRequest(hold.prefix, hold.workspace, hold.rid, self.lease_ms)) for _, hold in holds]
-        forgotten: dict[int, list[AdmitRequest]] = {}
+        forgotten: dict[int, list[Asking]] = {}
         for (workspace_id, hold), reply in zip(holds, await self._run(scripts.RENEW, lane, asked), strict=True):
             if reply[0] == b"UNKNOWN" and hold.rid in self._open:
                 forgotten.setdefault(workspace_id, []).append(hold)
@@ -431,11 +426,11 @@ class Limiter:
             known = await self._known(workspace_id, [hold.rid for hold in lost])
             await self._adopt(workspace_id, [h for h in lost if h.rid not in known and h.rid in self._open])
 
-    async def _adopt(self, workspace_id: int, holds: list[AdmitRequest]) -> None:
+    async def _adopt(self, workspace_id: int, holds: list[Asking]) -> None:
         for first in range(0, len(holds), RENEW_BATCH):
             some = holds[first : first + RENEW_BATCH]
             log.warning("workspace %d: presenting %d holds again that the money Redis forgot", workspace_id, len(some))
-            await self._run(scripts.ADOPT, self._lane_of(workspace_id), [encode(hold) for hold in some])
+            await self._run(scripts.ADOPT, self._lane_of(workspace_id), [encode(hold.whole()) for hold in some])
 
     async def _caught_up(self, workspace_id: int, epoch: int, seq: int) -> None:
         """The workspace was rebuilt since this process last saw it. What a rebuild was told it did not lose; a process that it did not wait
@@ -540,13 +535,13 @@ class Limiter:
         outbox = self._outbox(workspace_id)
         doubtful = [p for p in self._in_doubt.values() if p.workspace_id == workspace_id]
         found = [
-            Handed(parcel.hold, parcel.request, parcel.sure)
+            Handed(parcel.hold.whole(), parcel.request, parcel.sure)
             for parcel in (*outbox.memory.of(workspace_id), *doubtful, *outbox.waiting(workspace_id))
             if parcel.hold is not None
         ]
         ended = {handed.hold.rid for handed in found}
         found += [
-            Handed(hold, None, True)
+            Handed(hold.whole(), None, True)
             for rid, (owner, hold) in self._open.items()
             if owner == workspace_id and rid not in ended
         ]
@@ -565,7 +560,7 @@ class Limiter:
         return 0 if self._cluster is None else keys.partition_of(workspace_id)
 
     def _lane(self, workspace_id: int) -> Lane:
-        number = self._lane_of(workspace_id)
+        number = 0 if self._cluster is None else keys.partition_of(workspace_id)
         lane = self._lanes.get(number)
         if lane is None:
             lane = self._lanes[number] = Lane(
@@ -576,7 +571,7 @@ class Limiter:
         return lane
 
     def _outbox(self, workspace_id: int) -> Outbox:
-        number = self._lane_of(workspace_id)
+        number = 0 if self._cluster is None else keys.partition_of(workspace_id)
         outbox = self._outboxes.get(number)
         if outbox is None:
             outbox = self._outboxes[number] = Outbox(partial(self._start, scripts.FINISH, number), self._answered)

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 
 from guardrails.limiter.lanes import Reply, Start
-from guardrails.limiter.wire import AdmitRequest, FinishRequest, encode
+from guardrails.limiter.wire import Asking, FinishRequest, encode
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Parcel:
         request: FinishRequest,
         answered: asyncio.Future[str],
         *,
-        hold: AdmitRequest | None = None,
+        hold: Asking | None = None,
         sure: bool = True,
     ) -> None:
         self.workspace_id = workspace_id
@@ -108,31 +108,29 @@ class Outbox:
         handle: Callable[[Parcel, Reply], bool],
     ) -> None:
         self._start, self._handle = start, handle
-        self._queue: deque[Parcel] = deque()
+        self.queue: deque[Parcel] = deque()
+        """Those without an answer"""
         self.memory = Memory()
         self._busy = False
         """A batch is under way, or its repetition is set"""
         self._pause_s = FIRST_PAUSE_S
 
-    def __len__(self) -> int:
-        return len(self._queue)
-
     def put(self, parcel: Parcel) -> None:
-        self._queue.append(parcel)
+        self.queue.append(parcel)
         if not self._busy:
             self._busy = True
             asyncio.get_running_loop().call_soon(self._flush)  # the rest of this event-loop turn joins
 
     def waiting(self, workspace_id: int) -> list[Parcel]:
         """Those without an answer."""
-        return [parcel for parcel in self._queue if parcel.workspace_id == workspace_id]
+        return [parcel for parcel in self.queue if parcel.workspace_id == workspace_id]
 
     def workspaces(self) -> set[int]:
         """Those with finishes waiting, or answered and perhaps not booked."""
-        return {parcel.workspace_id for parcel in self._queue} | self.memory.workspaces()
+        return {parcel.workspace_id for parcel in self.queue} | self.memory.workspaces()
 
     def _flush(self) -> None:
-        batch = list(islice(self._queue, BATCH))
+        batch = list(islice(self.queue, BATCH))
         self._busy = bool(batch)
         if batch:
             self._start([parcel.payload for parcel in batch], partial(self._answer, batch))
@@ -140,13 +138,13 @@ class Outbox:
     def _answer(self, batch: list[Parcel], replies: list[Reply] | None, error: Exception | None) -> None:
         self._busy = False  # whatever comes, the next parcel starts again
         if replies is None or len(replies) != len(batch):
-            log.warning("the money Redis does not take finishes (%s); %d wait", type(error).__name__, len(self._queue))
+            log.warning("the money Redis does not take finishes (%s); %d wait", type(error).__name__, len(self.queue))
             waiting = batch
         else:
             for _ in batch:
-                self._queue.popleft()
+                self.queue.popleft()
             waiting = self._handled(batch, replies)
-            self._queue.extend(waiting)
+            self.queue.extend(waiting)
         if waiting:
             self._busy = True
             asyncio.get_running_loop().call_later(self._pause_s, self._flush)

@@ -56,7 +56,7 @@ class Pipe:
         ask = _Ask(script, key, arguments, answered, loop.time())
         link = self._link
         if link is not None and not link.transport.is_closing():
-            link.send(ask, _command(b"EVALSHA", script.sha.encode(), key, arguments))
+            link.send(ask, _command("EVALSHA", script.sha, key, arguments))
         else:
             self._waiting.append(ask)
             if self._connecting is None:
@@ -96,7 +96,7 @@ class Pipe:
                 self._link = link
                 self._links.add(link)
                 for ask in waiting:
-                    link.send(ask, _command(b"EVALSHA", ask.script.sha.encode(), ask.key, ask.arguments))
+                    link.send(ask, _command("EVALSHA", ask.script.sha, ask.key, ask.arguments))
             else:
                 for ask in waiting:
                     ask.answered(None, why)
@@ -205,7 +205,7 @@ class _Link(asyncio.Protocol):
             return
         ask = self.awaited.popleft()
         if isinstance(reply, NoScriptError):
-            self.send(ask, _command(b"EVAL", ask.script.text.encode(), ask.key, ask.arguments))
+            self.send(ask, _command("EVAL", ask.script.text, ask.key, ask.arguments))
             return
         if self._retired and not self.awaited:
             self.transport.close()
@@ -228,15 +228,11 @@ class _Link(asyncio.Protocol):
             self._loop.call_exception_handler({"message": "an answer could not be taken", "exception": failed})
 
 
-def _command(name: bytes, script: bytes, key: str, arguments: Sequence[bytes]) -> bytes:
+def _command(name: str, script: str, key: str, arguments: Sequence[bytes]) -> bytes:
     """EVALSHA or EVAL with one key, as RESP."""
-    named = key.encode()
-    parts = [
-        b"*%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$1\r\n1\r\n$%d\r\n%b\r\n"
-        % (4 + len(arguments), len(name), name, len(script), script, len(named), named)
-    ]
-    parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
-    return b"".join(parts)
+    command: Any = (name, script, b"1", key, *arguments)
+    packed: bytes = hiredis.pack_command(command)
+    return packed
 
 
 def _greeting(options: dict[str, Any]) -> list[bytes]:

@@ -49,6 +49,8 @@ class RateAsk(msgspec.Struct, array_like=True, gc=False):
 
 
 class AdmitRequest(msgspec.Struct, array_like=True, gc=False):
+    """An admit in full: what adopt.lua reads, and what a gateway hands in to a rebuild."""
+
     prefix: str
     workspace: str
     rid: str
@@ -61,6 +63,54 @@ class AdmitRequest(msgspec.Struct, array_like=True, gc=False):
     ctx: str
     budgets: list[CounterAsk]
     rates: list[RateAsk]
+
+    def whole(self) -> AdmitRequest:
+        return self
+
+
+class ShortRequest(msgspec.Struct, array_like=True, gc=False):
+    """The same of a call whose budgets were packed before (`packed`): what differs between the calls of a kind are their amounts, and each
+    follows from the unit: `amount`, `tokens`, or one call (`amount_in`; admit.lua says the same)."""
+
+    prefix: str
+    workspace: str
+    rid: str
+    epoch: int
+    ver: int
+    min_seq: int
+    amount: int
+    lease_ms: int
+    ctx: str
+    budgets: msgspec.Raw
+    rates: list[RateAsk]
+    tokens: int
+
+    def whole(self) -> AdmitRequest:
+        budgets = _decode_budgets(memoryview(self.budgets)[_HEAD:])
+        for ask in budgets:
+            ask.amount = amount_in(ask.unit, self.amount, self.tokens)
+        return AdmitRequest(
+            self.prefix, self.workspace, self.rid, self.epoch, self.ver, self.min_seq, self.amount, self.lease_ms,
+            self.ctx, budgets, self.rates,
+        )  # fmt: skip
+
+
+Asking = AdmitRequest | ShortRequest
+
+
+def amount_in(unit: str, nano: int, tokens: int) -> int:
+    """What a call asks of a counter."""
+    return nano if unit == "nano" else tokens if unit == "tokens" else 1
+
+
+def packed(budgets: list[CounterAsk]) -> msgspec.Raw:
+    """The budgets of a kind of call, as one string within a request: the store's MessagePack knows strings of any bytes, and no others."""
+    text = encode(budgets)
+    return msgspec.Raw(b"\xdb" + len(text).to_bytes(_HEAD - 1, "big") + text)
+
+
+_HEAD = 5
+"""Bytes of "a string that is so long": 0xdb, then the length"""
 
 
 class FinishKind(StrEnum):
@@ -205,10 +255,10 @@ AdmitReply = (
 
 encode = msgspec.msgpack.Encoder().encode
 decode_handed = msgspec.msgpack.Decoder(Handed).decode
+_decode_budgets = msgspec.msgpack.Decoder(list[CounterAsk]).decode
 
 
 _REPLIES: dict[bytes, Callable[[list[Any]], AdmitReply]] = {
-    b"OK": lambda raw: Ok(raw[1], raw[2], raw[3], [(left, reset) for left, reset in raw[4]]),
     b"DENIED": lambda raw: Denied(raw[1] - 1, raw[2], raw[3], raw[4]),
     b"THROTTLED": lambda raw: Throttled(raw[1] - 1, raw[2], raw[3], raw[4]),
     b"LIMITED": lambda raw: Limited(raw[1] - 1, raw[2]),
@@ -228,4 +278,6 @@ _REPLIES: dict[bytes, Callable[[list[Any]], AdmitReply]] = {
 
 def admit_reply(raw: list[Any]) -> AdmitReply:
     """One call's answer of admit.lua -> a typed value."""
+    if raw[0] == b"OK":
+        return Ok(raw[1], raw[2], raw[3], list(map(tuple, raw[4])))
     return _REPLIES[raw[0]](raw)

@@ -18,6 +18,7 @@ from guardrails.limiter.limiter import BudgetStoreUnavailable
 from guardrails.limiter.wire import (
     ClockSkew,
     Closed,
+    CounterAsk,
     Denied,
     Duplicate,
     FinishKind,
@@ -27,10 +28,12 @@ from guardrails.limiter.wire import (
     Ok,
     OtherPeriod,
     RateAsk,
+    ShortRequest,
     StalePolicy,
     Throttled,
     TooManyValues,
     encode,
+    packed,
 )
 from tests.guardrails.conftest import Bench, W, asking, budget_suffix, counter, now_ms
 from workspaces.ids import uuid7
@@ -513,6 +516,34 @@ async def test_at_85_percent_of_memory_new_calls_wait_and_finishes_pass(
     assert isinstance(await limiter.admit(W, asking([counter(0, 10, 1000)])), Full)
     bench.store.config_set("maxmemory", 1)  # even with nothing left, what runs is settled
     assert await asyncio.wait_for(limiter.finish(W, ask.rid, SETTLE, cost_nano=5), 2) == "OK"
+
+
+async def test_budgets_that_were_packed_before_are_held_on_like_those_in_full(bench: Bench) -> None:
+    """Many in one script call, each with its own amounts: what is unpacked once must not carry one call's amounts to another."""
+    bench.seed(W + 1)
+    kinds = [
+        [counter(0, 0, 10_000), counter(1, 0, unit="tokens"), counter(2, 0, 3, unit="calls")],
+        [counter(0, 0, 10_000), counter(3, 0, unit="nano")],
+    ]
+    calls = [(kinds[n % 2], 997 * (n + 1), 13 * n) for n in range(8)]
+
+    def short(kind: list[CounterAsk], nano: int, tokens: int, workspace: int) -> ShortRequest:
+        full = asking([], workspace=workspace)
+        head = full.prefix, full.workspace, full.rid, 0, 1, 0, nano, 30_000, full.ctx
+        return ShortRequest(*head, packed(kind), [], tokens)
+
+    limiter = bench.limiter()
+    shorts = [short(*call, W) for call in calls]
+    wholes = [short(*call, W + 1).whole() for call in calls]
+    answers = await asyncio.gather(*(limiter.admit(W, ask) for ask in shorts))
+    in_full = await asyncio.gather(*(limiter.admit(W + 1, ask) for ask in wholes))
+    said = [(type(answer), getattr(answer, "used", None), getattr(answer, "index", None)) for answer in answers]
+    assert said == [(type(one), getattr(one, "used", None), getattr(one, "index", None)) for one in in_full]
+    assert {Ok, Denied} == {type(answer) for answer in answers}
+    assert bench.counters(W) == bench.counters(W + 1)
+    charges = {(event["w"], event["h"]): event["b"] for event in bench.events() + bench.events(W + 1)}
+    held = [nano for (_, nano, _), answer in zip(calls, answers, strict=True) if isinstance(answer, Ok)]
+    assert [charges[str(W), str(nano)] for nano in held] == [charges[str(W + 1), str(nano)] for nano in held]
 
 
 def test_a_script_that_fails_in_the_middle_has_written_what_it_decided_before(bench: Bench) -> None:

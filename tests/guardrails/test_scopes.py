@@ -13,6 +13,7 @@ from billing.domain.dimensions import Dimension
 from guardrails.domain.budgets import MAX_CAP, Budget, Kind, Matcher, Raised, Scope, Stage, Strategy, Unit
 from guardrails.domain.periods import Era, Period, bounds_at
 from guardrails.domain.rates import Metric, RateLimit, matching
+from guardrails.limiter.wire import ShortRequest
 from guardrails.met import Meetings
 
 SCOPES = [*(dimension.value for dimension in Dimension), "tag:team", "tag:a.b-c_d"]
@@ -55,7 +56,7 @@ def test_one_call_meets_the_budgets_of_all_its_scopes_at_once_each_with_a_counte
     meetings = Meetings(Matcher(budgets), [], lambda one, at_ms: one.bounds_at(at_ms))
     met = meetings.of(dims, tags, DAY_MS)
     assert {match.budget.name for match in met.matches} == {one.name for one in budgets}
-    assert len({ask.suffix for ask in met.counters(1, 1)}) == len(budgets) == 2 * len(SCOPES) + 1
+    assert len({ask.suffix for _, ask in met.asks}) == len(budgets) == 2 * len(SCOPES) + 1
 
 
 def test_a_scope_that_is_none_cannot_be_made() -> None:
@@ -151,7 +152,7 @@ def test_what_holds_under_a_raise_is_worked_out_anew_when_it_ends() -> None:
 def test_every_unit_and_period_is_counted_in_its_own_amount_and_bounds(unit: Unit, period: Period) -> None:
     one = budget(unit=unit, period=period, kind=Kind.BUDGET)
     met = Meetings(Matcher([one]), [], lambda budget, at_ms: budget.bounds_at(at_ms)).of({}, {}, DAY_MS)
-    (ask,) = met.counters(7, 5)
+    (ask,) = ShortRequest("", "", "", 0, 0, 0, 7, 0, "", met.packed, [], tokens=5).whole().budgets
     assert (ask.unit, ask.amount) == {Unit.USD: ("nano", 7), Unit.TOKENS: ("tokens", 5), Unit.CALLS: ("calls", 1)}[unit]
     bounds = bounds_at(period, one.eras, DAY_MS)
     assert (ask.start_ms, ask.end_ms) == (bounds.start_ms, bounds.end_ms)

@@ -101,7 +101,7 @@ local function make_counter(item, base, meta, budget, counter, family)
   meta.n, meta.idx = meta.n + 1, meta.idx + 1
 end
 
-local function write(item, base, meta, plan)
+local function write(item, base, meta, budgets, plan)
   local prefix, workspace, rid, amount, lease, ctx = item[1], item[2], item[3], item[7], item[8], item[9]
   if item[5] > meta.ver then meta.ver, meta.newer = item[5], true end
   for i, rate in ipairs(item[11]) do
@@ -118,7 +118,7 @@ local function write(item, base, meta, plan)
     if slow[3] > 0 then plan.rates[#plan.rates + 1] = { slow[1], 'p', slow[3], slow[4], slow[5] } end
   end
   for i, counter in ipairs(plan.counters) do
-    local budget, family = item[10][i], plan.fresh and plan.fresh[i]
+    local budget, family = budgets[i], plan.fresh and plan.fresh[i]
     if family or not counter.listed then
       make_counter(item, base, meta, budget, counter, family)
     else
@@ -128,6 +128,25 @@ local function write(item, base, meta, plan)
   record_hold(prefix, workspace, rid, amount, plan.charges, plan.rates, now, lease, ctx)
   local seq = emit(prefix, workspace, 'hold', rid, 0, amount, plan.charges, ctx)
   return { 'OK', seq, now + lease, plan.used, plan.rate_left }
+end
+
+-- What calls of one kind ask of their budgets comes packed, and is unpacked once for all of them; a call's amounts follow from the units
+-- (wire.py, amount_in). Each call is through before the next sets them.
+local kinds = {}
+
+local function asked_of(item)
+  local packed = item[10]
+  if type(packed) ~= 'string' then return packed end
+  local budgets, nano, tokens = kinds[packed], item[7], item[12]
+  if not budgets then
+    budgets = cmsgpack.unpack(packed)
+    kinds[packed] = budgets
+  end
+  for _, budget in ipairs(budgets) do
+    local unit = budget[2]
+    budget[3] = unit == 'nano' and nano or unit == 'tokens' and tokens or 1
+  end
+  return budgets
 end
 
 local function admit(item)
@@ -148,7 +167,8 @@ local function admit(item)
   if not meta.idx then meta.idx = call('HLEN', base .. 'idx') end
   if meta.idx ~= meta.n then return { 'NEED_REBUILD', 'idx' } end
   local plan = { rates = {}, arrivals = {}, rate_left = {}, used = {}, charges = {}, counters = {}, fresh = nil, throttles = nil }
-  return check_rates(base, item[11], plan) or check_budgets(base, item[10], plan) or write(item, base, meta, plan)
+  local budgets = asked_of(item)
+  return check_rates(base, item[11], plan) or check_budgets(base, budgets, plan) or write(item, base, meta, budgets, plan)
 end
 
 -- Finishes must always pass, so admits stop while there is still room for them.
