@@ -14,7 +14,6 @@ from django.conf import settings
 from gateway import edge, endpoints, model_lists, pipeline, stored
 from gateway.answers import refuse_body, send_error, send_whole
 from gateway.edge import FLOW, ClientGone, Flow, Message, Receive, Scope, Send
-from gateway.endpoints import Endpoint
 from gateway.errors import (
     EndpointNotPriced,
     GatewayError,
@@ -84,23 +83,32 @@ class Gateway:
         """One HTTP request."""
         call_id = edge.new_call_id()
         outgoing = _Outgoing(send, scope.get(FLOW))
-        runtime = self.runtime
-        surface = surface_of(scope["path"])
+        runtime = self._runtime or self.runtime
         if runtime.running >= runtime.max_calls and scope["method"] == "POST":
             busy = Unavailable("The gateway carries as many calls as it can.", code="overloaded", retry_after_s=1)
-            await refuse_body(outgoing, receive, busy, call_id, surface)
+            await refuse_body(outgoing, receive, busy, call_id, surface_of(scope["path"]))
             return
         runtime.enter()
         try:
-            await _route(scope)(runtime, scope, receive, outgoing, call_id)
+            endpoint = endpoints.find(scope)
+            if endpoint is not None:
+                if scope["method"] != "POST":
+                    edge.require_method(scope, "POST")
+                if endpoint.form:
+                    with runtime.uploads.for_one(scope):
+                        await pipeline.carry(runtime, scope, receive, outgoing, call_id, endpoint)
+                else:
+                    await pipeline.carry(runtime, scope, receive, outgoing, call_id, endpoint)
+            else:
+                await _route(scope)(runtime, scope, receive, outgoing, call_id)
         except ClientGone:
             return
         except (GatewayError, Refusal, WorkspaceRefused) as error:
-            await _answer(as_answer(error), outgoing, receive, call_id, surface)
+            await _answer(as_answer(error), outgoing, receive, call_id, surface_of(scope["path"]))
         except Exception:  # the process edge: whatever went wrong, the client gets an answer and the log the call's id
             log.exception("call %s failed", call_id)
             failed = GatewayError("The gateway failed. The call may have been sent.")
-            await _answer(failed, outgoing, receive, call_id, surface)
+            await _answer(failed, outgoing, receive, call_id, surface_of(scope["path"]))
         finally:
             runtime.leave()
 
@@ -115,9 +123,9 @@ class _Outgoing:
         self.flow = flow
         self.begun = False
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         self.begun = True
-        await self._send(message)
+        return self._send(message)
 
 
 async def _answer(error: GatewayError, send: _Outgoing, receive: Receive, call_id: str, surface: Surface) -> None:
@@ -163,11 +171,8 @@ async def _unknown(runtime: Runtime, scope: Scope, receive: Receive, send: Send,
 
 
 def _route(scope: Scope) -> Route:
-    """By the parsed path and method alone; nothing unknown is ever forwarded (S25, S71)."""
+    """Of what is none of `gateway.endpoints`: by the parsed path and method alone; nothing unknown is ever forwarded (S25, S71)."""
     path: str = scope["path"]
-    endpoint = endpoints.find(scope)
-    if endpoint is not None:
-        return partial(_call, endpoint)
     if model_lists.lists(path):
         return model_lists.answer
     known = _PROBES.get(path)
@@ -177,15 +182,6 @@ def _route(scope: Scope) -> Route:
     if kept is not None:
         return partial(stored.answer, *kept)
     return _unknown
-
-
-async def _call(endpoint: Endpoint, runtime: Runtime, scope: Scope, receive: Receive, send: Send, call_id: str) -> None:
-    edge.require_method(scope, "POST")
-    if endpoint.form:
-        with runtime.uploads.for_one(scope):
-            await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
-    else:
-        await pipeline.carry(runtime, scope, receive, send, call_id, endpoint)
 
 
 _PROBES: dict[str, Route] = {"/healthz": _healthz, "/readyz": _readyz}

@@ -165,18 +165,20 @@ def read_head(scope: Scope, call_id: str) -> Request:
     if query:
         _refuse_key_in(query)
     most_retries, fallbacks = take_wishes(sluice) if sluice else (None, True)
-    return Request(
-        call_id=call_id,
-        started=time.perf_counter(),
-        path=scope["path"],
-        endpoint=scope["path"],
-        secret=_secret(found),
-        sluice=sluice,
-        forwarded=forwarded,
-        content_length=_content_length(found),
-        most_retries=most_retries,
-        fallbacks=fallbacks,
-        plain_json=plain and found.get(b"content-type") == JSON and b"content-encoding" not in found,
+    path: str = scope["path"]
+    return Request(  # in the order of its fields: names cost as much as the rest
+        call_id,
+        time.perf_counter(),
+        path,
+        path,
+        _secret(found),
+        sluice,
+        forwarded,
+        _content_length(found),
+        JSON,
+        most_retries,
+        fallbacks,
+        plain and found.get(b"content-type") == JSON and b"content-encoding" not in found,
     )
 
 
@@ -270,9 +272,12 @@ def read_chat(request: Request, body: bytes) -> Call:
         raise BadRequest(
             f"'messages' has more than {MAX_MESSAGES:,} messages.", param="messages", code="too_many_messages"
         )
-    streamed = read_streamed(fields)
-    check_choices(fields)
-    return Call(request, body, fields, model, streamed)
+    streamed = fields.get("stream")
+    if streamed is not None and streamed is not True and streamed is not False:
+        streamed = read_streamed(fields)  # says why not
+    if fields.get("n") is not None or fields.get("stream_options") is not None:
+        check_choices(fields)
+    return Call(request, body, fields, model, streamed is True)
 
 
 def read_object(body: bytes, *, refuse: Iterable[str] = FORBIDDEN_FIELDS) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -35,6 +35,9 @@ class FrontProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._in_head = True
+        self._opening = b""
+        """The piece that a request begins with, until its head is whole"""
+        self._calls = getattr(self.app, "calls", self.app)
         self._refused = False
         self._idle_until = 0.0
         """When an idle connection is closed, in loop time; 0: it is not idle"""
@@ -53,6 +56,8 @@ class FrontProtocol(HttpToolsProtocol):
             return
         self._idle_until = 0.0
         if self._in_head:
+            if not self._head_bytes:
+                self._opening = data
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes and not self._refused:
@@ -111,7 +116,8 @@ class FrontProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
-        self._stop_timer()
+        if self._head_timer is not None:
+            self._stop_timer()
         if len(self.headers) > MAX_HEADERS:
             self._refuse(HeadersTooLarge(f"The request has more than {MAX_HEADERS} headers."))
         if self._refused:
@@ -129,20 +135,25 @@ class FrontProtocol(HttpToolsProtocol):
         ):  # `in` asks first whether bytes are a number: it costs much more
             super().on_headers_complete()
             return
-        version = self.parser.get_http_version()
+        parser = self.parser
+        method = parser.get_method()
         scope: Any = self.scope
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version
+        scope["method"] = method.decode("ascii")
+        keep_alive = parser.should_keep_alive()
+        # Asking the parser for the version costs more than seeing that the piece begins with the usual line, which uvicorn's scope presumes.
+        if not self._opening.startswith(b"%b %b HTTP/1.1\r" % (method, self.url)):
+            scope["http_version"] = version = parser.get_http_version()
+            keep_alive = keep_alive and version != "1.0"
+        self._opening = b""  # of what else is in the piece, it says nothing
         scope["path"], scope["raw_path"] = raw_path.decode("ascii"), raw_path
         scope["query_string"] = query
-        before = cast("RequestResponseCycle | None", self.cycle)
-        scope[FLOW] = self.cycle = _Call(self, keep_alive=version != "1.0" and self.parser.should_keep_alive())
-        app = getattr(self.app, "calls", self.app)
+        before: RequestResponseCycle | None = self.cycle
+        scope[FLOW] = self.cycle = call = _Call(self, keep_alive)
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, app)
+            self._start_asgi_task(call, self._calls)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, app))
+            self.pipeline.appendleft((call, self._calls))
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -217,7 +228,7 @@ def _nothing() -> None:
 class _Call(RequestResponseCycle):
     """The cycle of a call. A whole answer (`gateway.edge.BODY` in its start) is one write, a whole body one read without waiting."""
 
-    def __init__(self, front: FrontProtocol, *, keep_alive: bool) -> None:
+    def __init__(self, front: FrontProtocol, keep_alive: bool) -> None:
         """As uvicorn's with what `front` gives it, which is the same for every call (a test compares them)."""
         self.scope = front.scope
         self.transport = front.transport
@@ -226,7 +237,7 @@ class _Call(RequestResponseCycle):
         self.access_logger = front.access_logger
         self.access_log = False
         self.default_headers = front.server_state.default_headers
-        self.message_event = cast("asyncio.Event", _Bell())
+        self.message_event = _Bell()  # type: ignore[assignment]  # all that uvicorn uses of an event
         self.on_response = front.on_response_complete
         self.disconnected = False
         self.keep_alive = keep_alive
@@ -254,7 +265,7 @@ class _Call(RequestResponseCycle):
             elif not whole:
                 await self.send_500_response()
         finally:
-            cast("dict[str, Any]", self.scope).pop(FLOW, None)
+            self.scope.pop(FLOW, None)  # type: ignore[misc]  # a key of ours, as BODY_ARRIVED
             self.on_response = _nothing
 
     @property

@@ -26,8 +26,11 @@ class BadJson(ValueError):
 def loads(body: bytes) -> dict[str, Any]:
     """A request body -> its object. Refuses what parsers disagree on: duplicate keys, NaN, 1e999, lone surrogates, a BOM."""
     if len(body) <= SMALL and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
-        value = _parsed(body)
-        if orjson.dumps(value) == body:
+        try:
+            value: dict[str, Any] = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            value = _parsed(body)  # says why
+        if type(value) is dict and orjson.dumps(value) == body:
             return value
     return _loads_carefully(body)
 

@@ -91,16 +91,18 @@ async def _forward(
         raise breaker_open(route, health.wait_s(route))
     secret = await runtime.gate.policies.secret(admitted.grant.policy, route.credential)
     within_s = None if trip is None else trip.within_s
-    async with await runtime.forwarder.send(planned, admitted, secret, attempt, within_s) as answer:
-        try:
-            if answer.status != 200:
-                await _refused(answer, route, secret, attempt)
-            elif (meter := _meter(planned, attempt, answer)) is not None:
-                await _stream(runtime, planned, admitted, attempt, answer, meter, receive, send)
-            else:
-                await _whole(runtime, planned, admitted, attempt, answer, send)
-        except UpstreamFailure as failure:
-            raise failed(failure, route.provider.name, attempt) from failure
+    answer = await runtime.forwarder.send(planned, admitted, secret, attempt, within_s)
+    try:
+        if answer.status != 200:
+            await _refused(answer, route, secret, attempt)
+        elif (meter := _meter(planned, attempt, answer)) is not None:
+            await _stream(runtime, planned, admitted, attempt, answer, meter, receive, send)
+        else:
+            await _whole(runtime, planned, admitted, attempt, answer, send)
+    except UpstreamFailure as failure:
+        raise failed(failure, route.provider.name, attempt) from failure
+    finally:
+        answer.abort()  # as `async with` would, for two coroutines less
 
 
 async def _refused(answer: Answer, route: Route, secret: str, attempt: Attempt) -> None:
@@ -155,7 +157,8 @@ async def _whole(
     if heed is not None:
         body = heed(body, answer.get)
     reading = planned.sent.dialect.read_whole(body, content_type)
-    crash.point("after_last_byte")
+    if crash.ARMED:
+        crash.point("after_last_byte")
     if reading is None:
         raise _no_answer(planned, attempt)
     follow.note(runtime, planned, reading)
@@ -164,7 +167,8 @@ async def _whole(
         cost = attempt.settle(reading)
     if runtime.health.troubled or planned.route.credential.rejected:
         runtime.health.answered(admitted.grant.policy, planned.route)
-    crash.point("after_finish")
+    if crash.ARMED:
+        crash.point("after_finish")
     shown = facts(admitted, attempt, cost)
     await send_whole(
         send,

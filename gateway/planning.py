@@ -66,6 +66,7 @@ class Planned(msgspec.Struct, gc=False):
         return _doubted(self.call, _quote(self.sent, self.grant, self.route, self.base_url, exact=True))
 
     def dimensions(self) -> dict[str, str]:
+        """Everything that a budget or a rate limit can be on."""
         return _dimensions(self.who, self.route, self.grant)
 
     def context(self) -> CallContext:
@@ -167,7 +168,11 @@ def _attributed(call: Call, grant: Grant) -> Attribution:
 
 def _dimensions(who: Attribution, route: Route, grant: Grant) -> dict[str, str]:
     """Everything that a budget or a rate limit can be on."""
-    return {**who.dims, _MODEL: route.model, _PROVIDER: route.provider.name, _VIRTUAL_KEY: grant.key.id}
+    dims = who.dims.copy()  # costs half of what unpacking does
+    dims[_MODEL] = route.model
+    dims[_PROVIDER] = route.provider.name
+    dims[_VIRTUAL_KEY] = grant.key.id
+    return dims
 
 
 _MODEL, _PROVIDER, _VIRTUAL_KEY, _ENVIRONMENT = (

@@ -41,7 +41,7 @@ class Head:
 
 
 class Connection(asyncio.Protocol):
-    """Use: `send`, then `head`, then `chunk` until it returns b""; afterwards `reusable` says whether it may serve again."""
+    """Use: `send`, then `progress` until there is a `head`, then `chunk` until it returns b""; `reusable` says whether it may serve again."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -67,15 +67,11 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._headers: Headers = []
-        self._head: Head | None = None
-        self._head_bytes = 0
-        self._interim = 0
+        self.head: Head | None = None
+        """The answer's status and headers, as soon as they are there."""
+        self._head_bytes = self._interim = self._buffered = 0
         self._parts: list[bytes] = []
-        self._buffered = 0
-        self._paused = False
-        self._until_eof = self._between_pieces = False
-        self.complete = False
-        self._tainted = False
+        self._paused = self._until_eof = self._between_pieces = self.complete = self._tainted = False
         self._error: UpstreamFailure | None = None
 
     # --- for the door -------------------------------------------------------------------------------------------------
@@ -83,15 +79,9 @@ class Connection(asyncio.Protocol):
     def send(self, *pieces: bytes) -> None:
         """Hands the request to the socket. From here on the exchange counts as sent."""
         self._begin()
+        write = self._transport.write
         for piece in pieces:
-            self._transport.write(piece)
-
-    async def head(self, within_s: float, named: str) -> Head:
-        """The answer's status and headers. Raises Silent after `within_s` seconds, Broken when it is cut or no HTTP."""
-        deadline = self._loop.time() + within_s
-        while self._head is None:
-            await self._progress(deadline, named)
-        return self._head
+            write(piece)
 
     async def chunk(self, deadline: float, named: str) -> bytes:
         """What has arrived of the body since the last time; waits for at least a byte. b"" once, at the end.
@@ -101,7 +91,7 @@ class Connection(asyncio.Protocol):
         while not self._parts:
             if self.complete:
                 return b""
-            await self._progress(deadline, named)
+            await self.progress(deadline, named)
         return self.arrived()
 
     async def pour(self, sink: Sink, idle_s: float, ends_at: float, framed: Sink | None = None) -> bool:
@@ -120,7 +110,7 @@ class Connection(asyncio.Protocol):
         try:
             while not self.complete:
                 self._heard_at = self._loop.time()
-                await self._progress(*self._next_deadline())
+                await self.progress(*self._next_deadline())
                 if self._declined:
                     return False
         finally:
@@ -200,7 +190,8 @@ class Connection(asyncio.Protocol):
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    async def _progress(self, deadline: float, named: str) -> None:
+    async def progress(self, deadline: float, named: str) -> None:
+        """Waits for the head, a piece of the body or its end. Raises Silent at `deadline` (loop time), Broken when the answer is cut or no HTTP."""
         if self._error is not None:
             raise self._error
         self._deadline, self._limit_named = deadline, named
@@ -263,21 +254,21 @@ class Connection(asyncio.Protocol):
             )
             self.abort()
             return
-        if self._head is None:
+        if self.head is None:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(Broken("the answer is not HTTP that we accept"))
             return
-        if self._head is None and self._head_bytes > MAX_HEAD_BYTES:
+        if self.head is None and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(Broken("the answer's headers are too long"))
         elif self._buffered > HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         if self._sink is not None and self._parts:
             self._pour_on(self._sink, data)
-        elif self._waiter is not None and self._head is not None and (self._sink is None or self.complete):
+        elif self._waiter is not None and self.head is not None and (self._sink is None or self.complete):
             self._wake()
 
     def eof_received(self) -> None:
@@ -291,7 +282,7 @@ class Connection(asyncio.Protocol):
         if not self.complete and self._error is None:
             if self._until_eof and exc is None:
                 self.complete = True
-            elif self._head is not None:
+            elif self.head is not None:
                 self._error = Broken("the connection broke in the middle of the answer")
             else:
                 self._error = Broken("the connection closed without an answer")
@@ -300,8 +291,8 @@ class Connection(asyncio.Protocol):
     # --- llhttp's callbacks -------------------------------------------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head is None:  # else it is a trailer
-            self._headers.append((name, value))
+        if self.head is None:  # else it is a trailer
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self.complete:
@@ -316,19 +307,20 @@ class Connection(asyncio.Protocol):
         if len(self._headers) > MAX_HEADERS:  # of a piece of `MAX_HEAD_BYTES`: no more of them can have been kept
             self._refuse("the answer has too many headers")
             return
-        head = Head(status, [(name.lower(), value) for name, value in self._headers])
-        coding = head.get(b"transfer-encoding")
+        head = Head(status, self._headers)
+        get = head.get
+        coding = get(b"transfer-encoding")
         if coding is not None and coding.strip().lower() != b"chunked":
             self._refuse("the answer has a transfer encoding other than chunked")
             return
-        compressed = head.get(b"content-encoding")
+        compressed = get(b"content-encoding")
         if compressed is not None and compressed.strip().lower() not in (b"identity", b""):
             self._refuse("the answer is compressed, although we asked for none")
             return
-        self._until_eof = coding is None and head.get(b"content-length") is None and status not in (204, 304)
-        stated = head.get(b"keep-alive")
+        self._until_eof = coding is None and get(b"content-length") is None and status not in (204, 304)
+        stated = get(b"keep-alive")
         self.keep_idle_s = None if stated is None else _keep_alive(stated)
-        self._head = head
+        self.head = head
 
     def on_body(self, body: bytes) -> None:
         if self.complete or self._error is not None:
@@ -345,7 +337,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.complete:
             self._tainted = True
-        elif self._head is None:
+        elif self.head is None:
             self._headers = []  # an interim answer (100, 103): the real one follows
         else:
             self.complete = True

@@ -30,6 +30,8 @@ IDLE_PLAIN_S = 4.0
 """Shorter than the keep-alive of common servers (uvicorn's is 5 s), so that a pooled connection is not used while it is being closed."""
 IDLE_TLS_S = 30.0
 SWEEP_EVERY_S = 2.0
+ONE_WRITE_BYTES = 16 * 1024
+"""Copying a body of this length costs less than the second write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,20 @@ class Limits:
 
 
 class Answer:
-    """A provider's answer: its head, then its body as it comes. Leave it through `async with`: what was not read to the end is aborted."""
+    """A provider's answer: its head, then its body as it comes. Leave it through `async with` or `abort`: what was not read is aborted."""
+
+    __slots__ = (
+        "_connection",
+        "_door",
+        "_ends_at",
+        "_idle_s",
+        "_loop",
+        "_origin",
+        "_then_idle_s",
+        "get",
+        "headers",
+        "status",
+    )
 
     def __init__(
         self, door: Door, origin: Origin, connection: Connection, head: Head, limits: Limits, ends_at: float
@@ -157,11 +172,13 @@ class Door:
         connection = self._take(origin) or await self._connect(origin, limits.connect_s, lambda: Connection(self.loop))
         sent_at = self.loop.time()
         try:
-            if body:
-                connection.send(head, body)
+            if len(body) <= ONE_WRITE_BYTES:
+                connection.send(head + body)
             else:
-                connection.send(head)
-            got = await connection.head(min(limits.first_byte_s, limits.total_s), "the provider did not answer in time")
+                connection.send(head, body)
+            within_s = limits.first_byte_s if limits.first_byte_s < limits.total_s else limits.total_s
+            while (got := connection.head) is None:
+                await connection.progress(sent_at + within_s, "the provider did not answer in time")
         except BaseException:  # also cancellation: whatever ends the wait, this connection is spent
             connection.abort()
             raise
@@ -172,8 +189,10 @@ class Door:
         if not connection.reusable:
             connection.abort()
             return
-        idle = self._idle.setdefault(origin, deque())
-        if len(idle) >= MAX_IDLE_PER_ORIGIN:
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = deque()
+        elif len(idle) >= MAX_IDLE_PER_ORIGIN:
             connection.abort()
             return
         connection.idle_since = self.loop.time()

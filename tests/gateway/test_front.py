@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -239,4 +240,17 @@ async def test_the_cycle_of_a_call_begins_as_uvicorns_does() -> None:
         on_response=front.on_response_complete,
     )  # fmt: skip
     bells = {"message_event": None}
-    assert vars(_Call(front, keep_alive=True)) | bells == vars(theirs) | bells
+    assert vars(_Call(front, True)) | bells == vars(theirs) | bells
+
+
+def test_an_old_version_is_seen_wherever_its_request_begins(gateway: GatewayProcess, shop: Shop) -> None:
+    """Asked for only where a piece does not begin with a request of HTTP/1.1: a second request in the piece is not the first."""
+    new = post(shop)
+    old = post(shop, b"connection: keep-alive").replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)
+    assert b"\r\nconnection: close\r\n" not in exchange(gateway, new)
+    assert exchange(gateway, old).count(b"\r\nconnection: close\r\n") == 1
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=8) as connection:
+        connection.sendall(new + old)
+        both = b"".join(iter(partial(connection.recv, 65536), b""))
+    assert both.count(b"HTTP/1.1 200 ") == 2
+    assert both.rindex(b"\r\nconnection: close\r\n") > both.rindex(b"HTTP/1.1 200 ")
