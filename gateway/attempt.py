@@ -280,9 +280,10 @@ class Attempt:
             breakdown=breakdown or [],
             context=context or {},
             raw_usage=msgspec.Raw(reading.raw_usage) if reading is not None and reading.raw_usage else NO_USAGE,
-            first_byte_ms=round((first_byte_at - sent_at) * 1000) if first_byte_at else -1,
-            duration_ms=round((now - sent_at) * 1000) if sent_at else -1,
-            overhead_us=round((sent_at - self.started) * 1e6) if sent_at else -1,
+            # Times only ever grow: adding a half and cutting off rounds them at a third of what `round` takes.
+            first_byte_ms=int((first_byte_at - sent_at) * 1000 + 0.5) if first_byte_at else -1,
+            duration_ms=int((now - sent_at) * 1000 + 0.5) if sent_at else -1,
+            overhead_us=int((sent_at - self.started) * 1e6 + 0.5) if sent_at else -1,
             flags=self.flags if reading is None else [*self.flags, *reading.flags],
         )
 

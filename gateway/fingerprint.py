@@ -33,7 +33,7 @@ def of(call: Call, key: bytes) -> str:
             del fields[name]
         body = orjson.dumps(fields)
     digest = _begun(key).copy()
-    digest.update(b"%b\0%b\0%b" % (body, request.endpoint.encode(), call.model.encode()))
+    digest.update(b"\0".join((body, request.endpoint.encode(), call.model.encode())))
     return digest.hexdigest()
 
 
