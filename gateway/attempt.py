@@ -20,7 +20,7 @@ from billing.domain.events import NO_USAGE, Basis, Outcome, PriceStatus
 from billing.domain.pricing import Priced, Rates, price
 from billing.domain.quote import Quote
 from billing.domain.tokens import count_tokens
-from billing.domain.usage import Usage, UsageContext, extract, is_believed
+from billing.domain.usage import Usage, UsageContext, extract, is_believed, plainly
 from gateway.providers.dialect import Reading
 
 
@@ -133,7 +133,8 @@ class Attempt:
         basis = Basis.MEASURED
         # Usage in the middle of a stream that broke off is what it had come to, not what it came to.
         settled = usage is not None and usage.measured and reading.ended
-        if usage is None or not settled or not is_believed(usage, answered=reading.answered):
+        # What counts something is believed: only of the others it matters what was generated.
+        if usage is None or not settled or not (usage.buckets or is_believed(usage, answered=reading.answered)):
             if usage is not None:
                 self.flags.extend(usage.flags or ("zero_usage",))
             if not reading.ended:
@@ -141,8 +142,11 @@ class Attempt:
                 return self.terms.held_nano
             usage, basis = self._counted(reading), Basis.COUNTED
         priced = price(usage, self.terms.rates)
-        cost = self._charged(priced, basis)
-        self.flags.extend(flag for flag in priced.flags if flag not in self.flags)
+        cost = priced.cost_nano
+        if cost is None or basis is Basis.COUNTED:
+            cost = self._charged(priced, basis)
+        if priced.flags:
+            self.flags.extend(flag for flag in priced.flags if flag not in self.flags)
         if cost > self.terms.held_nano and self.terms.quote.amount_nano is not None:
             self.flags.append("over")
         outcome = self._outcome(
@@ -179,16 +183,19 @@ class Attempt:
 
     def _usage(self, reading: Reading) -> Usage | None:
         """What the answer itself says it consumed, or None when it says nothing usable."""
-        payload = reading.said
-        if reading.raw_usage:
+        terms, payload, raw = self.terms, reading.said, reading.raw_usage
+        if raw:
+            if reading.usage_key == "usage":  # of nearly every call: read at once, without a dictionary of it
+                usage = plainly(terms.provider, terms.endpoint, payload, raw, terms.fields, terms.base_url)
+                if usage is not None:
+                    return usage
             try:
-                stated = _DECIMALS.decode(reading.raw_usage)
+                stated = _DECIMALS.decode(raw)
             except (msgspec.DecodeError, ArithmeticError):
                 return None
-            payload = {**reading.said, reading.usage_key: stated}
+            payload = {**payload, reading.usage_key: stated}
         elif not reading.by_request:
             return None
-        terms = self.terms
         return extract(
             terms.provider,
             terms.endpoint,
@@ -280,9 +287,12 @@ class Attempt:
         )
 
     def _end(self, state: State, cost_nano: int, tokens: int, outcome: Outcome) -> None:
-        if not NEXT[self.state]:
+        follow = NEXT[self.state]
+        if not follow:
             return  # already ended: the first end counts
-        self._move(state)
+        if state not in follow:
+            raise RuntimeError(f"an attempt cannot go from {self.state} to {state}")
+        self.state = state
         self.finished = self._carry(Settlement(state is State.VOIDED, cost_nano, tokens, outcome))
 
     def _move(self, state: State) -> None:

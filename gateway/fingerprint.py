@@ -23,13 +23,17 @@ _FOR_WHOM = frozenset({
 
 def of(call: Call, key: bytes) -> str:
     """16 hexadecimal digits; empty without a key, for forms and for what is too long."""
-    body = call.body
-    if not key or len(body) > LONGEST or call.request.content_type != JSON:
+    body, request = call.body, call.request
+    if not key or len(body) > LONGEST or request.content_type != JSON:
         return ""
-    if not _FOR_WHOM.isdisjoint(call.fields):
-        body = orjson.dumps({name: value for name, value in call.fields.items() if name not in _FOR_WHOM})
+    named = _FOR_WHOM.intersection(call.fields)
+    if named:
+        fields = call.fields.copy()
+        for name in named:
+            del fields[name]
+        body = orjson.dumps(fields)
     digest = _begun(key).copy()
-    digest.update(b"%b\0%b\0%b" % (body, call.request.endpoint.encode(), call.model.encode()))
+    digest.update(b"%b\0%b\0%b" % (body, request.endpoint.encode(), call.model.encode()))
     return digest.hexdigest()
 
 

@@ -74,8 +74,8 @@ def usd_text(nano: int) -> str:
     """Nano-dollars -> a plain decimal string of dollars ("0.005615"), for APIs and headers."""
     if nano < 0:
         return f"-{usd_text(-nano)}"
-    digits = f"{nano:010d}"
-    return f"{digits[:-9]}.{digits[-9:]}".rstrip("0").rstrip(".")
+    text = "%d.%09d" % divmod(nano, NANO_PER_USD)  # noqa: UP031 - half the instructions of an f-string, on every call's way
+    return text.rstrip("0").rstrip(".")
 
 
 @lru_cache(maxsize=4096)

@@ -132,7 +132,7 @@ class _Outside(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     rejected_prediction_tokens: Any = 0
 
 
-class _Usage(msgspec.Struct, forbid_unknown_fields=True):
+class _Usage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     prompt_tokens: _Count
     completion_tokens: _Count
     total_tokens: int
@@ -141,15 +141,19 @@ class _Usage(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _COUNTS = frozenset(_Usage.__struct_fields__)
+_USAGE = msgspec.json.Decoder(_Usage)
 
 
-def plain_buckets(usage: dict[str, Any]) -> dict[str, int] | None:
-    """The buckets of a chat completion's usage that has text only and contradicts itself nowhere; None for any other."""
-    if not usage.keys() <= _COUNTS:
-        return None
+def plain_buckets(usage: dict[str, Any] | bytes) -> dict[str, int] | None:
+    """The buckets of a chat completion's usage (JSON or read) that has text only and contradicts itself nowhere; None for any other."""
     try:
-        counts = convert(usage, _Usage)
-    except msgspec.ValidationError:
+        if type(usage) is bytes:
+            counts = _USAGE.decode(usage)
+        elif _COUNTS.issuperset(usage):
+            counts = convert(usage, _Usage)
+        else:
+            return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     prompt, output, inside = counts.prompt_tokens, counts.completion_tokens, counts.prompt_tokens_details
     cached = 0 if inside is None else inside.cached_tokens

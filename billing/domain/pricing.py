@@ -13,7 +13,7 @@ import msgspec
 from billing.domain.book import PriceBook
 from billing.domain.events import PriceStatus
 from billing.domain.extraction.record import Usage
-from billing.domain.money import NANO_PER_USD, ceil_nano, ceil_ratio
+from billing.domain.money import NANO_PER_USD, ceil_nano, ceil_ratio, usd_text
 from billing.domain.rates import PER, PER_THOUSAND, Compiled, ModelMeta, Rates
 
 __all__ = ["ModelMeta", "PriceBook", "Priced", "Rates", "price"]
@@ -37,7 +37,9 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     def as_plain(self) -> dict[str, str | int]:
         unit, quantity, rates = self.unit, self.quantity, self.rates
         per = PER.get(unit, PER_THOUSAND)
-        cost = _nano_text(quantity * rates.numerators[unit], rates.denominator)
+        numerator, denominator = quantity * rates.numerators[unit], rates.denominator
+        # Most rates are whole nano-dollars for each unit.
+        cost = usd_text(numerator) if denominator == 1 else _nano_text(numerator, denominator)
         if per == _A_MILLION and not self.model:
             return {"unit": unit, "quantity": quantity, "rate_per_m_usd": rates.printed[unit], "cost_usd": cost}
         rate_name = "rate_per_m_usd" if per == _A_MILLION else "rate_usd"
@@ -99,12 +101,13 @@ def _plain(usage: Usage, rates: Rates) -> Priced | None:
             return None
         total += quantity * numerator
         lines.append(Line(unit, quantity, compiled))
-    for unit, quantity in usage.fees.items():
-        numerator = numerators.get(unit)
-        if numerator is None:
-            return None
-        total += quantity * numerator
-        lines.append(Line(unit, quantity, compiled))
+    if usage.fees:
+        for unit, quantity in usage.fees.items():
+            numerator = numerators.get(unit)
+            if numerator is None:
+                return None
+            total += quantity * numerator
+            lines.append(Line(unit, quantity, compiled))
     nano = ceil_ratio(total, compiled.denominator)
     return Priced(nano, PriceStatus.EXACT, nano, usage.flags, tuple(lines))
 

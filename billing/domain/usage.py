@@ -36,6 +36,8 @@ def is_believed(usage: Usage, *, answered: bool) -> bool:
     `answered`: something was generated, or the provider says that its answer is complete. What broke off before it said anything may have been
     free. A cost that the provider states itself is its word, zero too.
     """
+    if usage.buckets or usage.fees:
+        return True
     return bool(usage.all_buckets or usage.all_fees) or usage.context.stated_cost_usd is not None or not answered
 
 
@@ -56,7 +58,8 @@ def extract(
     decides some fees (`grounded_prompts_today_before_this`, ...). Numbers may be int, Decimal or float; counts must be int.
     """
     if type(payload) is dict and not account:
-        usage = _plainly(provider, endpoint, payload, request, base_url)
+        stated = payload.get("usage")
+        usage = plainly(provider, endpoint, payload, stated, request, base_url) if type(stated) is dict else None
         if usage is not None:
             return usage
     return carefully(provider, endpoint, payload, request, streamed, base_url, account)
@@ -65,19 +68,25 @@ def extract(
 _PLAIN = frozenset({"id", "model", "service_tier", "usage"})
 
 
-def _plainly(
-    provider: str, endpoint: str, payload: dict[str, Any], request: Mapping[str, Any] | None, base_url: str
+def plainly(
+    provider: str,
+    endpoint: str,
+    said: dict[str, Any],
+    stated: dict[str, Any] | bytes,
+    request: Mapping[str, Any] | None,
+    base_url: str,
 ) -> Usage | None:
-    """`carefully`, for what the gateway keeps of a plain chat's answer; None for any other (`billing.domain.plain` says why it is right)."""
-    stated = payload.get("usage")
-    if type(stated) is not dict or not payload.keys() <= _PLAIN:
-        return None
+    """`extract`, for what the gateway keeps of a plain chat's answer; None for any other (`billing.domain.plain` says why it is right).
+
+    `stated` is the usage beside what is `said`, as an object or as the provider wrote it: bytes are read once, straight into counts, and are
+    not kept as the usage's `raw`.
+    """
     region = _plain_region(provider, endpoint, base_url)
-    if region is None:
+    if region is None or not _PLAIN.issuperset(said):
         return None
-    model, name, tier = payload.get("model", ""), payload.get("id", ""), payload.get("service_tier", "")
+    model, name, tier = said.get("model", ""), said.get("id", ""), said.get("service_tier", "")
     asked = request.get("model", "") if request else ""
-    if {type(model), type(name), type(tier), type(asked)} != {str} or "search" in model or "search" in asked:
+    if not (type(model) is type(name) is type(tier) is type(asked) is str) or "search" in model or "search" in asked:
         return None
     buckets = plain_buckets(stated)
     if buckets is None:
@@ -85,11 +94,11 @@ def _plainly(
     context = UsageContext(
         tier=TIERS.get(tier, tier),
         regional=region,
-        prompt_total=stated["prompt_tokens"],
+        prompt_total=buckets.get("input_uncached", 0) + buckets.get("cache_read", 0),
         model_served=model[:256],
         response_id=name[:256],
     )
-    return Usage(buckets, context=context, raw=stated)
+    return Usage(buckets, context=context, raw=None if type(stated) is bytes else stated)
 
 
 @lru_cache(maxsize=1024)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.domain.extraction.record import MAX_COUNT, Usage, UsageContext
-from billing.domain.money import ceil_nano, ceil_ratio
-from billing.domain.pricing import Rates, price
+from billing.domain.money import ceil_nano, ceil_ratio, usd_text
+from billing.domain.pricing import Rates, _nano_text, price
 from billing.domain.quote import quote
 from billing.domain.tokens import FACTORS, bound, bound_json, count_tokens, other_bytes
 from billing.domain.usage import extract
@@ -188,6 +188,13 @@ def test_rounding_is_up_by_less_than_one(numerator: int, denominator: int) -> No
 
     assert 0 <= nano - Fraction(numerator, denominator) < 1
     assert nano == ceil_nano(Fraction(numerator, denominator) / 10**9)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.integers(0, 10**20) | st.integers(0, 10**11) | st.integers(0, 10**9).map(lambda dollars: dollars * 10**9))
+def test_whole_nano_dollars_are_written_as_their_ratio_is(nano: int) -> None:
+    assert usd_text(nano) == _nano_text(nano, 1) == _nano_text(nano * 7, 7)
+    assert Fraction(usd_text(nano)) * 10**9 == nano
 
 
 @settings(deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from billing.domain import plain, server_tools
 from billing.domain.extraction.openai import QUIRKS
@@ -16,7 +18,7 @@ from billing.domain.limits import BadLimit
 from billing.domain.modalities import CONVERSATION, STORED, only_texts, survey
 from billing.domain.quote import Quote, careful_quote, quote
 from billing.domain.rates import Rates
-from billing.domain.usage import PROVIDER_ALIASES, carefully, extract
+from billing.domain.usage import PROVIDER_ALIASES, carefully, extract, plainly
 from billing.prices import default_book
 from tests.rig.effort import examples
 
@@ -227,6 +229,31 @@ def test_what_is_kept_of_an_answer_is_read_as_the_careful_way_reads_it(
     for payload in (kept, body):
         read = extract(provider, endpoint, payload, request=request, base_url=address)
         assert read == carefully(provider, endpoint, payload, request, base_url=address)
+    read_at_once = plainly(provider, endpoint, kept, json.dumps(usage).encode(), request, address)
+    if read_at_once is not None:
+        assert structs.replace(read_at_once, raw=usage) == carefully(
+            provider, endpoint, kept, request, base_url=address
+        )
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        b'{"prompt_tokens":9.0,"completion_tokens":3,"total_tokens":12}',
+        b'{"prompt_tokens":9,"completion_tokens":3e0,"total_tokens":12}',
+        b'{"prompt_tokens":9,"completion_tokens":true,"total_tokens":10}',
+        b'{"prompt_tokens":"9","completion_tokens":3,"total_tokens":12}',
+        b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,"prompt_tokens":8}',
+        b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,"completion_tokens_details":{"audio_tokens":0.0}}',
+        b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,"cost":1}',
+        b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,"\xff":1}',
+        b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12',
+        b"[]",
+        b"",
+    ],
+)
+def test_usage_as_it_was_written_is_read_at_once_only_where_every_count_is_a_whole_number(stated: bytes) -> None:
+    assert plain.plain_buckets(stated) is None
 
 
 def test_plain_usage_goes_the_short_way() -> None:
@@ -238,6 +265,7 @@ def test_plain_usage_goes_the_short_way() -> None:
     }
 
     assert plain.plain_buckets(usage) == {"input_uncached": 5, "cache_read": 4, "output_text": 3}
+    assert plain.plain_buckets(json.dumps(usage).encode()) == plain.plain_buckets(usage)
 
 
 @pytest.mark.tries
