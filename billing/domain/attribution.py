@@ -35,7 +35,6 @@ _BODY_FIELDS = (
     ("user_id", Dimension.USER.value),
     ("session_id", Dimension.SESSION.value),
 )
-_BODY_NAMES = frozenset(name for name, _ in _BODY_FIELDS)
 _METADATA_DIMENSIONS: Mapping[str, Dimension] = {
     "customer": Dimension.CUSTOMER,
     "customer_id": Dimension.CUSTOMER,
@@ -78,9 +77,9 @@ def attribute(
     """
     dims: dict[str, str] = {}
     tags: dict[str, str] = {}
-    if not _BODY_NAMES.isdisjoint(body):
-        for name, dimension in _BODY_FIELDS:
-            value = body.get(name)
+    for name, dimension in _BODY_FIELDS:
+        if name in body:
+            value = body[name]
             if type(value) is str and value and dimension not in dims:
                 dims[dimension] = checked(name, value)
     metadata = body.get("metadata")
@@ -90,11 +89,8 @@ def attribute(
         _from_headers(headers, dims, tags)
     if len(tags) > MAX_TAGS:
         raise BadAttribution("tags", f"at most {MAX_TAGS} tags can be set on a call")
-    if dims.keys().isdisjoint(defaults) and all(defaults.values()):
-        dims.update(defaults)
-        return Attribution(dims, tags)
     for name, pinned in defaults.items():
-        if pinned and not (name in dims and name in may_override):
+        if pinned and (name not in dims or name not in may_override):
             dims[name] = pinned
     return Attribution(dims, tags)
 
