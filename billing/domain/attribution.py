@@ -78,9 +78,10 @@ def attribute(
     dims: dict[str, str] = {}
     tags: dict[str, str] = {}
     for name, dimension in _BODY_FIELDS:
-        value = body.get(name)
-        if type(value) is str and value and dimension not in dims:
-            dims[dimension] = checked(name, value)
+        if name in body:
+            value = body[name]
+            if type(value) is str and value and dimension not in dims:
+                dims[dimension] = checked(name, value)
     metadata = body.get("metadata")
     if type(metadata) is dict:
         _from_metadata(metadata, dims, tags)
@@ -89,7 +90,7 @@ def attribute(
     if len(tags) > MAX_TAGS:
         raise BadAttribution("tags", f"at most {MAX_TAGS} tags can be set on a call")
     for name, pinned in defaults.items():
-        if pinned and not (name in dims and name in may_override):
+        if pinned and (name not in dims or name not in may_override):
             dims[name] = pinned
     return Attribution(dims, tags)
 

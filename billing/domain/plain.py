@@ -53,7 +53,7 @@ class PlainTerms:
     ) -> tuple[int, int, str, int, int | None] | None:
         """(input tokens, output limit, where it is from, answers, the client's limit), or None for a body that is not plain."""
         messages = body.get("messages")
-        if type(messages) is not list or not body.keys() <= FIELDS or not _texts_only(body, messages):
+        if type(messages) is not list or not FIELDS.issuperset(body) or not _texts_only(body, messages):
             return None
         wishes = _wishes(body)
         if wishes is None:
