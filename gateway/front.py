@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.edge import BODY, BODY_ARRIVED, FLOW
@@ -47,6 +48,8 @@ class FrontProtocol(HttpToolsProtocol):
         self._in_head = True
         self._opening = b""
         """The piece that a request begins with, until its head is whole"""
+        self._incoming: _Call | None = None
+        """The call whose request is not whole yet"""
         self._calls = getattr(self.app, "calls", self.app)
         self._refused = False
         self._idle_until = 0.0
@@ -158,7 +161,7 @@ class FrontProtocol(HttpToolsProtocol):
         scope["path"], scope["raw_path"] = raw_path.decode("ascii"), raw_path
         scope["query_string"] = query
         before: RequestResponseCycle | None = self.cycle
-        scope[FLOW] = self.cycle = call = _Call(self, keep_alive)
+        scope[FLOW] = self.cycle = self._incoming = call = _Call(self, keep_alive)
         if before is None or before.response_complete:
             self._start_asgi_task(call, self._calls)
         else:
@@ -166,14 +169,29 @@ class FrontProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((call, self._calls))
 
     def on_body(self, body: bytes) -> None:
-        if not self._refused:
+        """As uvicorn's, which asks for every piece again whether this is an upgrade: a call is none."""
+        if self._refused:
+            return
+        call = self._incoming
+        if call is None:
             super().on_body(body)
+        elif not call.response_complete:
+            call.body += body
+            if len(call.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            call.message_event.set()
 
     def on_message_complete(self) -> None:
-        if not self._refused:
-            self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required]  # a key of ours beside those of ASGI
-            super().on_message_complete()
         self._in_head = True
+        if self._refused:
+            return
+        self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required]  # a key of ours beside those of ASGI
+        call, self._incoming = self._incoming, None
+        if call is None:
+            super().on_message_complete()
+        elif not call.response_complete:
+            call.more_body = False
+            call.message_event.set()
 
     def _too_slow(self) -> None:
         self._head_timer = None
@@ -205,11 +223,8 @@ class FrontProtocol(HttpToolsProtocol):
 class _Bell:
     """What uvicorn uses of an asyncio.Event, cheap to make and to ring: nearly no call waits for it."""
 
-    __slots__ = ("_rung", "_waiters")
-
-    def __init__(self) -> None:
-        self._rung = False
-        self._waiters: list[asyncio.Future[None]] | None = None
+    _rung = False
+    _waiters: list[asyncio.Future[None]] | None = None
 
     def set(self) -> None:
         self._rung = True
