@@ -43,6 +43,7 @@ from guardrails.limiter.wire import (
     StalePolicy,
     Throttled,
     TooManyValues,
+    amount_in,
 )
 from guardrails.met import Met, counter_ask
 from guardrails.policy import Grant, Policy, PolicyChanged, PolicyStore
@@ -74,7 +75,7 @@ class _Attempt(msgspec.Struct):
     now_ms: int
     limit: int | None = None
     """The output limit it is clamped to"""
-    overflowing: set[str] = msgspec.field(default_factory=set)
+    overflowing: frozenset[str] = frozenset()
     """Budgets whose new values count as `__other__`"""
     met: Met = cast("Met", None)
     """Known from the first look at its budgets on"""
@@ -103,21 +104,16 @@ class _Attempt(msgspec.Struct):
     def rates(self) -> list[RateMatch]:
         return self.met.rates
 
-    @property
-    def hold_nano(self) -> int:
-        nano = self.quote.amount_nano
-        if nano is None:
-            return 0
-        return nano if self.limit is None else self.quote.at_limit(self.limit)
-
-    @property
-    def hold_tokens(self) -> int:
-        if self.limit is None:
-            return self.quote.tokens_bound
-        return self.quote.tokens_bound - (self.quote.output_tokens_cap - self.limit) * self.quote.outputs
+    def holds(self) -> tuple[int, int]:
+        """The worst case at its output limit, in nano-USD (0 where there is no bound) and in tokens."""
+        quote, limit = self.quote, self.limit
+        if limit is None:
+            return quote.amount_nano or 0, quote.tokens_bound
+        nano = 0 if quote.amount_nano is None else quote.at_limit(limit)
+        return nano, quote.tokens_bound - (quote.output_tokens_cap - limit) * quote.outputs
 
     def amount(self, unit: Unit) -> int:
-        return self.hold_nano if unit is Unit.USD else self.hold_tokens if unit is Unit.TOKENS else 1
+        return amount_in(unit.counted_in, *self.holds())
 
 
 HearsOfRefusals = Callable[[Policy, CounterAsk, int, int], None]
@@ -253,7 +249,7 @@ class Admission:
                 attempt.now_ms = at_ms
                 self._compile(attempt)
             case TooManyValues(index):
-                attempt.overflowing.add(attempt.matches[index].budget.id)
+                attempt.overflowing |= {attempt.matches[index].budget.id}
             case Lost(reason):
                 if attempt.healed or not await self._heal(attempt.grant.policy.workspace_id, reason):
                     raise BudgetStoreUnavailable("recovering")
@@ -282,8 +278,9 @@ class Admission:
         attempt.met = policy.meetings.of(
             attempt.dims, attempt.tags, attempt.now_ms, lasting=attempt.lease_ms is not None
         )
-        if attempt.met.binding is not None:
-            self._must_be_bounded(attempt, attempt.met.binding)
+        binding = attempt.met.binding
+        if binding is not None and (policy.barred or attempt.quote.amount_nano is None):
+            self._must_be_bounded(attempt, binding)
 
     def _must_be_bounded(self, attempt: _Attempt, match: Match) -> None:
         barred = attempt.grant.policy.barred
@@ -299,6 +296,7 @@ class Admission:
         policy, met, context = attempt.grant.policy, attempt.met, attempt.context
         if attempt.lease_ms is not None:
             context = msgspec.structs.replace(context, lease_ms=attempt.lease_ms)
+        nano, tokens = attempt.holds()
         request = ShortRequest(
             policy.prefix,
             policy.workspace_text,
@@ -306,12 +304,12 @@ class Admission:
             0,  # epoch and the least event number are the limiter's to say
             policy.ver,
             0,
-            attempt.hold_nano,
+            nano,
             attempt.lease_ms or self.limiter.lease_ms,
             encode_event(context).decode(),
             met.packed,
             met.rates_for(self._tokens_at_once(attempt)) if met.rate_asks else [],
-            attempt.hold_tokens,
+            tokens,
         )
         if not attempt.overflowing:
             return request
@@ -404,7 +402,8 @@ class Admission:
         quote = attempt.quote
         fits: int | None = quote.output_tokens_cap
         tight = []
-        amounts = {Unit.USD: attempt.hold_nano, Unit.TOKENS: attempt.hold_tokens, Unit.CALLS: 1}
+        nano, tokens = attempt.holds()
+        amounts = {Unit.USD: nano, Unit.TOKENS: tokens, Unit.CALLS: 1}
         for match, (unit, ask), settled, held in zip(
             attempt.matches, attempt.met.asks, denied.settled, denied.held, strict=True
         ):
@@ -449,7 +448,7 @@ class Admission:
         return Admitted(
             rid=attempt.rid,
             grant=attempt.grant,
-            hold_nano=attempt.hold_nano,
+            hold_nano=attempt.holds()[0],
             quote=quote,
             output_limit=limit
             if limit is not None

@@ -169,9 +169,11 @@ class Limiter:
                 ):  # this process has told a rebuild meanwhile what it holds, without this call
                     self._undo(workspace_id, request)
                     raise BudgetStoreUnavailable("the budgets were rebuilt meanwhile", reason="recovering")
-                fence.saw(request.epoch, reply.seq)
+                if reply.seq > fence.seq:
+                    fence.seq = reply.seq
                 self._open[request.rid] = (workspace_id, request)
-                self.start()
+                if self._keeper is None or self._keeper.done():
+                    self.start()
             return reply
 
     def present(self, workspace_id: int, request: Asking) -> None:
@@ -329,7 +331,8 @@ class Limiter:
         fence = self._fences.get(parcel.workspace_id)
         if fence is None or not seq:
             return
-        fence.saw(fence.epoch, seq)
+        if seq > fence.seq:
+            fence.seq = seq
         if parcel.hold is not None:
             parcel.epoch, parcel.seq = fence.epoch, seq
             self._outbox(parcel.workspace_id).memory.keep(parcel)
@@ -578,13 +581,12 @@ class Limiter:
         return outbox
 
     def _start_admits(self, lane: int, payloads: list[bytes], answered: Answered) -> None:
-        now_ms = b"%d" % (time.time_ns() // 1_000_000)
-        self._start(scripts.ADMIT, lane, [now_ms, b"%d" % ADMIT_CEILING_PERCENT, *payloads], answered)
+        self._start(scripts.ADMIT, lane, [b"%d" % (time.time_ns() // 1_000_000), _CEILING, *payloads], answered)
 
     def _start(self, script: scripts.Script, lane: int, arguments: list[bytes], answered: Answered) -> None:
         """Run a script and return at once; a cluster's goes through the library, which follows slots that move."""
         if self._pipe is not None:
-            self._pipe.run(script, keys.stream_key(lane), arguments, answered)
+            self._pipe.run(script, _stream_key(lane), arguments, answered)
         else:
             self._errand(self._run_and_tell(script, lane, arguments, answered))
 
@@ -617,6 +619,10 @@ class Limiter:
 def _place(workspace_id: int) -> tuple[str, str]:
     """The prefix of a workspace's keys and its id, as scripts want them."""
     return keys.partition_prefix(keys.partition_of(workspace_id)), str(workspace_id)
+
+
+_stream_key = lru_cache(maxsize=keys.PARTITIONS)(keys.stream_key)
+_CEILING = b"%d" % ADMIT_CEILING_PERCENT
 
 
 def _resolve(future: asyncio.Future[list[Reply]], replies: list[Reply] | None, error: Exception | None) -> None:

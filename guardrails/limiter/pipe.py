@@ -204,15 +204,13 @@ class _Link(asyncio.Protocol):
             self._give_up(RedisConnectionError("an answer that nobody asked for"))
             return
         ask = self.awaited.popleft()
-        if isinstance(reply, NoScriptError):
+        error = reply if isinstance(reply, RedisError) else None
+        if error is not None and isinstance(error, NoScriptError):
             self.send(ask, _command("EVAL", ask.script.text, ask.key, ask.arguments))
             return
         if self._retired and not self.awaited:
             self.transport.close()
-        if isinstance(reply, RedisError):
-            self._tell(ask, None, reply)
-        else:
-            self._tell(ask, reply, None)
+        self._tell(ask, reply if error is None else None, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.over = True
