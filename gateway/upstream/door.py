@@ -208,10 +208,14 @@ class Door:
 
     def _take(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
+        if not idle:
+            return None
         now = self.loop.time()
+        usual_s = IDLE_TLS_S if origin.tls else IDLE_PLAIN_S
         while idle:
             connection = idle.pop()
-            if now - connection.idle_since < _idle_limit(origin, connection) and connection.fresh:
+            limit_s = usual_s if connection.keep_idle_s is None else _idle_limit(origin, connection)
+            if now - connection.idle_since < limit_s and connection.fresh:
                 return connection
             connection.abort()
         return None

@@ -13,10 +13,12 @@ from functools import partial
 import httpx
 import pytest
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.front import FrontProtocol, _Call
+from gateway.front import _IN_A_HEADER, FrontProtocol, _Call, is_clean
 from tests.gateway.world import GatewayProcess, Shop, World
 
 BODY = b'{"model":"sim-small","messages":[{"role":"user","content":"hi"}]}'
@@ -254,3 +256,16 @@ def test_an_old_version_is_seen_wherever_its_request_begins(gateway: GatewayProc
         both = b"".join(iter(partial(connection.recv, 65536), b""))
     assert both.count(b"HTTP/1.1 200 ") == 2
     assert both.rindex(b"\r\nconnection: close\r\n") > both.rindex(b"HTTP/1.1 200 ")
+
+
+@given(
+    st.lists(
+        st.lists(st.one_of(st.sampled_from([b"a: b", b'"', b"\\", b"\t", b"\r\n"]), st.binary(max_size=3))).map(
+            b"".join
+        ),
+        min_size=1,
+    )
+)
+def test_a_head_is_clean_by_the_short_look_as_by_the_long(lines: list[bytes]) -> None:
+    head = b"\r\n".join(lines)
+    assert is_clean(head, len(lines)) == (head.translate(None, _IN_A_HEADER) == b"\r\n" * (len(lines) - 1))
