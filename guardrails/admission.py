@@ -83,14 +83,14 @@ class _Attempt(msgspec.Struct):
     lowered: int = 0
     lease_ms: int | None = None
     rid: str = ""
-    _context: CallContext | None = None
+    known_context: CallContext | None = None
 
     @property
     def context(self) -> CallContext:
         """Made when it is first needed: a refusal often does without."""
-        if self._context is None:
-            self._context = self.describe()
-        return self._context
+        if self.known_context is None:
+            self.known_context = self.describe()
+        return self.known_context
 
     @property
     def matches(self) -> list[Match]:
@@ -293,7 +293,7 @@ class Admission:
             )
 
     def _request(self, attempt: _Attempt) -> Asking:
-        policy, met, context = attempt.grant.policy, attempt.met, attempt.context
+        policy, met, context = attempt.grant.policy, attempt.met, attempt.known_context or attempt.context
         if attempt.lease_ms is not None:
             context = msgspec.structs.replace(context, lease_ms=attempt.lease_ms)
         nano, tokens = attempt.holds()
@@ -461,7 +461,7 @@ class Admission:
             used=ok.used,
             rates_left=ok.rates,
             at_ms=attempt.now_ms,
-            context=attempt.context,
+            context=attempt.known_context or attempt.context,
         )
 
     # --- Finish -------------------------------------------------------------------------------------------------------

@@ -192,9 +192,9 @@ class Limiter:
 
     def _undo(self, workspace_id: int, request: Asking) -> None:
         """Void an admit whose answer is not known, or came too late."""
-        parcel = self._parcel(workspace_id, request.rid, FinishKind.VOID)
-        parcel.hold, parcel.sure = request, False
-        self._outbox(workspace_id).put(parcel)
+        void = FinishRequest(request.prefix, request.workspace, request.rid, FinishKind.VOID, 0, 0, 1, "")
+        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._outbox(workspace_id).put(Parcel(workspace_id, void, answered, request, sure=False))
 
     async def _register(self, presence: Presence) -> None:
         """Rebuilds must know of a process before it holds anything."""
@@ -233,26 +233,13 @@ class Limiter:
         "error"); nobody needs to wait for it."""
         if cost_nano < 0 or tokens < 0:
             raise ValueError("a cost cannot be negative")
-        parcel = self._parcel(workspace_id, rid, kind, cost_nano, tokens, calls, payload)
-        held = self._open.get(rid)
-        if held is not None:
-            parcel.hold = held[1]
-        self._outbox(workspace_id).put(parcel)
-        return parcel.answered
-
-    def _parcel(
-        self,
-        workspace_id: int,
-        rid: str,
-        kind: FinishKind,
-        cost_nano: int = 0,
-        tokens: int = 0,
-        calls: int = 1,
-        payload: bytes = b"",
-    ) -> Parcel:
         prefix, workspace = _place(workspace_id)
         request = FinishRequest(prefix, workspace, rid, kind, cost_nano, tokens, calls, payload.decode())
-        return Parcel(workspace_id, request, asyncio.get_running_loop().create_future())
+        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        held = self._open.get(rid)
+        parcel = Parcel(workspace_id, request, answered, None if held is None else held[1])
+        self._outbox(workspace_id).put(parcel)
+        return answered
 
     @property
     def unanswered(self) -> int:
@@ -311,11 +298,11 @@ class Limiter:
         await self._redis.aclose()
 
     def _answered(self, parcel: Parcel, reply: Reply) -> bool:
-        outcome, rid, workspace_id = reply[0], parcel.request.rid, parcel.workspace_id
+        outcome: bytes = reply[0]
         if outcome in (b"NEED_REBUILD", b"CORRUPT", b"STATE"):
-            self._lost(workspace_id, outcome.decode())
+            self._lost(parcel.workspace_id, outcome.decode())
             return False
-        self._open.pop(rid, None)
+        self._open.pop(parcel.request.rid, None)
         if outcome == b"OK":
             self._remember(parcel, reply[1])
         elif outcome == b"ALREADY":

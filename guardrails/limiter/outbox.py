@@ -35,8 +35,8 @@ class Parcel:
         workspace_id: int,
         request: FinishRequest,
         answered: asyncio.Future[str],
-        *,
         hold: Asking | None = None,
+        *,
         sure: bool = True,
     ) -> None:
         self.workspace_id = workspace_id
@@ -69,7 +69,10 @@ class Memory:
 
     def keep(self, parcel: Parcel) -> None:
         parcel.payload = b""  # presented again, it is made anew
-        self._kept.setdefault(parcel.workspace_id, deque()).append(parcel)
+        kept = self._kept.get(parcel.workspace_id)
+        if kept is None:
+            kept = self._kept[parcel.workspace_id] = deque()
+        kept.append(parcel)
         self._count += 1
         if self._count > self._most:
             longest = max(self._kept, key=lambda workspace_id: len(self._kept[workspace_id]))

@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import hiredis
@@ -228,9 +228,28 @@ class _Link(asyncio.Protocol):
 
 def _command(name: str, script: str, key: str, arguments: Sequence[bytes]) -> bytes:
     """EVALSHA or EVAL with one key, as RESP."""
-    command: Any = (name, script, b"1", key, *arguments)
-    packed: bytes = hiredis.pack_command(command)
-    return packed
+    head = _kept_head if name == "EVALSHA" else _head  # whole scripts are sent rarely and need not be kept
+    parts = [head(name, script, key, len(arguments))]
+    for argument in arguments:
+        parts.append(_bulk(len(argument)))
+        parts.append(argument)
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def _head(name: str, script: str, key: str, arguments: int) -> bytes:
+    """All of a command that is the same for every call, without its last line break: that begins the next argument."""
+    words = [b"\r\n$%d\r\n%b" % (len(word), word) for word in (name.encode(), script.encode(), b"1", key.encode())]
+    return b"*%d" % (len(words) + arguments) + b"".join(words)
+
+
+_kept_head = lru_cache(maxsize=4_096)(_head)
+
+
+@lru_cache(maxsize=8_192)
+def _bulk(size: int) -> bytes:
+    """What goes before an argument of so many bytes."""
+    return b"\r\n$%d\r\n" % size
 
 
 def _greeting(options: dict[str, Any]) -> list[bytes]:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 import uvloop
 from redis.exceptions import RedisError
@@ -19,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from config.stack.redis import RedisServer
 from guardrails.limiter import store
-from guardrails.limiter.pipe import Pipe
+from guardrails.limiter.pipe import Pipe, _command
 from guardrails.limiter.scripts import Script
 
 ECHO = Script("echo", "return {KEYS[1], ARGV[1]}", "52b4b8e6ea7cd3ee1c5a7b1b3ed0d7a0b6a3c8a1")
@@ -55,6 +56,14 @@ async def test_a_wrong_password_fails_every_ask_and_nothing_waits(money_redis_ur
     answers = await asyncio.wait_for(asyncio.gather(*(ask(pipe, b"x") for _ in range(3)), return_exceptions=True), 5)
     assert all(isinstance(answer, RedisError) for answer in answers)
     await pipe.aclose()
+
+
+@pytest.mark.parametrize("arguments", [[], [b""], [b"x" * 900, b"\xff\r\n$", b"85"], [b"y" * 100_000] * 2])
+def test_commands_are_written_as_redis_reads_them(arguments: list[bytes]) -> None:
+    """Against hiredis, whose way copies each argument twice."""
+    for name, script in (("EVALSHA", "a" * 40), ("EVAL", "#!lua\nreturn 'é'")):
+        words: Any = (name, script, b"1", "{ü}:out", *arguments)
+        assert _command(name, script, "{ü}:out", arguments) == hiredis.pack_command(words)
 
 
 async def test_a_server_that_dies_fails_what_was_asked_and_serves_again_when_it_is_back(tmp_path: Path) -> None:
