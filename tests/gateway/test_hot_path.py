@@ -18,8 +18,8 @@ from tests.bench.provision import BUDGETS, RATES
 from tests.gateway.world import GatewayProcess, Shop, World
 from workspaces.models import Plan, Workspace
 
-INSTRUCTIONS = 9_150
-C_CALLS = 358
+INSTRUCTIONS = 8_200
+C_CALLS = 330
 REDIS_COMMANDS = 58
 SLACK = 1.25
 CALLS, ROUNDS = 12, 4
