@@ -32,6 +32,7 @@ from config.stack.web import listen
 
 HOST: Final = "127.0.0.1"
 LOOK_EVERY_S: Final = 0.2
+INTERRUPTED_LOOKS: Final = 5
 CHECK_EVERY_S: Final = 5.0
 WORKER_HAS_S: Final = 45.0  # to say its first word after a start
 WEB_HAS_S: Final = 120.0
@@ -283,13 +284,15 @@ class Supervisor:
 
     # --- While it runs ------------------------------------------------------------------------------------------------
     def _watch(self) -> NoReturn:
-        check_at = 0.0
+        check_at, interrupted = 0.0, 0
         while True:
             time.sleep(LOOK_EVERY_S)
             for part in (*self.stores, *self.sides, *self.apps):
                 self._look_after(part)
             self._tell_of_the_demo()
-            if self.parent is not None and is_interrupted(self.parent):
+            # Whoever starts a process blocks its signals for that moment (vfork), too: only who keeps them blocked waits for us.
+            interrupted = interrupted + 1 if self.parent is not None and is_interrupted(self.parent) else 0
+            if interrupted >= INTERRUPTED_LOOKS:
                 raise Stopped("make was interrupted")
             if time.monotonic() >= check_at:
                 check_at = time.monotonic() + CHECK_EVERY_S
